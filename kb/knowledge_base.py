@@ -1,0 +1,185 @@
+"""KnowledgeBase: opens a home and keeps its store, vector index and graph in step. What ingest and service talk to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from kb.embedding import Embedder, MiniLM, Vectors
+from kb.graph import Neighbourhood, NoteGraph, Step
+from kb.index import VectorIndex
+from kb.notes import Hit, Link, LinkType, Note, PasskbError
+from kb.retrieval import Catalogue, Retriever
+from kb.store import Change, Store, text_hash
+
+Progress = Callable[[str, int, int], None]
+_EMBED_AT_ONCE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class NoteView:
+    """A note with what stands around it. `similar` holds (note id, cosine), best first."""
+
+    note: Note
+    links: tuple[Link, ...]
+    backlinks: tuple[Link, ...]
+    similar: tuple[tuple[str, float], ...]
+    inquiries: tuple[str, ...]
+
+
+class KnowledgeBase:
+    """A home folder: `kb.sqlite` and `chroma/`, both derived from notes.
+
+    Safe to use from several threads. Raises PasskbError when the home can not be opened.
+    """
+
+    def __init__(self, home: Path, embedder: Embedder | None = None) -> None:
+        self.home = home
+        self.embedder: Embedder = embedder or MiniLM()
+        self.store = Store(home / "kb.sqlite")
+        self.index = VectorIndex(home / "chroma")
+        self._retriever = Retriever(self.store, self.index, self.embedder)
+        self._lock = threading.RLock()
+        self._catalogue: Catalogue | None = None
+        self._graph: tuple[int, NoteGraph] | None = None
+        self._means: tuple[int, Vectors] | None = None
+
+    def __enter__(self) -> KnowledgeBase:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.store.close()
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def search(
+        self, query: str, limit: int = 10, *, widen: bool = True, exclude: Collection[str] = ()
+    ) -> tuple[Vectors, list[Hit]]:
+        """The question's vector, shape (size,), and the best chunks. `exclude`: kinds of notes to leave out."""
+        catalogue = self.catalogue
+        graph = self.graph if widen else None
+        return self._retriever.search(catalogue, graph, query, limit, exclude)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        with self._lock:
+            if self._catalogue is None or self._catalogue.generation != self.store.generation:
+                self._catalogue = Catalogue.load(self.store, self.embedder)
+            return self._catalogue
+
+    @property
+    def graph(self) -> NoteGraph:
+        with self._lock:
+            generation = self.store.generation
+            if self._graph is None or self._graph[0] != generation:
+                ids = [row[0] for row in self.store.titles()]
+                self._graph = (generation, NoteGraph(ids, self.store.links()))
+            return self._graph[1]
+
+    def find(self, name: str) -> str:
+        """The id of the note that `name` means: an id, or an exact title or alias that only one note bears.
+
+        Raises PasskbError that names the nearest titles, or the candidates.
+        """
+        if self.store.notes([name]):
+            return name
+        ids = self.store.named(name.strip())
+        if len(ids) == 1:
+            return ids[0]
+        if ids:
+            raise PasskbError(f"{len(ids)} notes are called {name!r}: say which by its id: {', '.join(ids)}")
+        near = self.suggest(name, 3)
+        hint = f"; did you mean {' or '.join(repr(title) for _, title in near)}?" if near else ""
+        raise PasskbError(f"there is no note {name!r}{hint}" if near else f"there is no note {name!r}: `passkb search` finds notes by what they say")
+
+    def suggest(self, text: str, limit: int = 8) -> list[tuple[str, str]]:
+        """(id, title) of notes whose title or alias holds all words of `text`, or else some: for search as you type."""
+        words = text.casefold().split()
+        ranked = []
+        for note_id, title, _, aliases in self.store.titles():
+            names = [name.casefold() for name in (title, *aliases)]
+            found = max(sum(word in name for word in words) for name in names) if words else 0
+            if found:
+                starts = any(name.startswith(words[0]) for name in names)
+                ranked.append((-found, not starts, len(title), note_id, title))
+        least = -min((rank[0] for rank in ranked), default=0)
+        return [(rank[3], rank[4]) for rank in sorted(ranked) if -rank[0] * 2 >= least][:limit]
+
+    def view(self, note_id: str, similar: int = 8) -> NoteView:
+        """Everything about one note. Raises PasskbError when there is none."""
+        note = self.store.note(note_id)
+        if note is None:
+            raise PasskbError(f"there is no note {note_id!r}")
+        backlinks = tuple(self.store.links(note_id, into=True))
+        drawing = [link.source for link in backlinks if link.type is LinkType.DRAWS_ON]
+        inquiries = [i for i, row in self.store.notes(drawing).items() if row.kind == "inquiry"]
+        return NoteView(
+            note, tuple(self.store.links(note_id)), backlinks, tuple(self.similar(note_id, similar)), tuple(sorted(inquiries))
+        )
+
+    def similar(self, note_id: str, limit: int = 8) -> list[tuple[str, float]]:
+        """Notes whose mean chunk vector is nearest by cosine, best first; none for a note without text."""
+        catalogue = self.catalogue
+        row = catalogue.row_of.get(note_id)
+        if row is None or catalogue.vectors is None:
+            return []
+        with self._lock:
+            if self._means is None or self._means[0] != catalogue.generation:
+                self._means = (catalogue.generation, _means(catalogue))
+            means = self._means[1]
+        nearness = means @ means[row]
+        order = np.argsort(-nearness, kind="stable")[: limit + 1]
+        return [(catalogue.note_ids[i], round(float(nearness[i]), 4)) for i in order if i != row][:limit]
+
+    def neighbourhood(self, note_id: str, depth: int = 2, limit: int = 60) -> Neighbourhood:
+        return self.graph.neighbourhood(note_id, depth, limit)
+
+    def path(self, start: str, end: str) -> list[Step] | None:
+        return self.graph.path(start, end)
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self) -> Iterator[Change]:
+        """One transaction over everything known; the vector index follows when it has ended."""
+        with self.store.writing() as change:
+            yield change
+        self.settle()
+
+    def embed(self, passages: Sequence[str], progress: Progress | None = None) -> int:
+        """Makes and keeps the vectors of those texts that have none yet. How many were made."""
+        by_hash = {text_hash(passage): passage for passage in passages}
+        missing = sorted(self.store.missing_vectors(self.embedder.name, by_hash), key=lambda key: len(by_hash[key]))
+        for i in range(0, len(missing), _EMBED_AT_ONCE):
+            keys = missing[i : i + _EMBED_AT_ONCE]
+            self.store.add_vectors(self.embedder.name, keys, self.embedder([by_hash[key] for key in keys]))
+            if progress:
+                progress("embedding", min(i + _EMBED_AT_ONCE, len(missing)), len(missing))
+        return len(missing)
+
+    def settle(self) -> None:
+        """Brings the vector index in step with the store; run after a change, and on opening for one that was cut short."""
+        with self._lock:
+            keep, drop = self.store.outbox()
+            if not keep and not drop:
+                return
+            if drop:
+                self.index.delete(drop)
+            self.index.upsert(*self.store.vectors_of(self.embedder.name, self.embedder.size, keep))
+            self.store.clear_outbox()
+
+
+def _means(catalogue: Catalogue) -> Vectors:
+    assert catalogue.vectors is not None
+    sums = np.zeros((len(catalogue.note_ids), catalogue.vectors.shape[1]), np.float32)
+    np.add.at(sums, catalogue.note_of, catalogue.vectors)
+    return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9), np.float32)

@@ -1,0 +1,191 @@
+"""Search: lexical and dense lists, fused, then widened along typed links. No language model here.
+
+Fusion is the sum of the two lists' min-max normalised scores at equal weight (on SciFact, with these parts, nDCG@10
+0.729 against 0.717 for reciprocal rank fusion). Widening adds to a chunk's score the share of a personalised PageRank that
+reaches its note over links from the best notes found, so that it changes nothing where there are no links.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kb.embedding import Embedder, Vectors
+from kb.graph import NoteGraph
+from kb.index import VectorIndex
+from kb.notes import Hit
+from kb.store import Store
+
+CANDIDATES = 100
+# Up to here one pass over all vectors is exact and faster than Chroma's HNSW query (`make bench` shows both).
+EXACT_LIMIT = 40_000
+# The j-th best chunk of a note counts 0.9^j: a note that says it all stays on top, without filling the list.
+SAME_NOTE_DECAY = 0.9
+_SEED_NOTES = 10
+_WIDENED_NOTES = 8
+_LINK_WEIGHT = 0.8
+
+_pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="lexical")
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """What a search needs of every chunk, in memory, by position; made anew when the store's generation moves on."""
+
+    generation: int
+    numbers: NDArray[np.int64]
+    chunk_ids: Sequence[str]
+    note_of: NDArray[np.int64]
+    note_ids: Sequence[str]
+    kinds: Sequence[str]
+    row_of: Mapping[str, int]
+    vectors: Vectors | None
+
+    @classmethod
+    def load(cls, store: Store, embedder: Embedder) -> Catalogue:
+        generation = store.generation
+        rows = store.chunk_rows()
+        kinds = {note_id: kind for _, _, note_id, kind in rows}
+        row_of = {note_id: row for row, note_id in enumerate(kinds)}
+        vectors = None
+        if len(rows) <= EXACT_LIMIT:
+            numbers, stored = store.chunk_vectors(embedder.name, embedder.size)
+            if len(numbers) == len(rows):
+                vectors = stored
+            else:
+                vectors = np.zeros((len(rows), embedder.size), np.float32)
+                vectors[np.searchsorted([row[0] for row in rows], numbers)] = stored
+        return cls(
+            generation,
+            np.array([row[0] for row in rows], np.int64),
+            [row[1] for row in rows],
+            np.array([row_of[row[2]] for row in rows], np.int64),
+            list(kinds),
+            list(kinds.values()),
+            row_of,
+            vectors,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A search's raw result: the question's vector and (chunk position, score, via), best first."""
+
+    vector: Vectors
+    ranked: Sequence[tuple[int, float, str]]
+
+
+class Retriever:
+    def __init__(self, store: Store, index: VectorIndex, embedder: Embedder) -> None:
+        self.store, self.index, self.embedder = store, index, embedder
+
+    def search(
+        self, catalogue: Catalogue, graph: NoteGraph | None, query: str, limit: int, exclude: Collection[str] = ()
+    ) -> tuple[Vectors, list[Hit]]:
+        """The question's vector and at most `limit` hits, best first. `graph` None: no widening. `exclude`: kinds left out."""
+        lexical = _pool.submit(self.store.lexical, query, CANDIDATES)
+        vector = self.embedder([query])[0]
+        dense, cosines = self._dense(catalogue, vector)
+        words = self._positions(catalogue, lexical.result())
+        fused = _sum(_normalised(dense), _normalised(words))
+        if exclude:
+            banned = {row for row, kind in enumerate(catalogue.kinds) if kind in exclude}
+            fused = {at: score for at, score in fused.items() if int(catalogue.note_of[at]) not in banned}
+        scored = _decayed(catalogue, fused)
+        via: set[int] = set()
+        if graph is not None and scored:
+            scored, fresh = _widened(catalogue, graph, scored, exclude)
+            for row, boost in fresh.items():
+                at = self._best_chunk(catalogue, row, vector, cosines)
+                scored[at] = boost
+                via.add(at)
+        best = sorted(scored, key=lambda at: (-scored[at], at))[:limit]
+        return vector, self._hits(catalogue, [(at, scored[at], "links" if at in via else "text") for at in best])
+
+    def _dense(self, catalogue: Catalogue, vector: Vectors) -> tuple[dict[int, float], Vectors | None]:
+        if catalogue.vectors is None:
+            position = {chunk_id: at for at, chunk_id in enumerate(catalogue.chunk_ids)}
+            near = self.index.nearest(vector, CANDIDATES)
+            return {position[key]: cosine for key, cosine in near if key in position}, None
+        cosines: Vectors = catalogue.vectors @ vector
+        if len(cosines) > CANDIDATES:
+            best = np.argpartition(cosines, -CANDIDATES)[-CANDIDATES:]
+        else:
+            best = np.arange(len(cosines))
+        return dict(zip(best.tolist(), cosines[best].tolist(), strict=True)), cosines
+
+    def _best_chunk(self, catalogue: Catalogue, row: int, vector: Vectors, cosines: Vectors | None) -> int:
+        """The position of the chunk of a note that is nearest to the question."""
+        positions = np.flatnonzero(catalogue.note_of == row)
+        if cosines is None:
+            keys = [catalogue.chunk_ids[at] for at in positions]
+            found, vectors = self.store.vectors_of(self.embedder.name, self.embedder.size, keys)
+            nearness = dict(zip(found, vectors @ vector, strict=True))
+            return int(max(positions, key=lambda at: nearness.get(catalogue.chunk_ids[at], -1.0)))
+        return int(positions[np.argmax(cosines[positions])])
+
+    def _positions(self, catalogue: Catalogue, rows: list[tuple[int, float]]) -> dict[int, float]:
+        """Chunk numbers to positions; a chunk that came after the catalogue was loaded is left for the next search."""
+        if not rows or not len(catalogue.numbers):
+            return {}
+        at = np.searchsorted(catalogue.numbers, [number for number, _ in rows]).clip(max=len(catalogue.numbers) - 1)
+        known = catalogue.numbers[at] == [number for number, _ in rows]
+        return {int(i): score for i, (_, score), ok in zip(at, rows, known, strict=True) if ok}
+
+    def _hits(self, catalogue: Catalogue, ranked: Sequence[tuple[int, float, str]]) -> list[Hit]:
+        rows = self.store.chunks([int(catalogue.numbers[at]) for at, _, _ in ranked])
+        hits = []
+        for at, score, via in ranked:
+            row = rows.get(int(catalogue.numbers[at]))
+            if row is not None:
+                chunk, title, text = row
+                hits.append(Hit(chunk.note_id, title, chunk.id, chunk.start, chunk.end, text, round(score, 6), via))
+        return hits
+
+
+def _normalised(scores: Mapping[int, float]) -> dict[int, float]:
+    if not scores:
+        return {}
+    low, high = min(scores.values()), max(scores.values())
+    span = high - low
+    return {at: (score - low) / span if span > 0 else 1.0 for at, score in scores.items()}
+
+
+def _sum(one: Mapping[int, float], other: Mapping[int, float]) -> dict[int, float]:
+    fused = {at: score / 2 for at, score in one.items()}
+    for at, score in other.items():
+        fused[at] = fused.get(at, 0.0) + score / 2
+    return fused
+
+
+def _decayed(catalogue: Catalogue, fused: Mapping[int, float]) -> dict[int, float]:
+    seen: defaultdict[int, int] = defaultdict(int)
+    out = {}
+    for at in sorted(fused, key=lambda at: (-fused[at], at)):
+        note = int(catalogue.note_of[at])
+        out[at] = fused[at] * SAME_NOTE_DECAY ** seen[note]
+        seen[note] += 1
+    return out
+
+
+def _widened(
+    catalogue: Catalogue, graph: NoteGraph, scored: dict[int, float], exclude: Collection[str]
+) -> tuple[dict[int, float], dict[int, float]]:
+    """The scores with each note's share of attention added to its best chunk; and the notes that only links led to."""
+    best_of: dict[int, int] = {}
+    for at in sorted(scored, key=lambda at: -scored[at]):
+        best_of.setdefault(int(catalogue.note_of[at]), at)
+    seeds = {catalogue.note_ids[row]: scored[at] for row, at in list(best_of.items())[:_SEED_NOTES]}
+    arrived = graph.spread(seeds)
+    boosts = {catalogue.row_of[n]: _LINK_WEIGHT * share for n, share in arrived.items() if n in catalogue.row_of}
+    widened = dict(scored)
+    for row, boost in boosts.items():
+        if row in best_of:
+            widened[best_of[row]] += boost
+    fresh = [row for row in boosts if row not in best_of and catalogue.kinds[row] not in exclude]
+    return widened, {row: boosts[row] for row in sorted(fresh, key=lambda row: -boosts[row])[:_WIDENED_NOTES]}

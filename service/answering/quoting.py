@@ -1,0 +1,163 @@
+"""Answers made of quotes: `ask` finds, judges, chooses and composes. Nothing in an answer is worded here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from kb.knowledge_base import KnowledgeBase
+from kb.notes import Note, NoteKind, PasskbError
+from service.answering.answer import Answer, SourceNote, Statement, Support
+from service.answering.gathering import Candidate, Gathered, gather
+from service.answering.sufficiency import judge
+from service.answering.surroundings import (
+    Numbering,
+    disagreements,
+    evidence,
+    experiments,
+    follow_ups,
+    source_note,
+    touched_claims,
+)
+
+LONGEST_QUESTION = 2000
+_STATEMENTS = 8
+_SOURCES = 14
+_NEAREST = 5
+_REPEATS = 0.82
+_FALL = 0.3
+_QUICK_LOOK = 48
+
+
+def ask(kb: KnowledgeBase, question: str, exclude: Collection[str] = (NoteKind.INQUIRY,)) -> Answer:
+    """The answer to a question, in quotes; or, honestly, none. `exclude`: kinds of notes not to quote.
+
+    Raises PasskbError for an empty question, one without words, and one of more than 2,000 characters.
+    """
+    started = time.perf_counter()
+    asked = checked(question)
+    gathered = gather(kb, asked, exclude)
+    verdict = judge(gathered)
+    answer = _composed(kb, gathered, exclude) if verdict.enough else _refusal(gathered, verdict.reason)
+    answer = replace(answer, inquiries=_kept_inquiries(kb, gathered) if NoteKind.INQUIRY in exclude else ())
+    return replace(answer, seconds=time.perf_counter() - started)
+
+
+def checked(question: str) -> str:
+    """The question with its white space collapsed. Raises PasskbError when it can not be asked."""
+    asked = " ".join(question.split())
+    if not any(map(str.isalnum, asked)):
+        raise PasskbError("the question is empty: ask in words, for example “What does pass@k measure?”")
+    if len(asked) > LONGEST_QUESTION:
+        raise PasskbError(
+            f"the question has {len(asked):,} characters: ask in at most {LONGEST_QUESTION:,}, and keep long text as a note"
+        )
+    return asked
+
+
+def _composed(kb: KnowledgeBase, gathered: Gathered, exclude: Collection[str]) -> Answer:
+    numbering = Numbering()
+    chosen = choose(gathered)
+    statements = tuple(_statement(gathered, candidate, numbering, i == 0) for i, candidate in enumerate(chosen))
+    cited = list(dict.fromkeys(candidate.note_id for candidate in chosen))
+    sources = _sources(kb, gathered, cited)
+    ids = [source.note_id for source in sources]
+    claims = touched_claims(kb, ids, gathered.vector)
+    answered = _Answerable(kb, exclude)
+    return Answer(
+        gathered.question,
+        True,
+        statements,
+        disagreements(kb, cited, ids, gathered.vector, numbering),
+        evidence(kb, claims),
+        experiments(claims),
+        sources,
+        follow_ups=follow_ups(kb, gathered.question, gathered.vector, cited, answered),
+        missing=tuple(gathered.unknown),
+    )
+
+
+class _Answerable:
+    """Whether the notes answer a question, by a quicker look than an answer takes."""
+
+    def __init__(self, kb: KnowledgeBase, exclude: Collection[str]) -> None:
+        self.kb, self.exclude = kb, exclude
+
+    def __call__(self, question: str) -> bool:
+        return judge(gather(self.kb, question, self.exclude, _QUICK_LOOK)).enough
+
+
+def choose(gathered: Gathered) -> list[Candidate]:
+    """The lede and the statements after it: fit, from different notes, none repeating another.
+
+    Greedy maximal marginal relevance (Carbonell and Goldstein 1998) over the candidates' scores; a note gives a second
+    statement only when fewer than four notes have anything to give.
+    """
+    pool = [candidate for candidate in map(_standing, gathered.candidates) if candidate is not None]
+    if not pool:
+        pool = list(gathered.candidates[:1])
+    chosen = [pool[0]]
+    floor = pool[0].score - _FALL
+    notes = len({candidate.note_id for candidate in pool if candidate.score >= floor})
+    each = 1 if notes >= 4 else 3 if notes >= 2 else _STATEMENTS
+    while len(chosen) < _STATEMENTS:
+        vectors = np.stack([candidate.vector for candidate in chosen])
+        best: tuple[float, Candidate] | None = None
+        for candidate in pool:
+            if candidate.score < floor or sum(candidate.note_id == c.note_id for c in chosen) >= each:
+                continue
+            likeness = float(np.max(vectors @ candidate.vector))
+            overlaps = any(c.note_id == candidate.note_id and c.start < candidate.end and candidate.start < c.end for c in chosen)
+            value = candidate.score - 0.3 * likeness
+            if likeness < _REPEATS and not overlaps and (best is None or value > best[0]):
+                best = value, candidate
+        if best is None:
+            break
+        chosen.append(best[1])
+    return chosen
+
+
+def _standing(candidate: Candidate) -> Candidate | None:
+    """A candidate as it can be quoted: one that leans on the sentence before it takes that sentence along, or stays out."""
+    if not candidate.leans:
+        return candidate
+    if candidate.before is None:
+        return None
+    return replace(candidate, start=candidate.before[0], score=candidate.score - 0.05)
+
+
+def _statement(gathered: Gathered, candidate: Candidate, numbering: Numbering, lede: bool) -> Statement:
+    note = gathered.notes[candidate.note_id]
+    citation = numbering.cite(note, candidate.start, candidate.end)
+    return Statement(citation.quote, Support.QUOTED, (citation,), "lede" if lede else "body")
+
+
+def _sources(kb: KnowledgeBase, gathered: Gathered, cited: Sequence[str]) -> tuple[SourceNote, ...]:
+    """The cited notes, then the others that the search found, best first, at most `_SOURCES`."""
+    ids = list(dict.fromkeys([*cited, *(hit.note_id for hit in gathered.hits)]))[:_SOURCES]
+    notes: dict[str, Note] = {**kb.store.notes(ids), **gathered.notes}
+    return tuple(source_note(notes[note_id]) for note_id in ids if note_id in notes)
+
+
+def _refusal(gathered: Gathered, reason: str) -> Answer:
+    nearest = tuple(source_note(note) for note in _nearest(gathered))
+    return Answer(gathered.question, False, nearest=nearest, missing=tuple(gathered.unknown), reason=reason)
+
+
+def _nearest(gathered: Gathered) -> list[Note]:
+    ids = dict.fromkeys(hit.note_id for hit in gathered.hits)
+    return [gathered.notes[note_id] for note_id in ids if note_id in gathered.notes][:_NEAREST]
+
+
+def _kept_inquiries(kb: KnowledgeBase, gathered: Gathered) -> tuple[SourceNote, ...]:
+    """Inquiries kept in the notes whose question is nearly this one."""
+    kept = [note_id for note_id, _, kind, _ in kb.store.titles() if kind == NoteKind.INQUIRY]
+    if not kept:
+        return ()
+    notes = list(kb.store.notes(kept).values())
+    nearness = kb.embedder([note.title for note in notes]) @ gathered.vector
+    near = sorted(zip(nearness.tolist(), notes, strict=True), key=lambda pair: -pair[0])
+    return tuple(source_note(note) for value, note in near[:3] if value >= 0.6)

@@ -1,0 +1,146 @@
+"""What stands around an answer: disagreements, evidence, experiments that would settle it, and what to ask next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+from kb.embedding import Vectors
+from kb.knowledge_base import KnowledgeBase
+from kb.notes import DISSENT, Claim, ClaimStatus, Link, LinkType, Note, NoteKind
+from kb.sentences import plain
+from service.answering.answer import Citation, Disagreement, EvidenceItem, Experiment, SourceNote
+from service.answering.gathering import cached_sentences
+
+_DISAGREEMENTS = 4
+_EXPERIMENTS = 3
+_FOLLOW_UPS = 3
+_ABOUT = 0.3
+
+
+class Numbering:
+    """Gives each cited span its number, once, in order of first use."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[str, int, int], int] = {}
+
+    def cite(self, note: Note, start: int, end: int) -> Citation:
+        number = self._numbers.setdefault((note.id, start, end), len(self._numbers) + 1)
+        return Citation(number, note.id, note.title, start, end, note.text[start:end])
+
+
+def source_note(note: Note) -> SourceNote:
+    return SourceNote(note.id, note.title, str(note.kind), note.gist)
+
+
+def disagreements(
+    kb: KnowledgeBase, cited: Collection[str], sources: Collection[str], vector: Vectors, numbering: Numbering
+) -> tuple[Disagreement, ...]:
+    """Dissent among the sources: between two cited notes first, contradictions before qualifications, nearest reasons first."""
+    links = [link for link in kb.graph.among(sources) if link.type in DISSENT and {link.source, link.target} & set(cited)]
+    if not links:
+        return ()
+    nearness = kb.embedder([plain(link.why) or link.target for link in links]) @ vector
+
+    def rank(pair: tuple[Link, float]) -> tuple[bool, bool, float]:
+        link, near = pair
+        return link.type is not LinkType.CONTRADICTS, not {link.source, link.target} <= set(cited), -near
+
+    chosen: dict[frozenset[str], Link] = {}
+    for link, _ in sorted(zip(links, nearness.tolist(), strict=True), key=rank):
+        chosen.setdefault(frozenset((link.source, link.target)), link)
+    kept = list(chosen.values())[:_DISAGREEMENTS]
+    notes = kb.store.notes(note_id for link in kept for note_id in (link.source, link.target))
+    return tuple(
+        Disagreement(
+            link.source,
+            link.target,
+            str(link.type),
+            link.why,
+            notes[link.source].title,
+            notes[link.target].title,
+            thesis(notes[link.source], numbering),
+            thesis(notes[link.target], numbering),
+        )
+        for link in kept
+    )
+
+
+def thesis(note: Note, numbering: Numbering) -> Citation | None:
+    """The first sentence of a note's prose: where its author says what it holds."""
+    first = next((s for s in cached_sentences(note.text) if s.block == "paragraph"), None)
+    return numbering.cite(note, first.start, first.end) if first else None
+
+
+def touched_claims(kb: KnowledgeBase, sources: Sequence[str], vector: Vectors) -> list[tuple[str, Claim, float]]:
+    """(note id, claim, cosine to the question) of the sources' claims that are about the question, nearest first."""
+    found = [(note_id, claim) for note_id in sources for claim in kb.store.claims(note_id)]
+    if not found:
+        return []
+    nearness = (kb.embedder([claim.text for _, claim in found]) @ vector).tolist()
+    about = [(note_id, claim, near) for (note_id, claim), near in zip(found, nearness, strict=True) if near >= _ABOUT]
+    return sorted(about, key=lambda entry: (-entry[2], entry[0], entry[1].id))
+
+
+def evidence(kb: KnowledgeBase, claims: Iterable[tuple[str, Claim, float]]) -> tuple[EvidenceItem, ...]:
+    """The evidence notes on these claims, newest first."""
+    items = []
+    for note_id, claim, _ in claims:
+        for evidence_id, note in kb.store.notes(claim.evidence).items():
+            run, status, date = (str(note.properties.get(key) or "") for key in ("run_id", "status", "date"))
+            items.append(EvidenceItem(evidence_id, note.title, run, f"{note_id}#{claim.id}", claim.text, status, date))
+    return tuple(sorted(items, key=lambda item: item.date, reverse=True))
+
+
+def experiments(claims: Iterable[tuple[str, Claim, float]]) -> tuple[Experiment, ...]:
+    """What would settle the open claims that carry a test."""
+    return tuple(
+        Experiment(f"{note_id}#{claim.id}", claim.text, _asked(claim), claim.settles, _spec(note_id, claim))
+        for note_id, claim, _ in claims
+        if claim.test and claim.status in (ClaimStatus.UNTESTED, ClaimStatus.UNDERPOWERED)
+    )[:_EXPERIMENTS]
+
+
+def _asked(claim: Claim) -> str:
+    return str((claim.test or {}).get("question") or f"Does it hold that {claim.text[0].lower()}{claim.text[1:].rstrip('.')}?")
+
+
+def _spec(note_id: str, claim: Claim) -> dict[str, Any]:
+    name = f"{note_id.rsplit('/', 1)[-1]}-{claim.id}"
+    return {"name": name, "question": _asked(claim), "claim": f"{note_id}#{claim.id}", **dict(claim.test or {})}
+
+
+def follow_ups(
+    kb: KnowledgeBase, asked: str, vector: Vectors, cited: Sequence[str], answered: Callable[[str], bool]
+) -> tuple[str, ...]:
+    """At most three questions near the one asked that the notes do answer: checked, not guessed.
+
+    They are the titles of linked and similar notes that were not quoted; a title that is no question becomes one.
+    """
+    near = {link.target for note_id in cited[:6] for link in kb.store.links(note_id)}
+    near |= {link.source for note_id in cited[:6] for link in kb.store.links(note_id, into=True)}
+    near |= {note_id for cited_id in cited[:3] for note_id, _ in kb.similar(cited_id)}
+    notes = [
+        note
+        for _, note in sorted(kb.store.notes(near - set(cited)).items())
+        if note.text.strip() and note.kind is not NoteKind.INQUIRY
+    ]
+    if not notes:
+        return ()
+    vectors = kb.embedder([note.title for note in notes])
+    nearness = vectors @ vector
+    order = sorted(range(len(notes)), key=lambda i: (not notes[i].title.endswith("?"), -float(nearness[i])))
+    chosen: list[int] = []
+    for i in order[:12]:
+        question = as_question(notes[i].title)
+        different = all(float(vectors[i] @ vectors[j]) < 0.75 for j in chosen) and nearness[i] < 0.9
+        if different and question.casefold() != asked.casefold() and answered(question):
+            chosen.append(i)
+        if len(chosen) == _FOLLOW_UPS:
+            break
+    return tuple(as_question(notes[i].title) for i in chosen)
+
+
+def as_question(title: str) -> str:
+    return title if title.endswith("?") else f"What do the notes say about {title}?"
+

@@ -1,0 +1,263 @@
+"""The command line: parse, call, print. Exit status 0 done, 1 nothing done, 2 usage, 3 done in part."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kb.notes import ClaimStatus, NoteKind, PasskbError
+from service import printing
+from service.config import home_folder, read_config
+
+DONE, NOTHING, USAGE, PART = 0, 1, 2, 3
+_MAP_FORMATS = (".json", ".graphml", ".html")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except PasskbError as error:
+        print(f"passkb: {error}", file=sys.stderr)
+        return NOTHING
+    except KeyboardInterrupt:
+        print("passkb: stopped", file=sys.stderr)
+        return NOTHING
+    except BrokenPipeError:
+        sys.stderr.close()
+        return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="passkb", description="Questions of your research notes, answered with proof.")
+    parser.add_argument("--home", metavar="DIR", help="where passkb keeps its files (default ~/.passkb, or $PASSKB_HOME)")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=help)
+        added.set_defaults(run=run)
+        if name not in ("serve",):
+            added.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+        return added
+
+    command("ingest", _ingest, "register and index folders or files").add_argument("paths", nargs="+", metavar="PATH")
+    command("sync", _sync, "read the registered sources again, only what changed").add_argument("--dry-run", action="store_true")
+    command("status", _status, "what is indexed, and what failed")
+    search = command("search", _search, "ranked chunks")
+    search.add_argument("query", nargs="?", metavar="QUERY")
+    search.add_argument("-k", type=_positive, default=10)
+    search.add_argument("--queries", metavar="FILE.jsonl", help='a batch: {"id", "text"} a line, one JSON line a query out')
+    search.add_argument("--no-links", action="store_true", help="do not widen along typed links")
+    ask = command("ask", _ask, "the answer with citations")
+    ask.add_argument("question", metavar="QUESTION")
+    ask.add_argument("--llm", metavar="URL", help="a language model server (comes later)")
+    ask.add_argument("--model", metavar="NAME")
+    ask.add_argument("--with-inquiries", action="store_true", help="quote kept inquiries too, not only their sources")
+    command("note", _note, "a note with what stands around it").add_argument("id", metavar="ID")
+    path = command("path", _path, "how two notes hang together")
+    path.add_argument("start", metavar="A")
+    path.add_argument("end", metavar="B")
+    chart = command("map", _map, "the graph of notes, as a file")
+    chart.add_argument("--around", metavar="ID")
+    chart.add_argument("--depth", type=_positive, default=2)
+    chart.add_argument("--out", required=True, metavar="FILE", type=Path, help="ends in .json, .graphml or .html")
+    command("claims", _claims, "the ledger of claims").add_argument("--status", choices=[str(s) for s in ClaimStatus])
+    command("rebuild", _rebuild, "make everything derived again from notes and sources")
+    command("doctor", _doctor, "what works here, and what to do about what does not")
+    serve = command("serve", _serve, "the web app")
+    serve.add_argument("--host")
+    serve.add_argument("--port", type=int)
+    serve.add_argument("--auth", metavar="USER:PASSWORD")
+    for name in ("experiment", "worker"):
+        later = command(name, _later, "comes with a later version")
+        later.add_argument("rest", nargs=argparse.REMAINDER)
+        later.set_defaults(command=name)
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+    return int(text)
+
+
+def _open(options: argparse.Namespace) -> Any:
+    from kb.knowledge_base import KnowledgeBase
+
+    return KnowledgeBase(home_folder(options.home))
+
+
+def _show(options: argparse.Namespace, result: Any, text: Callable[[], str]) -> None:
+    print(json.dumps(result, ensure_ascii=False) if options.json else text())
+
+
+def _ingest(options: argparse.Namespace) -> int:
+    from ingest.pipeline import ingest
+
+    with _open(options) as kb:
+        report = ingest(kb, options.paths, printing.progress)
+    _show(options, report.to_json(), lambda: printing.report(report))
+    done = report.added + report.updated + report.moved + report.unchanged + report.deleted
+    if not done and not report.failed:
+        print(f"passkb: no notes in {', '.join(options.paths)}: passkb reads .md, .markdown and .txt files", file=sys.stderr)
+        return NOTHING
+    if report.failed:
+        for path, reason in report.failed:
+            print(f"passkb: {path}: {reason}", file=sys.stderr)
+        return PART if done else NOTHING
+    return DONE
+
+
+def _sync(options: argparse.Namespace) -> int:
+    from ingest.pipeline import sync
+    from ingest.sources import Registry
+
+    if not Registry(home_folder(options.home)).all():
+        raise PasskbError("nothing is registered yet: `passkb ingest PATH` first")
+    with _open(options) as kb:
+        report = sync(kb, dry_run=options.dry_run, progress=printing.progress)
+    _show(options, report.to_json(), lambda: printing.report(report, dry_run=options.dry_run))
+    for path, reason in report.failed:
+        print(f"passkb: {path}: {reason}", file=sys.stderr)
+    return PART if report.failed else DONE
+
+
+def _status(options: argparse.Namespace) -> int:
+    from service.status import status
+
+    with _open(options) as kb:
+        result = status(kb)
+    _show(options, result, lambda: printing.status(result))
+    return DONE
+
+
+def _search(options: argparse.Namespace) -> int:
+    if (options.query is None) == (options.queries is None):
+        raise PasskbError("search wants a QUERY or --queries FILE.jsonl, one of the two")
+    with _open(options) as kb:
+        for extra, text in _queries(options):
+            _, hits = kb.search(text, options.k, widen=not options.no_links)
+            result = {**extra, "query": text, "hits": [printing.hit(hit) for hit in hits]}
+            _show(options, result, lambda hits=hits: printing.hits(hits)) if options.query else print(json.dumps(result, ensure_ascii=False))
+    return DONE
+
+
+def _queries(options: argparse.Namespace) -> list[tuple[dict[str, Any], str]]:
+    if options.query is not None:
+        return [({}, options.query)]
+    try:
+        lines = Path(options.queries).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PasskbError(f"{options.queries} can not be read: {error}") from error
+    batch = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                entry = json.loads(line)
+                batch.append(({"id": entry["id"]}, str(entry["text"])))
+            except (ValueError, TypeError, KeyError) as error:
+                raise PasskbError(f'{options.queries}, line {number}: not a {{"id", "text"}} object') from error
+    return batch
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from service.answering.quoting import ask
+
+    if options.llm or options.model:
+        raise PasskbError("answers written by a model (--llm, --model) come with a later version: ask without them")
+    with _open(options) as kb:
+        answer = ask(kb, options.question, exclude=() if options.with_inquiries else (NoteKind.INQUIRY,))
+    _show(options, answer.to_json(), lambda: printing.answer(answer))
+    return DONE
+
+
+def _note(options: argparse.Namespace) -> int:
+    with _open(options) as kb:
+        view = kb.view(kb.find(options.id))
+    result = printing.note(view)
+    _show(options, result, lambda: printing.note_text(view))
+    return DONE
+
+
+def _path(options: argparse.Namespace) -> int:
+    with _open(options) as kb:
+        start, end = kb.find(options.start), kb.find(options.end)
+        steps = kb.path(start, end)
+        titles = {note_id: note.title for note_id, note in kb.store.notes([start, end, *printing.ends(steps or [])]).items()}
+    if steps is None:
+        raise PasskbError(f"no chain of links joins {start} and {end}")
+    result = {"from": start, "to": end, "steps": [printing.step(entry) for entry in steps]}
+    _show(options, result, lambda: printing.path(start, steps, titles))
+    return DONE
+
+
+def _map(options: argparse.Namespace) -> int:
+    from service.charting import chart
+
+    if options.out.suffix not in _MAP_FORMATS:
+        raise PasskbError(f"{options.out}: a map ends in {', '.join(_MAP_FORMATS)}")
+    with _open(options) as kb:
+        around = kb.find(options.around) if options.around else None
+        text, notes, links = chart(kb, options.out.suffix, around, options.depth)
+    try:
+        options.out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise PasskbError(f"{options.out} can not be written: {error.strerror}") from error
+    result = {"out": str(options.out), "notes": notes, "links": links}
+    _show(options, result, lambda: f"{notes} notes and {links} links in {options.out}")
+    return DONE
+
+
+def _claims(options: argparse.Namespace) -> int:
+    with _open(options) as kb:
+        entries = [(note_id, claim) for note_id, claim in kb.store.ledger() if options.status in (None, claim.status)]
+    result = {"claims": [{"note_id": note_id, **printing.claim(claim)} for note_id, claim in entries]}
+    _show(options, result, lambda: printing.ledger(entries))
+    return DONE
+
+
+def _rebuild(options: argparse.Namespace) -> int:
+    from ingest.pipeline import rebuild
+
+    report = rebuild(home_folder(options.home), progress=printing.progress)
+    _show(options, report.to_json(), lambda: printing.report(report))
+    return PART if report.failed else DONE
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from service.doctor import examine
+
+    findings = examine(home_folder(options.home))
+    result = {"checks": [{"name": f.name, "ok": f.ok, "found": f.found, "remedy": f.remedy} for f in findings]}
+    _show(options, result, lambda: printing.findings(findings))
+    return DONE if all(finding.ok for finding in findings if finding.needed) else PART
+
+
+def _serve(options: argparse.Namespace) -> int:
+    config = read_config(home_folder(options.home))
+    host, port, auth = options.host or config.host, options.port or config.port, options.auth or config.auth
+    if host not in ("127.0.0.1", "localhost", "::1") and not auth:
+        raise PasskbError(
+            f"{host} can be reached from other machines, and anybody there could read your notes: "
+            "add --auth USER:PASSWORD, or stay on 127.0.0.1"
+        )
+    if auth and (":" not in auth or auth.startswith(":") or auth.endswith(":")):
+        raise PasskbError("--auth wants USER:PASSWORD")
+    from service.web.app import serve
+
+    with _open(options) as kb:
+        serve(kb, host, port, (auth.split(":", 1)[0], auth.split(":", 1)[1]) if auth else None)
+    return DONE
+
+
+def _later(options: argparse.Namespace) -> int:
+    raise PasskbError(f"`{options.command}` comes with a later version: this one reads, answers and maps notes")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

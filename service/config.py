@@ -1,0 +1,50 @@
+"""The deployment's settings, read once: flags over environment over `config.toml` over defaults."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from kb.notes import PasskbError
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    host: str = "127.0.0.1"
+    port: int = 7860
+    auth: str = ""
+    llm_url: str = ""
+    llm_model: str = ""
+    llm_api_key: str = ""
+
+
+def home_folder(flag: str | None) -> Path:
+    """`--home`, else `$PASSKB_HOME`, else `~/.passkb`."""
+    return Path(flag or os.environ.get("PASSKB_HOME") or "~/.passkb").expanduser().absolute()
+
+
+def read_config(home: Path) -> Config:
+    """Raises PasskbError that names a key nobody knows, or a value of the wrong kind."""
+    path = home / "config.toml"
+    values: dict[str, object] = {}
+    if path.exists():
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise PasskbError(f"{path} can not be read ({error}): mend it or delete it") from error
+    for field in fields(Config):
+        variable = os.environ.get(f"PASSKB_{field.name.upper()}")
+        if variable:
+            values[field.name] = int(variable) if field.name == "port" and variable.isdigit() else variable
+    known = {field.name: type(field.default) for field in fields(Config)}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+            hint = f", did you mean {near[0]!r}?" if near else f": known are {', '.join(known)}"
+            raise PasskbError(f"{path}: there is no setting {key!r}{hint}")
+        if not isinstance(value, known[key]):
+            raise PasskbError(f"setting {key!r} wants {known[key].__name__}, got {value!r}")
+    return Config(**values)  # type: ignore[arg-type]

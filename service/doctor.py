@@ -1,0 +1,117 @@
+"""What of passkb's surroundings works, and what to do about what does not."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kb.embedding import MiniLM, model_folder, verify
+from kb.notes import PasskbError
+from service.config import read_config
+
+_ROOM = 500 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`needed` marks what asking and reading can not do without; the rest serves experiments and written answers."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+    needed: bool = False
+
+
+def examine(home: Path) -> list[Finding]:
+    checks: list[Callable[[Path], Finding]] = [_python, _sqlite, _home, _embedder, _chroma, _server, _gpu, _vllm, _sandbox]
+    return [check(home) for check in checks]
+
+
+def _python(_: Path) -> Finding:
+    return Finding("python", sys.version_info >= (3, 11), sys.version.split()[0], "install Python 3.11 or newer", True)
+
+
+def _sqlite(_: Path) -> Finding:
+    try:
+        sqlite3.connect(":memory:").execute("CREATE VIRTUAL TABLE t USING fts5 (x, tokenize = 'porter unicode61')")
+    except sqlite3.Error as error:
+        return Finding("sqlite", False, str(error), "use a Python whose SQLite has FTS5", True)
+    return Finding("sqlite", True, f"{sqlite3.sqlite_version} with full-text search", needed=True)
+
+
+def _home(home: Path) -> Finding:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        probe = home / ".probe"
+        probe.touch()
+        probe.unlink()
+        free = shutil.disk_usage(home).free
+    except OSError as error:
+        return Finding("home", False, f"{home}: {error.strerror}", "choose another folder with --home", True)
+    remedy = "" if free > _ROOM else "make room, or choose another folder with --home"
+    return Finding("home", free > _ROOM, f"{home}, {free / 2**30:.1f} GiB free", remedy, True)
+
+
+def _embedder(_: Path) -> Finding:
+    try:
+        verify(model_folder())
+        vectors = MiniLM()(["pass at k", "a second text"])
+    except (PasskbError, ImportError, RuntimeError) as error:
+        return Finding("embedder", False, str(error), "run `make install`", True)
+    return Finding("embedder", True, f"{MiniLM.name}, weights verified, {vectors.shape[1]} dimensions", needed=True)
+
+
+def _chroma(_: Path) -> Finding:
+    try:
+        import chromadb
+    except ImportError as error:
+        return Finding("chroma", False, str(error), "run `make install`", True)
+    return Finding("chroma", True, f"{chromadb.__version__}, in process", needed=True)
+
+
+def _server(home: Path) -> Finding:
+    config = read_config(home)
+    if not config.llm_url:
+        return Finding("model server", False, "none set: answers are quotes", "none needed for quotes; see llm_url in README")
+    try:
+        urllib.request.urlopen(config.llm_url.rstrip("/") + "/models", timeout=3).close()
+    except (OSError, ValueError, urllib.error.URLError) as error:
+        return Finding("model server", False, f"{config.llm_url}: {error}", "start it, or mend llm_url")
+    return Finding("model server", True, config.llm_url)
+
+
+def _gpu(_: Path) -> Finding:
+    program = shutil.which("nvidia-smi")
+    if program:
+        asked = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        result = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
+        if result.returncode == 0 and result.stdout.strip():
+            return Finding("gpu", True, result.stdout.strip().replace("\n", "; "))
+    return Finding("gpu", False, "no NVIDIA GPU answers", "none needed to read and ask; experiments will run on the CPU build")
+
+
+def _vllm(_: Path) -> Finding:
+    python = Path(".venv-vllm/bin/python")
+    if python.exists():
+        return Finding("vllm", True, str(python.parent.parent.absolute()))
+    return Finding("vllm", False, "no .venv-vllm here", "only experiments need it, and they come with a later version")
+
+
+def _sandbox(_: Path) -> Finding:
+    program = shutil.which("bwrap")
+    if not program:
+        return Finding("sandbox", False, "bubblewrap is not installed", "apt-get install bubblewrap (only experiments need it)")
+    ran = subprocess.run(
+        [program, "--unshare-all", "--ro-bind", "/", "/", "true"], capture_output=True, text=True, timeout=20, check=False
+    )
+    if ran.returncode:
+        return Finding("sandbox", False, ran.stderr.strip()[:200], "allow unprivileged user namespaces (only experiments need it)")
+    return Finding("sandbox", True, program)
