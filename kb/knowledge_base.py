@@ -20,6 +20,7 @@ from kb.store import Change, Store, text_hash
 
 Progress = Callable[[str, int, int], None]
 _EMBED_AT_ONCE = 512
+_REMEMBERED = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class KnowledgeBase:
         self._catalogue: Catalogue | None = None
         self._graph: tuple[int, NoteGraph] | None = None
         self._means: tuple[int, Vectors] | None = None
+        self._remembered: dict[str, Vectors] = {}
 
     def __enter__(self) -> KnowledgeBase:
         return self
@@ -145,6 +147,16 @@ class KnowledgeBase:
 
     def path(self, start: str, end: str) -> list[Step] | None:
         return self.graph.path(start, end)
+
+    def sentence_vectors(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors of short texts, shape (len(texts), size); the latest few thousand are remembered."""
+        with self._lock:
+            missing = list(dict.fromkeys(text for text in texts if text not in self._remembered))
+            if len(self._remembered) + len(missing) > _REMEMBERED:
+                self._remembered.clear()
+                missing = list(dict.fromkeys(texts))
+            self._remembered.update(zip(missing, self.embedder(missing), strict=True))
+            return np.array([self._remembered[text] for text in texts], np.float32).reshape(len(texts), self.embedder.size)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ STOP_WORDS = frozenset(
     yours""".split()
 )
 _stemmer = snowballstemmer.stemmer("porter")
-_WORD = re.compile(r"\w+(?:['’]\w+)?")
+_WORD = re.compile(r"\w+(?:['’@^]\w+)*")
 
 
 def content_words(text: str) -> list[str]:

@@ -23,6 +23,7 @@ from kb.sentences import blocks, plain, sentences
 _MOST_YAML = 256 * 1024  # characters
 _MOST_ALIASES = 32
 _MOST_VALUES = 50_000
+_DEEPEST = 40
 _GIST = 240  # characters
 _KINDS, _TYPES, _STATUSES = ({member.value for member in kind} for kind in (NoteKind, LinkType, ClaimStatus))
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -117,12 +118,15 @@ def _front_matter(text: str, warnings: list[str]) -> tuple[dict[str, Any], str]:
 
 
 def _load(written: str) -> Any:
-    if written.count("*") > _MOST_ALIASES:
-        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(written, Loader=_Loader))
-        if aliases > _MOST_ALIASES:
-            raise ValueError(f"more than {_MOST_ALIASES} aliases")
-    if written.count("[") + written.count("{") > 10_000:
-        raise ValueError("more than 10,000 brackets")
+    """Raises ValueError or `yaml.YAMLError`. What could blow up is looked at first: merged aliases double with each level,
+    and the C loader overruns its stack on deep nesting, which would end the process."""
+    if len(written) > 2000 or written.count("*") > _MOST_ALIASES:
+        aliases = depth = 0
+        for event in yaml.parse(written, Loader=_Loader):
+            aliases += isinstance(event, yaml.AliasEvent)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if aliases > _MOST_ALIASES or depth > _DEEPEST:
+                raise ValueError(f"more than {_MOST_ALIASES} aliases, or nested more than {_DEEPEST} deep")
     try:
         return yaml.load(written, Loader=_Loader)
     except (ValueError, OverflowError):  # 2024-02-31 looks like a date and is none
@@ -132,7 +136,7 @@ def _load(written: str) -> Any:
 def _json(value: Any, budget: list[int], depth: int) -> Any:
     """The value with dates as ISO strings, keys as strings, and nothing that JSON can not say."""
     budget[0] -= 1
-    if budget[0] < 0 or depth > 40:
+    if budget[0] < 0 or depth > _DEEPEST:
         raise ValueError("too large, or refers to itself")
     if value is None or isinstance(value, (bool, str, int)):
         return value

@@ -60,6 +60,10 @@ class Gathered:
     unknown: Sequence[str]
     candidates: Sequence[Candidate]
 
+    def main_notes(self, count: int) -> list[str]:
+        """The notes whose best sentence fits best: what the question is about."""
+        return list(dict.fromkeys(candidate.note_id for candidate in self.candidates))[:count]
+
 
 def gather(kb: KnowledgeBase, question: str, exclude: Collection[str] = (), limit: int = _SENTENCES) -> Gathered:
     """Searches, reads the best chunks sentence by sentence and scores at most `limit` sentences against the question."""
@@ -74,13 +78,16 @@ def gather(kb: KnowledgeBase, question: str, exclude: Collection[str] = (), limi
         for sentence, before in _within(notes[hit.note_id].text, hit)
     ][:limit]
     texts = [plain(notes[hit.note_id].text[sentence.start : sentence.end]) for hit, sentence, _ in spans]
-    vectors = kb.embedder([text[:600] for text in texts])
+    vectors = kb.sentence_vectors([text[:600] for text in texts])
+    named = list(notes)
+    subjects = dict(zip(named, (kb.sentence_vectors([notes[note_id].title for note_id in named]) @ vector).tolist(), strict=True))
     wants_number = bool(_ASKS_NUMBER.search(question))
     candidates = []
     for (hit, sentence, before), text, own in zip(spans, texts, vectors, strict=True):
         covers = stems(text) & weights.keys()
         cosine = float(own @ vector)
         score = cosine + 0.3 * share(covers, weights) + 0.12 * hit.score + _form(sentence, text)
+        score += 0.25 * subjects[hit.note_id] + 0.06 * (sentence.start < _opening(notes[hit.note_id].text))
         score += 0.05 * (wants_number and any(map(str.isdigit, text)))
         span = (before.start, before.end) if before else None
         leans = bool(_LEANS_BACK.match(text))
@@ -117,6 +124,13 @@ def _within(text: str, hit: Hit) -> list[tuple[Sentence, Sentence | None]]:
             out.append((sentence, before if near else None))
         before = sentence
     return out
+
+
+def _opening(text: str) -> int:
+    """Where a note's first paragraph of prose ends: there its author says what it holds."""
+    first = next((s for s in cached_sentences(text) if s.block == "paragraph"), None)
+    end = text.find("\n\n", first.start) if first else 0
+    return end if end >= 0 else len(text)
 
 
 @lru_cache(maxsize=256)

@@ -16,6 +16,7 @@ from service.answering.sufficiency import judge
 from service.answering.surroundings import (
     Numbering,
     disagreements,
+    dissenters,
     evidence,
     experiments,
     follow_ups,
@@ -24,11 +25,12 @@ from service.answering.surroundings import (
 )
 
 LONGEST_QUESTION = 2000
-_STATEMENTS = 8
+_STATEMENTS = 6
 _SOURCES = 14
+_MAIN_NOTES = 1
 _NEAREST = 5
 _REPEATS = 0.82
-_FALL = 0.3
+_FALL = 0.24
 _QUICK_LOOK = 48
 
 
@@ -63,7 +65,8 @@ def _composed(kb: KnowledgeBase, gathered: Gathered, exclude: Collection[str]) -
     chosen = choose(gathered)
     statements = tuple(_statement(gathered, candidate, numbering, i == 0) for i, candidate in enumerate(chosen))
     cited = list(dict.fromkeys(candidate.note_id for candidate in chosen))
-    sources = _sources(kb, gathered, cited)
+    voices = dissenters(kb, list(dict.fromkeys([*gathered.main_notes(_MAIN_NOTES), *cited]))[:_MAIN_NOTES], exclude)
+    sources = _sources(kb, gathered, cited, voices)
     ids = [source.note_id for source in sources]
     claims = touched_claims(kb, ids, gathered.vector)
     answered = _Answerable(kb, exclude)
@@ -135,9 +138,11 @@ def _statement(gathered: Gathered, candidate: Candidate, numbering: Numbering, l
     return Statement(citation.quote, Support.QUOTED, (citation,), "lede" if lede else "body")
 
 
-def _sources(kb: KnowledgeBase, gathered: Gathered, cited: Sequence[str]) -> tuple[SourceNote, ...]:
-    """The cited notes, then the others that the search found, best first, at most `_SOURCES`."""
-    ids = list(dict.fromkeys([*cited, *(hit.note_id for hit in gathered.hits)]))[:_SOURCES]
+def _sources(
+    kb: KnowledgeBase, gathered: Gathered, cited: Sequence[str], voices: Sequence[str]
+) -> tuple[SourceNote, ...]:
+    """The cited notes, those that dissent from the main ones, then the others that the search found: at most `_SOURCES`."""
+    ids = list(dict.fromkeys([*cited, *voices, *(hit.note_id for hit in gathered.hits)]))[:_SOURCES]
     notes: dict[str, Note] = {**kb.store.notes(ids), **gathered.notes}
     return tuple(source_note(notes[note_id]) for note_id in ids if note_id in notes)
 

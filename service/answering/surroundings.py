@@ -12,9 +12,10 @@ from kb.sentences import plain
 from service.answering.answer import Citation, Disagreement, EvidenceItem, Experiment, SourceNote
 from service.answering.gathering import cached_sentences
 
-_DISAGREEMENTS = 4
+_DISAGREEMENTS = 5
 _EXPERIMENTS = 3
 _FOLLOW_UPS = 3
+_CHECKED = 7
 _ABOUT = 0.3
 
 
@@ -33,10 +34,23 @@ def source_note(note: Note) -> SourceNote:
     return SourceNote(note.id, note.title, str(note.kind), note.gist)
 
 
+def dissenters(kb: KnowledgeBase, main: Sequence[str], exclude: Collection[str]) -> list[str]:
+    """The notes that contradict or qualify the main ones, or are contradicted by them: those that hang together first.
+
+    Their order is the share of a personalised PageRank, started from the main notes and half as strongly from each
+    dissenter, that reaches each over links: objections that support each other come before a lone one.
+    """
+    linked = [link for note_id in main for into in (True, False) for link in kb.store.links(note_id, into=into)]
+    ends = {end for link in linked if link.type in DISSENT for end in (link.source, link.target)} - set(main)
+    notes = {note_id for note_id, note in kb.store.notes(ends).items() if note.text.strip() and note.kind not in exclude}
+    share = kb.graph.spread({**dict.fromkeys(notes, 0.5), **dict.fromkeys(main, 1.0)})
+    return sorted(notes, key=lambda note_id: (-share.get(note_id, 0.0), note_id))
+
+
 def disagreements(
-    kb: KnowledgeBase, cited: Collection[str], sources: Collection[str], vector: Vectors, numbering: Numbering
+    kb: KnowledgeBase, cited: Sequence[str], sources: Collection[str], vector: Vectors, numbering: Numbering
 ) -> tuple[Disagreement, ...]:
-    """Dissent among the sources: between two cited notes first, contradictions before qualifications, nearest reasons first."""
+    """Dissent among the sources: about the first cited note first, then contradictions before qualifications."""
     links = [link for link in kb.graph.among(sources) if link.type in DISSENT and {link.source, link.target} & set(cited)]
     if not links:
         return ()
@@ -44,7 +58,7 @@ def disagreements(
 
     def rank(pair: tuple[Link, float]) -> tuple[bool, bool, float]:
         link, near = pair
-        return link.type is not LinkType.CONTRADICTS, not {link.source, link.target} <= set(cited), -near
+        return cited[0] not in (link.source, link.target), link.type is not LinkType.CONTRADICTS, -near
 
     chosen: dict[frozenset[str], Link] = {}
     for link, _ in sorted(zip(links, nearness.tolist(), strict=True), key=rank):
@@ -131,7 +145,7 @@ def follow_ups(
     nearness = vectors @ vector
     order = sorted(range(len(notes)), key=lambda i: (not notes[i].title.endswith("?"), -float(nearness[i])))
     chosen: list[int] = []
-    for i in order[:12]:
+    for i in order[:_CHECKED]:
         question = as_question(notes[i].title)
         different = all(float(vectors[i] @ vectors[j]) < 0.75 for j in chosen) and nearness[i] < 0.9
         if different and question.casefold() != asked.casefold() and answered(question):

@@ -1,0 +1,202 @@
+"""An Answer as HTML: the answer column, the opened sources, and the list of sources. Pure.
+
+An exchange is one question with its answer on a page that may show several; `key` names it, so that the third citation
+of one is not taken for the third of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+
+from kb.notes import Note
+from service.answering.answer import Answer, Citation, Disagreement, EvidenceItem, Experiment, SourceNote, Statement, Support
+from service.web.markup import ask_link, counted, note_link, text, verb
+from service.web.prose import NoteHref, inline, passage
+
+# A sign of its own shape for each grade, and what it says to those who hover or listen.
+_GRADES: Mapping[Support, tuple[str, str]] = {
+    Support.QUOTED: ("”", "quoted word for word"),
+    Support.SUPPORTED: ("✓", "supported by the sentence cited"),
+    Support.PARTIAL: ("◐", "only partly supported by the sentence cited"),
+    Support.UNSUPPORTED: ("✗", "not supported by the sentence cited"),
+}
+_STATUS = {
+    "supported": "supported",
+    "refuted": "refuted",
+    "underpowered": "underpowered: too little data to tell",
+    "untested": "not tested yet",
+}
+
+
+def answer_html(answer: Answer, key: str, shown: int | None = None) -> str:
+    """The answer column. `shown`: only the first so many statements and nothing after them, while it streams."""
+    statements = answer.statements if shown is None else answer.statements[:shown]
+    parts = [f'<h2 class="question">{text(answer.question)}</h2>']
+    if not answer.answered:
+        parts.append(_refusal(answer))
+    else:
+        parts += [_lede(statements, key), _body(statements, key)]
+    if shown is None:
+        parts += [
+            _section("Where they disagree", (_disagreement(d, key) for d in answer.disagreements)),
+            _section("Fresh evidence", map(_evidence, answer.evidence)),
+            _section("What would settle it", map(_experiment, answer.experiments), _LATER),
+            _section("Asked before", map(_inquiry, answer.inquiries)),
+            _section("Ask next", (f"<p>{ask_link(question)}</p>" for question in answer.follow_ups), cls="next"),
+            _foot(answer),
+        ]
+    return f'<article class="exchange" data-exchange="{text(key)}">{"".join(parts)}</article>'
+
+
+_LATER = '<p class="quiet">Running such a test from here comes in a later version of passkb.</p>'
+
+
+def _section(title: str, items: Iterable[str], after: str = "", cls: str = "") -> str:
+    inner = "".join(items)
+    return f'<section class="part {cls}"><h3>{title}</h3>{inner}{after}</section>' if inner else ""
+
+
+def _lede(statements: Sequence[Statement], key: str) -> str:
+    lede = " ".join(_statement(s, key) for s in statements if s.part == "lede")
+    return f'<p class="lede">{lede}</p>' if lede else ""
+
+
+def _body(statements: Sequence[Statement], key: str) -> str:
+    """Statements in their order; neighbours that cite the same note share a paragraph."""
+    body = [s for s in statements if s.part != "lede"]
+    groups = groupby(body, key=lambda s: s.citations[0].note_id if s.citations else "")
+    paragraphs = (f"<p>{' '.join(_statement(s, key) for s in group)}</p>" for _, group in groups)
+    return _section("What the notes say", paragraphs, cls="says")
+
+
+def _statement(statement: Statement, key: str) -> str:
+    sign, meaning = _GRADES[statement.support]
+    marks = "".join(_mark(citation, key) for citation in statement.citations)
+    grade = f'<span class="grade {statement.support}" role="img" aria-label="{meaning}" title="{meaning}">{sign}</span>'
+    return f'<span class="statement">{inline(statement.text)}<span class="marks">{marks}{grade}</span></span>'
+
+
+def _mark(citation: Citation, key: str) -> str:
+    label = f"Source {citation.number}: {citation.title}"
+    return (
+        f'<a class="cite" href="#{anchor(key, citation.number)}" data-cite="{citation.number}" '
+        f'aria-label="{text(label)}" title="{text(citation.title)}">{citation.number}</a>'
+    )
+
+
+def anchor(key: str, number: int) -> str:
+    return f"source-{text(key)}-{number}"
+
+
+def _disagreement(entry: Disagreement, key: str) -> str:
+    sides = _side(entry.source_title, entry.source, entry.source_says, key)
+    other = _side(entry.target_title, entry.target, entry.target_says, key)
+    why = f'<p class="why">The first <em>{verb(entry.type)}</em> the second{_because(entry.why)}</p>'
+    return f'<div class="dispute">{sides}{other}{why}</div>'
+
+
+def _because(why: str) -> str:
+    why = why.strip().rstrip(".")
+    if not why:
+        return "."
+    return f": {inline(why.removeprefix('because ') if why.startswith('because ') else why)}."
+
+
+def _side(title: str, note_id: str, says: Citation | None, key: str) -> str:
+    said = f' says: <q>{inline(says.quote)}</q><span class="marks">{_mark(says, key)}</span>' if says else ""
+    return f'<p class="side">{note_link(note_id, title, "title")}{said}</p>'
+
+
+def _evidence(item: EvidenceItem) -> str:
+    status = text(_STATUS.get(item.status, item.status))
+    date = f'<time datetime="{text(item.date)}">{text(item.date)}</time>, ' if item.date else ""
+    return (
+        f'<p class="evidence">{note_link(item.note_id, item.title, "title")}<br>'
+        f'<span class="quiet">{date}on the claim</span> {inline(item.claim_text or item.claim)} '
+        f'<span class="status {text(item.status)}">{status}</span></p>'
+    )
+
+
+def _experiment(item: Experiment) -> str:
+    note_id = item.claim.rsplit("#", 1)[0]
+    settles = f"<dt>Settled by</dt><dd>{inline(item.settles)}</dd>" if item.settles else ""
+    question = f"<dt>To ask</dt><dd>{text(item.question)}</dd>" if item.question and item.question != item.claim_text else ""
+    where = note_link(note_id, "where it is claimed", "quiet")
+    return f'<dl class="open"><dt>Claim</dt><dd>{inline(item.claim_text)} <span class="quiet">({where})</span></dd>{settles}{question}</dl>'
+
+
+def _inquiry(entry: SourceNote) -> str:
+    return f'<p>{note_link(entry.note_id, entry.title, "title")}</p>'
+
+
+def _refusal(answer: Answer) -> str:
+    words = [f"<strong>{text(word)}</strong>" for word in answer.missing]
+    missing = f'<p>No note mentions {_listed(words)}.</p>' if words else ""
+    reason = f"<p>{text(answer.reason)}</p>" if answer.reason else ""
+    near = "".join(_listed_source(entry) for entry in answer.nearest)
+    nearest = f'<h3>The nearest notes</h3><ul class="source-list">{near}</ul>' if near else ""
+    return f'<section class="refusal"><p class="lede">The notes do not answer this.</p>{reason}{missing}{nearest}</section>'
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _foot(answer: Answer) -> str:
+    if not answer.answered:
+        return ""
+    notes = len({c.note_id for s in answer.statements for c in s.citations})
+    said = f"{counted(len(answer.statements), 'statement')} from {counted(notes, 'note')}, in {answer.seconds:.1f} s"
+    grades = {s.support: None for s in answer.statements}
+    legend = "; ".join(f"{_GRADES[grade][0]} {_GRADES[grade][1]}" for grade in grades)
+    button = f'<button type="button" class="linkish" data-sheet>Sources ({len(answer.sources)})</button>'
+    return f'<p class="foot">{button} <span>{said}.</span> <span>{legend}.</span></p>'
+
+
+# -- the sources ---------------------------------------------------------------------------------------------------------
+
+
+def citations(answer: Answer) -> list[Citation]:
+    """Every citation of the answer, by number."""
+    found = [c for s in answer.statements for c in s.citations]
+    found += [c for d in answer.disagreements for c in (d.source_says, d.target_says) if c is not None]
+    return sorted(dict.fromkeys(found), key=lambda c: (c.number, c.start))
+
+
+def opened_html(answer: Answer, key: str, notes: Mapping[str, Note], hrefs: Callable[[str], NoteHref]) -> str:
+    """One `<article>` a citation: the paragraph in its note, the cited sentence highlighted."""
+    articles = []
+    for number, group in groupby(citations(answer), key=lambda c: c.number):
+        found = list(group)
+        note = notes.get(found[0].note_id)
+        if note is None:
+            continue
+        href = hrefs(note.id)
+        shown = "".join(passage(note.text, c.start, c.end, href) for c in found)
+        articles.append(
+            f'<article class="opened" id="{anchor(key, number)}" data-number="{number}">'
+            f'<p class="overline">Source {number} <span class="kind">{text(note.kind)}</span></p>'
+            f'<h3>{note_link(note.id, note.title)}</h3><div class="passage">{shown}</div>'
+            f'<p class="walk">{note_link(note.id, "Open note")}</p></article>'
+        )
+    return "".join(articles)
+
+
+def sources_html(answer: Answer) -> str:
+    """The right column: a place for the opened source, then all sources, each with its gist."""
+    listed = answer.sources if answer.answered else answer.nearest
+    if not listed:
+        return ""
+    title = f"Sources ({len(listed)})" if answer.answered else "Nearest notes"
+    items = "".join(_listed_source(entry) for entry in listed)
+    hint = '<p class="quiet hint">A number in the answer opens its sentence here, in its note.</p>' if answer.answered else ""
+    return (
+        '<button type="button" class="close" data-close aria-label="Close the sources">Close</button>'
+        f'<div class="slot" aria-live="polite">{hint}</div><h3>{title}</h3><ul class="source-list">{items}</ul>'
+    )
+
+
+def _listed_source(entry: SourceNote) -> str:
+    gist = f"<span class=\"gist\">{inline(entry.gist)}</span>" if entry.gist else ""
+    return f'<li>{note_link(entry.note_id, entry.title)} {gist}</li>'
