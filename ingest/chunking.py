@@ -49,7 +49,7 @@ def chunk(note: Note) -> tuple[Chunk, ...]:
 
 def _sections(text: str) -> Iterator[list[_Piece]]:
     """The pieces of each section: one a block, or several where a block is longer than a chunk may be."""
-    found = blocks(text)
+    found = blocks(text) or (Block("rule", 0, len(text), 0, ()),)  # nothing but `>` is no block, yet is text
     section: list[_Piece] = []
     for i, block in enumerate(found):
         if block.level and section:

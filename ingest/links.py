@@ -165,8 +165,8 @@ def _path_link(destination: str, start: int, end: int) -> WrittenLink | None:
     if _EXTERNAL.match(destination):
         return None
     path, _, anchor = re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", destination).partition("#")
-    path = unquote(path)
-    return WrittenLink(path, anchor=unquote(anchor), start=start, end=end, form="path") if path.isprintable() else None
+    link = WrittenLink(unquote(path), anchor=unquote(anchor), start=start, end=end, form="path")
+    return link if link.target.strip().isprintable() and link.target.strip() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +199,7 @@ class Names:
         self.ids: dict[str, Name] = {}
         self.paths: dict[tuple[str, str], list[Name]] = defaultdict(list)
         self.stems: dict[tuple[str, str], list[Name]] = defaultdict(list)
-        self.called: dict[str, dict[str, list[Name]]] = {"alias": defaultdict(list), "title": defaultdict(list)}
-        self.anywhere: dict[str, list[Name]] = defaultdict(list)
+        self.aliases, self.titles, self.anywhere = (defaultdict[str, list[Name]](list) for _ in range(3))
         for name in names:
             self.ids[name.note_id] = name
             path = _key(name.path)
@@ -209,8 +208,8 @@ class Names:
                 self.stems[name.source, posixpath.basename(key)].append(name)
                 self.anywhere[posixpath.basename(key)].append(name)
             for alias in {_key(alias) for alias in name.aliases}:
-                self.called["alias"][alias].append(name)
-            self.called["title"][_key(name.title)].append(name)
+                self.aliases[alias].append(name)
+            self.titles[_key(name.title)].append(name)
 
     def candidates(self, link: WrittenLink, source: str, folder: str) -> list[Name]:
         """The notes that the link can mean: none, one, or the several it does not tell apart."""
@@ -229,12 +228,12 @@ class Names:
         inside = [n for n in stems if absolute in _tails(n.path, absolute.count("/"))] if "/" in target else stems
         if inside or link.form == "path":
             return _nearest(_written_so(inside, link.target), folder)
-        for kind in ("alias", "title"):
-            if found := [n for n in self.called[kind].get(target, []) if n.source == source]:
+        for known in (self.aliases, self.titles):
+            if found := [n for n in known.get(target, []) if n.source == source]:
                 return found
         if exact := self.ids.get(link.target):
             return [exact]
-        for known in (self.called["title"], self.called["alias"], self.anywhere):
+        for known in (self.titles, self.aliases, self.anywhere):
             if found := [n for n in known.get(target, []) if n.source != source]:
                 return found
         return []
@@ -243,14 +242,13 @@ class Names:
 def resolve(names: Names, from_id: str, links: Iterable[WrittenLink]) -> Resolution:
     """Say which notes the links of the note `from_id` mean. Links of a note to itself are dropped."""
     home = names.ids.get(from_id) or Name(from_id, "", "", "")
-    folder = posixpath.dirname(_key(home.path))
     out: list[Link] = []
     dangling: list[tuple[str, str]] = []
     ambiguous: list[tuple[str, str, tuple[str, ...]]] = []
     stubs: dict[str, str] = {}
     files = 0
     for link in links:
-        found = names.candidates(link, home.source, folder)
+        found = names.candidates(link, home.source, posixpath.dirname(_key(home.path)))
         if len(found) > 1:
             ambiguous.append((from_id, link.target, tuple(sorted(n.note_id for n in found))))
             continue

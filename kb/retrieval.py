@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,8 +28,6 @@ SAME_NOTE_DECAY = 0.9
 _SEED_NOTES = 10
 _WIDENED_NOTES = 8
 _LINK_WEIGHT = 0.8
-
-_pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="lexical")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +85,9 @@ class Retriever:
         self, catalogue: Catalogue, graph: NoteGraph | None, query: str, limit: int, exclude: Collection[str] = ()
     ) -> tuple[Vectors, list[Hit]]:
         """The question's vector and at most `limit` hits, best first. `graph` None: no widening. `exclude`: kinds left out."""
-        lexical = _pool.submit(self.store.lexical, query, CANDIDATES)
+        words = self._positions(catalogue, self.store.lexical(query, CANDIDATES))
         vector = self.embedder([query])[0]
         dense, cosines = self._dense(catalogue, vector)
-        words = self._positions(catalogue, lexical.result())
         fused = _sum(_normalised(dense), _normalised(words))
         if exclude:
             banned = {row for row, kind in enumerate(catalogue.kinds) if kind in exclude}

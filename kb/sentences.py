@@ -36,7 +36,7 @@ _LINK = re.compile(
 )
 _LINKS_ONLY = re.compile(rf"(?:{_LINK.pattern}|[\s,;|·•.–—-])++$")
 _MARK = re.compile(r"\\[!-/:-@\[-`{-~]|`+|\$\$?|<!--|%%|\ue000")
-_DOLLAR = re.compile(r"(?<![\s\\])\$(?!\d)")
+_DOLLAR = re.compile(r"(?<![\s\\$])\$(?![\d$])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +327,7 @@ _STARTER = re.compile(
     "|from|to|with|by|our|one|both|each|here|hence|what|why|how|not?|most|some|many|all"
 )
 _LEFT_OUT = re.compile(r"(?i)(?:\d[\d.]*\s+)?(?:sources?|references?|bibliography|see also|related)\s*:?")
+_SPACE = "".join(c for c in map(chr, range(0x3001)) if c.isspace())
 _PROSE = frozenset(("paragraph", "list", "quote", "table"))
 
 
@@ -362,7 +363,7 @@ def _rows(text: str, block: Block) -> Iterator[tuple[int, int]]:
         eol = text.find("\n", pos, block.end)
         eol = block.end if eol < 0 else eol
         row = text[pos:eol]
-        words = row.strip("|> \t")
+        words = row.strip("|>" + _SPACE)
         if words and not _SEPARATOR.match(row) and any(map(str.isalnum, words)):
             start = pos + row.index(words)
             yield start, start + len(words)
@@ -390,7 +391,9 @@ def _split(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 def _prose_span(text: str, start: int, end: int) -> tuple[int, int] | None:
     """The span without the white space around it; None when it holds no words but those of links and formulas alone."""
     piece = text[start:end]
-    words = piece.lstrip("> \t\n") if "\n" in piece[: len(piece) - len(piece.lstrip("> \t\n"))] else piece.lstrip()
+    words = piece.lstrip(">" + _SPACE)
+    if "\n" not in piece[: len(piece) - len(words)]:  # a `>` is a mark of quotation only where a line begins
+        words = piece.lstrip()
     start, words = end - len(words), words.rstrip()
     bare = _LINK.sub("", words) if "[" in words or "://" in words else words
     if bare.startswith("$$") and bare.find("$$", 2) >= 0:
@@ -411,7 +414,7 @@ def _ends(text: str, start: int, m: re.Match[str], end: int) -> bool:
     if m[0][0] != "." or m[0].startswith("..") or before is None:
         return not starts_low
     token = before[0].lower()
-    if _NEVER.fullmatch(token) or text[start : m.start()].strip("> \t\n").isdigit():
+    if _NEVER.fullmatch(token) or (m.start() - start < 12 and text[start : m.start()].strip("> \t\n").isdigit()):
         return False
     if _NUMBERED.fullmatch(token):
         return not following[0].isdigit()

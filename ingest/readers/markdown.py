@@ -118,8 +118,8 @@ def _front_matter(text: str, warnings: list[str]) -> tuple[dict[str, Any], str]:
 
 
 def _load(written: str) -> Any:
-    """Raises ValueError or `yaml.YAMLError`. What could blow up is looked at first: merged aliases double with each level,
-    and the C loader overruns its stack on deep nesting, which would end the process."""
+    """Raises ValueError or `yaml.YAMLError`. What could blow up is looked at first: merged aliases double with each
+    level, and the C loader overruns its stack on deep nesting, which would end the process."""
     if len(written) > 2000 or written.count("*") > _MOST_ALIASES:
         aliases = depth = 0
         for event in yaml.parse(written, Loader=_Loader):

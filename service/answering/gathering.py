@@ -26,13 +26,15 @@ _LEANS_BACK = re.compile(
     r"on the other hand|for example|for instance|in other words|in short|second|third|finally|even so|accordingly)\b",
     re.I,
 )
+_DEFINITE = re.compile(r"(?:the|those|these)\s+((?:[\w@^'’-]+\s+){1,3})", re.I)
 _ASKS_NUMBER = re.compile(r"\b(?:how (?:many|much|large|big|often|far|long)|percent|share|rate|figure|score|number)\b|%", re.I)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A sentence that may answer: `score` is its fitness, `cosine` its nearness to the question alone, `covers` the
-    question's stems that it holds; `leans` marks one that opens on what was said before it, `before` the one before."""
+    question's stems that it holds; `leans` marks one that opens on what was said before it, `before` the span of the one before, `opens` one of the
+    paragraph that opens its note."""
 
     note_id: str
     title: str
@@ -43,6 +45,7 @@ class Candidate:
     cosine: float
     covers: frozenset[str]
     leans: bool
+    opens: bool
     before: tuple[int, int] | None
     vector: Vectors
 
@@ -86,16 +89,25 @@ def gather(kb: KnowledgeBase, question: str, exclude: Collection[str] = (), limi
     for (hit, sentence, before), text, own in zip(spans, texts, vectors, strict=True):
         covers = stems(text) & weights.keys()
         cosine = float(own @ vector)
-        score = cosine + 0.3 * share(covers, weights) + 0.12 * hit.score + _form(sentence, text)
-        score += 0.25 * subjects[hit.note_id] + 0.06 * (sentence.start < _opening(notes[hit.note_id].text))
+        score = cosine + 0.4 * share(covers, weights) + 0.12 * hit.score + _form(sentence, text)
+        opens = sentence.start < _opening(notes[hit.note_id].text)
+        score += 0.25 * subjects[hit.note_id] + 0.06 * opens
         score += 0.05 * (wants_number and any(map(str.isdigit, text)))
         span = (before.start, before.end) if before else None
-        leans = bool(_LEANS_BACK.match(text))
+        leans = _leans(text, weights.keys() | stems(hit.title))
         candidates.append(
-            Candidate(hit.note_id, hit.title, sentence.start, sentence.end, text, score, cosine, covers, leans, span, own)
+            Candidate(hit.note_id, hit.title, sentence.start, sentence.end, text, score, cosine, covers, leans, opens, span, own)
         )
     candidates.sort(key=lambda candidate: (-candidate.score, candidate.note_id, candidate.start))
     return Gathered(question, vector, hits, notes, weights, unknown, candidates)
+
+
+def _leans(text: str, subjects: Collection[str]) -> bool:
+    """Whether a sentence opens on something said before it: a pronoun, a connective, or “the …” of no known subject."""
+    if _LEANS_BACK.match(text):
+        return True
+    definite = _DEFINITE.match(text)
+    return bool(definite) and not stems(definite[1]) & subjects
 
 
 def _chosen_hits(hits: Sequence[Hit]) -> list[Hit]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,6 +32,9 @@ _MAIN_NOTES = 1
 _NEAREST = 5
 _REPEATS = 0.82
 _FALL = 0.24
+_LEDE_MAY_LOSE = 0.2
+_FEW = 3
+_LONGEST_QUOTE = 420
 _QUICK_LOOK = 48
 
 
@@ -96,39 +100,71 @@ class _Answerable:
 def choose(gathered: Gathered) -> list[Candidate]:
     """The lede and the statements after it: fit, from different notes, none repeating another.
 
-    Greedy maximal marginal relevance (Carbonell and Goldstein 1998) over the candidates' scores; a note gives a second
-    statement only when fewer than four notes have anything to give.
+    Greedy maximal marginal relevance (Carbonell and Goldstein 1998) over the candidates' scores. Each note gives one
+    statement; where that makes fewer than `_FEW`, the notes already quoted may give more.
     """
-    pool = [candidate for candidate in map(_standing, gathered.candidates) if candidate is not None]
-    if not pool:
-        pool = list(gathered.candidates[:1])
-    chosen = [pool[0]]
-    floor = pool[0].score - _FALL
-    notes = len({candidate.note_id for candidate in pool if candidate.score >= floor})
-    each = 1 if notes >= 4 else 3 if notes >= 2 else _STATEMENTS
-    while len(chosen) < _STATEMENTS:
-        vectors = np.stack([candidate.vector for candidate in chosen])
-        best: tuple[float, Candidate] | None = None
-        for candidate in pool:
-            if candidate.score < floor or sum(candidate.note_id == c.note_id for c in chosen) >= each:
-                continue
-            likeness = float(np.max(vectors @ candidate.vector))
-            overlaps = any(c.note_id == candidate.note_id and c.start < candidate.end and candidate.start < c.end for c in chosen)
-            value = candidate.score - 0.3 * likeness
-            if likeness < _REPEATS and not overlaps and (best is None or value > best[0]):
-                best = value, candidate
-        if best is None:
-            break
-        chosen.append(best[1])
-    return chosen
+    pool = [_standing(candidate) for candidate in gathered.candidates]
+    floor = max(candidate.score for candidate in pool) - _FALL
+    chosen = [_lede(pool)]
+    lone = len(gathered.notes) <= _FEW
+    rounds = ((1, _STATEMENTS, floor), (2, _FEW, floor - _FALL / 2), (_STATEMENTS, _STATEMENTS if lone else _FEW, floor - _FALL))
+    for each, wanted, least in rounds:
+        while len(chosen) < wanted and (following := _next(pool, chosen, least, each)):
+            chosen.append(following)
+    by_before = {(candidate.note_id, candidate.before): candidate for candidate in gathered.candidates if candidate.before}
+    return [_with_next(candidate, by_before, floor, chosen) for candidate in chosen]
 
 
-def _standing(candidate: Candidate) -> Candidate | None:
-    """A candidate as it can be quoted: one that leans on the sentence before it takes that sentence along, or stays out."""
+def _next(pool: Sequence[Candidate], chosen: Sequence[Candidate], floor: float, each: int) -> Candidate | None:
+    """The fittest candidate that says something else than those chosen, from a note quoted fewer than `each` times."""
+    vectors = np.stack([candidate.vector for candidate in chosen])
+    quoted = Counter(candidate.note_id for candidate in chosen)
+    best: tuple[float, Candidate] | None = None
+    for candidate in pool:
+        if candidate.score < floor or quoted[candidate.note_id] >= each or any(_overlap(candidate, c) for c in chosen):
+            continue
+        likeness = float(np.max(vectors @ candidate.vector))
+        value = candidate.score - 0.3 * likeness
+        if likeness < _REPEATS and (best is None or value > best[0]):
+            best = value, candidate
+    return best[1] if best else None
+
+
+def _overlap(one: Candidate, other: Candidate) -> bool:
+    return one.note_id == other.note_id and one.start < other.end and other.start < one.end
+
+
+def _with_next(
+    candidate: Candidate,
+    by_before: Mapping[tuple[str, tuple[int, int] | None], Candidate],
+    floor: float,
+    chosen: Sequence[Candidate],
+) -> Candidate:
+    """A lone sentence takes the one after it along when that one answers as well and leans on it."""
+    after = by_before.get((candidate.note_id, (candidate.start, candidate.end)))
+    fits = after is not None and after.score >= floor and after.leans and len(candidate.text) + len(after.text) < _LONGEST_QUOTE
+    if after is None or not fits or any(_overlap(after, other) for other in chosen):
+        return candidate
+    return replace(candidate, end=after.end)
+
+
+def _lede(pool: Sequence[Candidate]) -> Candidate:
+    """The best candidate, or a sentence that opens its note and is nearly as good: there an author says what it holds."""
+    best = max(pool, key=lambda candidate: candidate.score)
+
+    def worth(candidate: Candidate) -> float:
+        return candidate.score - (0.0 if candidate.note_id == best.note_id else _LEDE_MAY_LOSE / 2)
+
+    opening = [c for c in pool if c.opens and not c.leans and worth(c) >= best.score - _LEDE_MAY_LOSE]
+    return max(opening, key=worth, default=best)
+
+
+def _standing(candidate: Candidate) -> Candidate:
+    """A candidate as it can be quoted: one that leans on the sentence before it takes that along, or comes last."""
     if not candidate.leans:
         return candidate
     if candidate.before is None:
-        return None
+        return replace(candidate, score=candidate.score - 0.15)
     return replace(candidate, start=candidate.before[0], score=candidate.score - 0.05)
 
 

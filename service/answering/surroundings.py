@@ -50,8 +50,9 @@ def dissenters(kb: KnowledgeBase, main: Sequence[str], exclude: Collection[str])
 def disagreements(
     kb: KnowledgeBase, cited: Sequence[str], sources: Collection[str], vector: Vectors, numbering: Numbering
 ) -> tuple[Disagreement, ...]:
-    """Dissent among the sources: about the first cited note first, then contradictions before qualifications."""
-    links = [link for link in kb.graph.among(sources) if link.type in DISSENT and {link.source, link.target} & set(cited)]
+    """Dissent about the first cited note, and between cited notes; contradictions before qualifications."""
+    ends = {link: {link.source, link.target} for link in kb.graph.among(sources) if link.type in DISSENT}
+    links = [link for link, pair in ends.items() if cited[0] in pair or pair <= set(cited)]
     if not links:
         return ()
     nearness = kb.embedder([plain(link.why) or link.target for link in links]) @ vector

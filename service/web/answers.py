@@ -39,7 +39,7 @@ def answer_html(answer: Answer, key: str, shown: int | None = None) -> str:
         parts += [_lede(statements, key), _body(statements, key)]
     if shown is None:
         parts += [
-            _section("Where they disagree", (_disagreement(d, key) for d in answer.disagreements)),
+            _section("Where they disagree", _disputes(answer.disagreements, key)),
             _section("Fresh evidence", map(_evidence, answer.evidence)),
             _section("What would settle it", map(_experiment, answer.experiments), _LATER),
             _section("Asked before", map(_inquiry, answer.inquiries)),
@@ -89,23 +89,30 @@ def anchor(key: str, number: int) -> str:
     return f"source-{text(key)}-{number}"
 
 
-def _disagreement(entry: Disagreement, key: str) -> str:
-    sides = _side(entry.source_title, entry.source, entry.source_says, key)
-    other = _side(entry.target_title, entry.target, entry.target_says, key)
-    why = f'<p class="why">The first <em>{verb(entry.type)}</em> the second{_because(entry.why)}</p>'
-    return f'<div class="dispute">{sides}{other}{why}</div>'
+def _disputes(entries: Sequence[Disagreement], key: str) -> Iterable[str]:
+    """Each note that is disagreed with, once, and under it what the others say against it and why."""
+    targets = dict.fromkeys(entry.target for entry in entries)
+    for target in targets:
+        against = [entry for entry in entries if entry.target == target]
+        first = against[0]
+        said = _says(first.target_says, key)
+        answers = "".join(
+            f'<p class="against">{note_link(e.source, e.source_title, "title")} <em>{verb(e.type)}</em> it'
+            f"{_says(e.source_says, key)}{_because(e.why)}</p>"
+            for e in against
+        )
+        yield f'<div class="dispute"><p>{note_link(target, first.target_title, "title")}{said}</p>{answers}</div>'
+
+
+def _says(citation: Citation | None, key: str) -> str:
+    if citation is None:
+        return ""
+    return f': <q>{inline(citation.quote)}</q><span class="marks">{_mark(citation, key)}</span>'
 
 
 def _because(why: str) -> str:
-    why = why.strip().rstrip(".")
-    if not why:
-        return "."
-    return f": {inline(why.removeprefix('because ') if why.startswith('because ') else why)}."
-
-
-def _side(title: str, note_id: str, says: Citation | None, key: str) -> str:
-    said = f' says: <q>{inline(says.quote)}</q><span class="marks">{_mark(says, key)}</span>' if says else ""
-    return f'<p class="side">{note_link(note_id, title, "title")}{said}</p>'
+    why = why.strip().rstrip(".").removeprefix("because ")
+    return f' <span class="why">because {inline(why)}.</span>' if why else ""
 
 
 def _evidence(item: EvidenceItem) -> str:
@@ -121,9 +128,8 @@ def _evidence(item: EvidenceItem) -> str:
 def _experiment(item: Experiment) -> str:
     note_id = item.claim.rsplit("#", 1)[0]
     settles = f"<dt>Settled by</dt><dd>{inline(item.settles)}</dd>" if item.settles else ""
-    question = f"<dt>To ask</dt><dd>{text(item.question)}</dd>" if item.question and item.question != item.claim_text else ""
     where = note_link(note_id, "where it is claimed", "quiet")
-    return f'<dl class="open"><dt>Claim</dt><dd>{inline(item.claim_text)} <span class="quiet">({where})</span></dd>{settles}{question}</dl>'
+    return f'<dl class="open"><dt>Claim</dt><dd>{inline(item.claim_text)} <span class="quiet">({where})</span></dd>{settles}</dl>'
 
 
 def _inquiry(entry: SourceNote) -> str:
@@ -176,7 +182,7 @@ def opened_html(answer: Answer, key: str, notes: Mapping[str, Note], hrefs: Call
         shown = "".join(passage(note.text, c.start, c.end, href) for c in found)
         articles.append(
             f'<article class="opened" id="{anchor(key, number)}" data-number="{number}">'
-            f'<p class="overline">Source {number} <span class="kind">{text(note.kind)}</span></p>'
+            f'<p class="overline">Source {number} · {text(note.kind)}</p>'
             f'<h3>{note_link(note.id, note.title)}</h3><div class="passage">{shown}</div>'
             f'<p class="walk">{note_link(note.id, "Open note")}</p></article>'
         )

@@ -41,7 +41,7 @@ class Indexing:
         with self._lock:
             if self.finished:
                 return ""
-            verb = {"reading": "Reading", "embedding": "Understanding"}.get(self.stage, "Looking for changes")
+            verb = {"reading": "Reading", "embedding": "Indexing"}.get(self.stage, "Looking for changes")
             what = "passages" if self.stage == "embedding" else "notes"
             return f"{verb} {self.done:,} of {counted(self.total, what[:-1])}" if self.total else f"{verb} in the notes"
 
@@ -56,6 +56,7 @@ class Indexing:
         failed: tuple[tuple[str, str], ...] = ()
         problem = ""
         try:
+            kb.search("first", 1)  # loads the embedder, so that the first question does not wait for it
             failed = tuple(sync(kb, progress=self.progress).failed)
         except PasskbError as error:
             problem = str(error)

@@ -14,7 +14,7 @@ Points = Mapping[str, tuple[float, float]]
 
 WIDTH = 380.0
 _MARGIN = 34.0
-_LETTER = 5.6  # width of an average letter at the label's size, in the units of the drawing
+_LETTER = 6.1  # width of an average letter at the label's size, in the units of the drawing
 _LINE = 12.0
 _SHORT = 24
 
@@ -38,12 +38,12 @@ def map_html(centre: str, near: Neighbourhood, points: Points, notes: Mapping[st
     at = {n: (_MARGIN + x * (WIDTH - 2 * _MARGIN), 20 + y * (height - 40)) for n, (x, y) in points.items()}
     links = _strongest(near.links)
     title = text(notes[centre].title) if centre in notes else text(centre)
-    edges = "".join(_edge(link, at, notes) for link in links)
+    edges = "".join(_edge(link, at, notes, centre in (link.source, link.target)) for link in links)
     nodes = "".join(_nodes(centre, near, at, notes))
     return (
         f'<figure class="map"><svg viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="group" aria-label="Notes around {title}">'
         f'<g class="edges">{edges}</g><g class="nodes">{nodes}</g></svg>'
-        f'<p class="caption" aria-live="polite"></p><figcaption>{_legend(links)}</figcaption></figure>'
+        f'<p class="caption" aria-live="polite">Each dot is a note, each line a link: point at one to read it, click a note to go there.</p><figcaption>{_legend(links)}</figcaption></figure>'
     )
 
 
@@ -62,13 +62,14 @@ def _rank(link: Link) -> tuple[float, int]:
     return (-(WEIGHTS[link.type] + dissent), list(LinkType).index(link.type))
 
 
-def _edge(link: Link, at: Mapping[str, tuple[float, float]], notes: Mapping[str, Note]) -> str:
+def _edge(link: Link, at: Mapping[str, tuple[float, float]], notes: Mapping[str, Note], near: bool) -> str:
     (x1, y1), (x2, y2) = at[link.source], at[link.target]
     says = f"{_title(link.source, notes)} {verb(link.type)} {_title(link.target, notes)}"
     says += f": {link.why}" if link.why else ""
+    reach = "near" if near else "far"
     line = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
     return (
-        f'<g class="edge {link.type}" data-caption="{text(says)}"><title>{text(says)}</title>'
+        f'<g class="edge {link.type} {reach}" data-caption="{text(says)}"><title>{text(says)}</title>'
         f'<line class="reach" {line}/><line {line}/></g>'
     )
 
@@ -80,7 +81,7 @@ def _nodes(centre: str, near: Neighbourhood, at: Mapping[str, tuple[float, float
     for note_id in sorted(near.distances, key=lambda n: (n != centre, near.distances[n])):
         x, y = at[note_id]
         label = shortened(_title(note_id, notes), 40 if note_id == centre else _SHORT)
-        place = _place(x, y, len(label) * _LETTER * (1.1 if note_id == centre else 1.0), taken)
+        place = _place(x, y, len(label) * _LETTER * (1.2 if note_id == centre else 1.0), taken)
         if place is None:
             side, box = ("start" if x < WIDTH / 2 else "end"), None
             lx, ly = x + (9 if side == "start" else -9), y + 4

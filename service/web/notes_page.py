@@ -49,7 +49,7 @@ def text_html(view: NoteView, notes: Notes, note_href: NoteHref) -> str:
     claims = "".join(_claim(claim, notes) for claim in note.claims)
     inquiries = "".join(f"<li>{_named(note_id, notes)}</li>" for note_id in view.inquiries)
     return (
-        f'<div class="prose">{body}</div>'
+        f'<div class="note-body">{body}</div>'
         + (f'<section class="part claims"><h2>Claims</h2>{claims}</section>' if claims else "")
         + (f'<section class="part"><h2>Inquiries that use this note</h2><ul class="link-list">{inquiries}</ul></section>' if inquiries else "")
         + (f'<p class="path quiet">{text(note.path)}</p>' if note.path else "")

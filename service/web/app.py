@@ -1,0 +1,137 @@
+"""The web app: tabs Ask and Notes over a KnowledgeBase. Everything that is shown is made by pure renderers beside it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kb.knowledge_base import KnowledgeBase
+from kb.notes import PasskbError
+from service.web.ask_tab import build_ask_tab, exchange, explained, welcome_html
+from service.web.indexing import Indexing, status_html
+from service.web.markup import sentence
+from service.web.notes_tab import build_notes_tab, note_page
+
+_HERE = Path(__file__).parent
+# Events that the page sends over the bridge: the names stand here so that Gradio knows them.
+_BRIDGE = """
+const names = ['walk', 'question'];
+window.passkbSend = (name, data) => names.includes(name) && trigger(name, data);
+document.dispatchEvent(new Event("passkb-ready"));
+"""
+# Gradio's own front end needs inline code and eval; nothing may be fetched from, or sent to, another machine.
+_POLICY = (
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self'; object-src 'none'; "
+    "frame-ancestors 'self'; form-action 'self'; base-uri 'self'"
+)
+
+
+def build(kb: KnowledgeBase, indexing: Indexing | None = None) -> Any:
+    """The app as `gr.Blocks`. `indexing`: shown in the header while it runs."""
+    reading = indexing or Indexing()
+    with gr.Blocks(title="passkb", analytics_enabled=False, fill_width=True) as blocks:
+        with gr.Row(elem_id="masthead"):
+            gr.HTML('<a class="brand" href="/">passkb</a>', elem_id="brand", apply_default_css=False)
+            status = gr.HTML(elem_id="status", apply_default_css=False)
+        bridge = gr.HTML(elem_id="bridge", elem_classes="offstage", js_on_load=_BRIDGE, apply_default_css=False)
+        timer = gr.Timer(1.0, active=False)
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Ask", id="ask", elem_id="tab-ask", render_children=True):
+                ask_tab = build_ask_tab(kb)
+            with gr.Tab("Notes", id="notes", elem_id="tab-notes", render_children=True):
+                notes_tab = build_notes_tab(kb)
+
+        def opened(request: gr.Request) -> tuple[Any, ...]:
+            wanted = dict(request.query_params)
+            welcome = gr.skip() if wanted.get("q", "").strip() else _welcome(kb, reading)
+            return *_header(kb, reading), welcome, *_page(kb, wanted.get("note", ""))
+
+        def ticked() -> tuple[Any, ...]:
+            return _header(kb, reading)
+
+        def walked(event: gr.EventData) -> tuple[Any, ...]:
+            return _page(kb, str(event._data.get("note", "")))
+
+        def questioned(past: list[Any], event: gr.EventData) -> Iterator[tuple[Any, ...]]:
+            yield from exchange(kb, str(event._data.get("question", "")), past)
+
+        quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        blocks.load(opened, None, [status, timer, ask_tab.answer, *notes_tab.outputs], **quietly)
+        timer.tick(ticked, None, [status, timer], **quietly)
+        bridge.walk(walked, None, notes_tab.outputs, trigger_mode="multiple", **quietly)
+        bridge.question(questioned, [ask_tab.past], ask_tab.outputs, trigger_mode="multiple", **quietly)
+    return blocks
+
+
+def _header(kb: KnowledgeBase, reading: Indexing) -> tuple[Any, Any]:
+    try:
+        return status_html(kb, reading), gr.Timer(active=not reading.finished)
+    except Exception as error:
+        return sentence(explained(error)), gr.Timer(active=False)
+
+
+def _welcome(kb: KnowledgeBase, reading: Indexing) -> str:
+    try:
+        return welcome_html(kb, not reading.finished)
+    except Exception as error:
+        return sentence(explained(error))
+
+
+def _page(kb: KnowledgeBase, name: str) -> tuple[Any, ...]:
+    try:
+        return note_page(kb, name)
+    except Exception as error:
+        return "", "", "<h1>This note can not be shown</h1>", sentence(explained(error)), "", ""
+
+
+def look() -> dict[str, Any]:
+    """Theme, style and behaviour, for `launch`: local fonts only, nothing fetched from elsewhere."""
+    fonts = ["system-ui", "sans-serif"]
+    theme = gr.themes.Base(primary_hue="blue", neutral_hue="gray", font=[gr.themes.Font(f) for f in fonts],
+                           font_mono=[gr.themes.Font("monospace")])  # fmt: skip
+    style, behaviour = (_HERE / "style.css").read_text("utf-8"), (_HERE / "behaviour.js").read_text("utf-8")
+    return {"theme": theme, "head": f"<style>{style}</style><script>{behaviour}</script>"}
+
+
+def serve(kb: KnowledgeBase, host: str, port: int, auth: tuple[str, str] | None = None) -> None:
+    """Serves until interrupted; the registered sources are read again in the background. Raises PasskbError for a port in use."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    reading = Indexing()
+    blocks = build(kb, reading)
+    blocks.queue(api_open=False, default_concurrency_limit=8)
+    try:
+        blocks.launch(
+            server_name=host, server_port=port, auth=auth, share=False, quiet=True, ssr_mode=False, footer_links=[],
+            run_history=False, enable_monitoring=False, pwa=False, mcp_server=False, show_error=False, inbrowser=False,
+            prevent_thread_lock=True, app_kwargs={"middleware": [Middleware(_Policy)]}, **look(),
+        )  # fmt: skip
+    except OSError as error:
+        raise PasskbError(f"port {port} on {host} can not be opened ({error}): choose another with --port") from None
+    print(f"passkb: http://{host}:{port}", flush=True)
+    reading.start(kb)
+    try:
+        blocks.block_thread()
+    finally:
+        blocks.close(verbose=False)
+
+
+class _Policy:
+    """Adds the content security policy to every response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [(b"content-security-policy", _POLICY.encode()), (b"referrer-policy", b"no-referrer")]
+                message["headers"] = [*message.get("headers", []), *headers]
+            await send(message)
+
+        await self.app(scope, receive, with_policy if scope["type"] == "http" else send)

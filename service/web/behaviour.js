@@ -1,0 +1,140 @@
+/* What the page does by itself. Listeners are delegated, so that whatever the server sends later is covered too. */
+(() => {
+  "use strict";
+  if (window.passkb) return;
+  const find = (selector, root = document) => root.querySelector(selector);
+  const narrow = matchMedia("(max-width: 899px)");
+  let lastMark = null;
+  let shownSearch = null;
+
+  // -- the bridge to the server: events of a hidden component ------------------------------------------------------
+
+  const send = (name, data) => window.passkbSend?.(name, data);
+
+  const openTab = (name) => {
+    const button = find(`#tab-${name}-button`);
+    if (button && button.getAttribute("aria-selected") !== "true") button.click();
+  };
+  const onNotes = () => find("#tab-notes-button")?.getAttribute("aria-selected") === "true";
+
+  const remember = (search) => {
+    if (location.search !== search) history.pushState(null, "", location.pathname + search);
+    shownSearch = search;
+  };
+
+  const walk = (note, push = true) => {
+    closeSheet();
+    openTab("notes");
+    if (push) remember(note ? `?note=${encodeURIComponent(note)}` : "");
+    send("walk", { note });
+    scrollTo({ top: 0 });
+  };
+
+  const ask = (question, push = true) => {
+    closeSheet();
+    openTab("ask");
+    if (push) asked(question);
+    send("question", { question });
+    scrollTo({ top: 0 });
+  };
+
+  const asked = (question) => {
+    const words = String(question ?? "").split(/\s+/).join(" ").trim();
+    if (words && words.length <= 2000) remember(`?q=${encodeURIComponent(words)}`);
+    document.title = words ? `${words.slice(0, 80)} · passkb` : "passkb";
+  };
+
+  /* Opens what the address names. At the first `loading` the server has read it too, and sends the note by itself. */
+  const route = (loading) => {
+    const wanted = new URLSearchParams(location.search);
+    shownSearch = location.search;
+    if (wanted.get("note")) loading ? openTab("notes") : walk(wanted.get("note"), false);
+    else if (wanted.get("q")) ask(wanted.get("q"), false);
+    else openTab("ask");
+  };
+
+  // -- sources -----------------------------------------------------------------------------------------------------
+
+  const openSource = (mark) => {
+    const key = mark.closest("[data-exchange]")?.dataset.exchange;
+    const source = document.getElementById(`source-${key}-${mark.dataset.cite}`);
+    const slot = find("#sources .slot");
+    if (!source || !slot) return;
+    const copy = source.cloneNode(true);
+    copy.removeAttribute("id");
+    slot.replaceChildren(copy);
+    for (const other of document.querySelectorAll(".cite[aria-current]")) other.removeAttribute("aria-current");
+    mark.setAttribute("aria-current", "true");
+    lastMark = mark;
+    if (narrow.matches) openSheet();
+    else find("#source-column").scrollTop = 0;
+    find("mark", copy)?.scrollIntoView({ block: "nearest" });
+  };
+
+  const openSheet = () => {
+    document.documentElement.classList.add("sheet-open");
+    find("#sources [data-close]")?.focus({ preventScroll: true });
+  };
+  const closeSheet = () => {
+    if (!document.documentElement.classList.contains("sheet-open")) return;
+    document.documentElement.classList.remove("sheet-open");
+    lastMark?.focus({ preventScroll: true });
+  };
+
+  // -- listeners ---------------------------------------------------------------------------------------------------
+
+  document.addEventListener("click", (event) => {
+    if (event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+    const target = event.target instanceof Element ? event.target : null;
+    const link = target?.closest("[data-cite], [data-note], [data-ask], [data-close], [data-sheet], a[href^='#']");
+    if (!link) {
+      if (document.documentElement.classList.contains("sheet-open") && !target?.closest("#source-column")) closeSheet();
+      return;
+    }
+    event.preventDefault();
+    const { cite, note, ask: question } = link.dataset;
+    if (cite !== undefined) openSource(link);
+    else if (note !== undefined) walk(note);
+    else if (question !== undefined) ask(question);
+    else if (link.hasAttribute("data-close")) closeSheet();
+    else if (link.hasAttribute("data-sheet")) narrow.matches ? openSheet() : find("#sources")?.scrollIntoView({ block: "nearest" });
+    else document.getElementById(link.getAttribute("href").slice(1))?.scrollIntoView({ block: "center" });
+  });
+
+  document.addEventListener("keydown", (event) => {
+    const target = event.target instanceof Element ? event.target : document.body;
+    const typing = target.closest("input, textarea, select, [contenteditable]");
+    if (event.key === "Escape") closeSheet();
+    if (event.key === "/" && !typing && !event.metaKey && !event.ctrlKey && !event.altKey) {
+      const field = find(onNotes() ? "#note-search :is(input, textarea)" : "#ask-input :is(input, textarea)");
+      if (field) {
+        event.preventDefault();
+        field.focus();
+        field.select();
+      }
+    }
+    if (target.closest("#note-search") && (event.key === "Enter" || event.key === "ArrowDown")) {
+      const first = find("#note-results [data-note]");
+      if (first) {
+        event.preventDefault();
+        event.key === "Enter" ? first.click() : first.focus();
+      }
+    }
+  }, true);
+
+  const tell = (event) => {
+    const pointed = event.target instanceof Element ? event.target.closest("[data-caption]") : null;
+    const caption = pointed && find(".caption", pointed.closest("figure"));
+    if (caption) caption.textContent = pointed.dataset.caption;
+  };
+  document.addEventListener("mouseover", tell);
+  document.addEventListener("focusin", tell);
+
+  addEventListener("popstate", () => {
+    if (location.search !== shownSearch) route(false);
+  });
+
+  document.addEventListener("passkb-ready", () => route(true));
+  window.passkb = { asked };
+  if (window.passkbSend) route(true);
+})();

@@ -1,0 +1,125 @@
+"""The Notes tab: search as you type, a note's page, and the map around it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import gradio as gr
+
+from kb.knowledge_base import KnowledgeBase
+from kb.notes import DISSENT, LinkType, NoteKind, PasskbError
+from service.web.map import map_html
+from service.web.markup import note_link, sentence
+from service.web.notes_page import links_html, named_in, results_html, start_html, text_html, title_html
+from service.web.prose import NoteHref
+
+_TARGET = re.compile(r"!?\[\[([^\[\]|#\n]*)|!?\[[^\]]*\]\(<?([^)#>\s]*(?:\s+[^)\"'#>]+)?)")
+_ON_THE_MAP = 17
+
+
+@dataclass(frozen=True, slots=True)
+class NotesTab:
+    search: Any
+    outputs: list[Any]
+
+
+def build_notes_tab(kb: KnowledgeBase) -> NotesTab:
+    """Lays out the tab and wires its search; walking is wired by the app."""
+    with gr.Row(elem_id="note-columns", elem_classes="columns"):
+        with gr.Column(elem_classes="reading"):
+            search = gr.Textbox(
+                elem_id="note-search", show_label=False, container=False, label="Search the notes", max_lines=1,
+                placeholder="Search the notes", html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
+            )  # fmt: skip
+            results = gr.HTML(elem_id="note-results", apply_default_css=False)
+            title = gr.HTML(elem_id="note-title", apply_default_css=False)
+            body = gr.HTML(elem_id="note-text", apply_default_css=False)
+        with gr.Column(elem_classes="aside"):
+            chart = gr.HTML(elem_id="note-map", apply_default_css=False)
+            links = gr.HTML(elem_id="note-links", apply_default_css=False)
+
+    def searched(query: str) -> str:
+        return found_html(kb, query)
+
+    search.change(
+        searched, [search], [results], show_progress="hidden", api_visibility="private", trigger_mode="always_last"
+    )
+    return NotesTab(search, [search, results, title, body, links, chart])
+
+
+def note_page(kb: KnowledgeBase, name: str) -> tuple[Any, ...]:
+    """Values for `outputs`: the page of a note, by id, title or alias; without a name, where to begin."""
+    name = str(name).strip()
+    if not name:
+        return gr.skip(), "", '<h1>Notes</h1>', start_page(kb), "", ""
+    try:
+        note_id = kb.find(name)
+    except PasskbError as error:
+        return "", "", "<h1>No such note</h1>", sentence(str(error).split("; did you mean")[0] + ".") + _nearest(kb, name), "", ""
+    view = kb.view(note_id)
+    near = kb.neighbourhood(note_id, 1, _ON_THE_MAP)
+    if len(near.distances) < 8:
+        near = kb.neighbourhood(note_id, 2, _ON_THE_MAP)
+    points = kb.graph.layout(note_id, near) if len(near.distances) > 1 else {}
+    notes = kb.store.notes([*named_in(view), *near.distances])
+    href = href_of(kb, note_id)
+    return "", "", title_html(view), text_html(view, notes, href), links_html(view, notes), map_html(note_id, near, points, notes)
+
+
+def _nearest(kb: KnowledgeBase, name: str) -> str:
+    words = re.sub(r"[^\w]+", " ", name.rsplit("/", 1)[-1]) or name
+    near = "".join(f"<li>{note_link(note_id, title)}</li>" for note_id, title in kb.suggest(words[:200], 5))
+    return f'<p>Notes with a similar name:</p><ul class="link-list">{near}</ul>' if near else ""
+
+
+def start_page(kb: KnowledgeBase) -> str:
+    titles = kb.store.titles()
+    if not titles:
+        return "<p>There are no notes here yet: <code>passkb ingest PATH</code> adds a folder of them.</p>"
+    links = kb.store.links()
+    degree = Counter(link.target for link in links if link.type is not LinkType.MENTIONS or link.why)
+    asked = [note_id for note_id, _, kind, _ in titles if kind == NoteKind.INQUIRY][:6]
+    most = [note_id for note_id, _ in degree.most_common(10)] or [row[0] for row in titles[:10]]
+    dissent = [link for link in links if link.type in DISSENT and link.type is LinkType.CONTRADICTS and link.why][:5]
+    notes = kb.store.notes([*asked, *most, *(end for link in dissent for end in (link.source, link.target))])
+    return start_html(
+        [notes[i] for i in asked],
+        [(notes[i], degree[i]) for i in most if i in notes],
+        [(link, notes[link.source], notes[link.target]) for link in dissent if {link.source, link.target} <= set(notes)],
+    )
+
+
+def found_html(kb: KnowledgeBase, query: str) -> str:
+    """Titles that hold the words, then passages; one entry a note."""
+    query = str(query)[:300]
+    if not query.strip():
+        return ""
+    titles = kb.suggest(query, 6)
+    seen, hits = {note_id for note_id, _ in titles}, []
+    for hit in kb.search(query, 20, widen=False)[1] if len(query.strip()) > 2 else ():
+        if hit.note_id not in seen and len(hits) < 6:
+            seen.add(hit.note_id)
+            hits.append(hit)
+    return results_html(query, titles, hits)
+
+
+def href_of(kb: KnowledgeBase, note_id: str) -> NoteHref:
+    """How the links written in a note's text resolve: as they did when it was read, else by a title only one note bears."""
+    note = kb.store.note(note_id)
+    known: dict[str, str] = {}
+    for link in kb.store.links(note_id) if note else ():
+        written = _TARGET.search(note.text[link.start : link.end]) if note and link.start >= 0 else None
+        if written:
+            known[(written[1] or unquote(written[2] or "")).strip().casefold()] = link.target
+
+    def href(target: str) -> str | None:
+        if target.casefold() in known:
+            return known[target.casefold()]
+        named = kb.store.named(target)
+        return named[0] if len(named) == 1 else None
+
+    return href
