@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from kb.blocks import Block, blocks
 from kb.notes import Chunk, Note
-from kb.sentences import Block, blocks
 
 GOAL = 1100  # characters a chunk grows to
 MOST = 1600  # characters no chunk exceeds

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
+from kb.blocks import FIELD, Block, blocks, opaque, plain
 from kb.notes import Link, LinkType, WrittenLink, slug
-from kb.sentences import FIELD, Block, blocks, opaque, plain
 
 _NO_LINKS = frozenset(("code", "math", "comment", "rule"))
 _EXTERNAL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|//|#|$")

@@ -79,7 +79,12 @@ def rebuild(home: Path, open_kb: type[KnowledgeBase] = KnowledgeBase, progress: 
 
 
 def _update(
-    kb: KnowledgeBase, sources: Sequence[Source], report: IngestReport, progress: Progress | None, *, dry_run: bool = False
+    kb: KnowledgeBase,
+    sources: Sequence[Source],
+    report: IngestReport,
+    progress: Progress | None,
+    *,
+    dry_run: bool = False,
 ) -> IngestReport:
     started = time.perf_counter()
     if not dry_run:
@@ -197,12 +202,17 @@ def _rewrite(
         change.put_note(reading.note, parts, reading.links)
     after = kb.store.names()
     roots = {source.name: source.root for source in Registry(kb.home).all()}
-    names = Names(Name(id_, source, _relative(path, roots.get(source)), title, aliases) for id_, source, path, title, aliases in after)
+    names = Names(
+        Name(id_, source, _relative(path, roots.get(source)), title, aliases) for id_, source, path, title, aliases in after
+    )
     if before == after:
         resolutions = [resolve(names, reading.note.id, reading.links) for reading, _ in entries]
         of: list[str] | None = [reading.note.id for reading, _ in entries]
     else:
-        resolutions, of = [resolve(names, note_id, links) for note_id, links in kb.store.written_by_note().items()], None
+        resolutions, of = (
+            [resolve(names, note_id, links) for note_id, links in kb.store.written_by_note().items()],
+            None,
+        )
     links = [link for resolution in resolutions for link in resolution.links]
     change.set_links(links, _unresolved(resolutions), of)
     change.set_stubs({stub: title for resolution in resolutions for stub, title in resolution.stubs.items()})

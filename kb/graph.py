@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import networkx as nx
 import numpy as np
@@ -77,7 +78,7 @@ class NoteGraph:
         if start not in graph or end not in graph or not nx.has_path(graph, start, end):
             return None
         route = nx.dijkstra_path(graph, start, end, weight="cost")
-        steps = [(graph.edges[pair]["link"], pair[0]) for pair in zip(route, route[1:], strict=False)]
+        steps = [(graph.edges[pair]["link"], pair[0]) for pair in pairwise(route)]
         return [Step(link, link.source == source) for link, source in steps]
 
     def communities(self) -> list[set[str]]:

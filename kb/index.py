@@ -65,7 +65,5 @@ class VectorIndex:
     def _collection(self) -> Any:
         if self._opened is None:
             configuration = {"hnsw": {"space": "cosine"}}
-            self._opened = self._client.get_or_create_collection(
-                _NAME, configuration=configuration, embedding_function=None
-            )
+            self._opened = self._client.get_or_create_collection(_NAME, configuration=configuration, embedding_function=None)
         return self._opened

@@ -101,7 +101,11 @@ class KnowledgeBase:
             raise PasskbError(f"{len(ids)} notes are called {name!r}: say which by its id: {', '.join(ids)}")
         near = self.suggest(name, 3)
         hint = f"; did you mean {' or '.join(repr(title) for _, title in near)}?" if near else ""
-        raise PasskbError(f"there is no note {name!r}{hint}" if near else f"there is no note {name!r}: `passkb search` finds notes by what they say")
+        raise PasskbError(
+            f"there is no note {name!r}{hint}"
+            if near
+            else f"there is no note {name!r}: `passkb search` finds notes by what they say"
+        )
 
     def suggest(self, text: str, limit: int = 8) -> list[tuple[str, str]]:
         """(id, title) of notes whose title or alias holds all words of `text`, or else some: for search as you type."""
@@ -125,7 +129,11 @@ class KnowledgeBase:
         drawing = [link.source for link in backlinks if link.type is LinkType.DRAWS_ON]
         inquiries = [i for i, row in self.store.notes(drawing).items() if row.kind == "inquiry"]
         return NoteView(
-            note, tuple(self.store.links(note_id)), backlinks, tuple(self.similar(note_id, similar)), tuple(sorted(inquiries))
+            note,
+            tuple(self.store.links(note_id)),
+            backlinks,
+            tuple(self.similar(note_id, similar)),
+            tuple(sorted(inquiries)),
         )
 
     def similar(self, note_id: str, limit: int = 8) -> list[tuple[str, float]]:

@@ -6,7 +6,7 @@ import re
 import sqlite3
 from functools import lru_cache
 
-import snowballstemmer
+import snowballstemmer  # type: ignore[import-untyped]
 
 MAX_WORDS = 48
 STOP_WORDS = frozenset(
@@ -40,9 +40,7 @@ def lexical_search(connection: sqlite3.Connection, text: str, limit: int) -> lis
     expression = match_expression(text)
     if not expression:
         return []
-    rows = connection.execute(
-        "SELECT rowid, -rank FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?", (expression, limit)
-    )
+    rows = connection.execute("SELECT rowid, -rank FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?", (expression, limit))
     return rows.fetchall()
 
 

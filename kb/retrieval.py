@@ -109,15 +109,13 @@ class Retriever:
             near = self.index.nearest(vector, CANDIDATES)
             return {position[key]: cosine for key, cosine in near if key in position}, None
         cosines: Vectors = catalogue.vectors @ vector
-        if len(cosines) > CANDIDATES:
-            best = np.argpartition(cosines, -CANDIDATES)[-CANDIDATES:]
-        else:
-            best = np.arange(len(cosines))
+        many = len(cosines) > CANDIDATES
+        best = np.argpartition(cosines, -CANDIDATES)[-CANDIDATES:] if many else np.arange(len(cosines))
         return dict(zip(best.tolist(), cosines[best].tolist(), strict=True)), cosines
 
     def _best_chunk(self, catalogue: Catalogue, row: int, vector: Vectors, cosines: Vectors | None) -> int:
         """The position of the chunk of a note that is nearest to the question."""
-        positions = np.flatnonzero(catalogue.note_of == row)
+        positions = np.flatnonzero(catalogue.note_of == row).tolist()
         if cosines is None:
             keys = [catalogue.chunk_ids[at] for at in positions]
             found, vectors = self.store.vectors_of(self.embedder.name, self.embedder.size, keys)

@@ -88,7 +88,7 @@ class Store:
         rows = self._all(
             f"SELECT path, source, size, mtime_ns, sha256, note_id, failure, warnings FROM files {where}", *parameters
         )
-        return [FileRecord(*row[:-1], tuple(json.loads(row[-1]))) for row in rows]
+        return [_file(row) for row in rows]
 
     def note(self, note_id: str) -> Note | None:
         rows = self._all(f"SELECT {_NOTE} FROM notes WHERE id = ?", note_id)
@@ -121,8 +121,7 @@ class Store:
         """(note id, claim) with the evidence that stands on each; the newest evidence note gives a claim its status."""
         where, parameters = ("WHERE note_id = ?", [note_id]) if note_id is not None else ("", [])
         rows = self._all(
-            "SELECT note_id, id, text, premise, settles, test, status FROM claims "
-            f"{where} ORDER BY note_id, position",
+            f"SELECT note_id, id, text, premise, settles, test, status FROM claims {where} ORDER BY note_id, position",
             *parameters,
         )
         return [self._with_evidence(row[0], _claim(row[1:])) for row in rows]
@@ -319,6 +318,11 @@ class Change:
 
     def drop_unused_vectors(self) -> None:
         self._run("DELETE FROM vectors WHERE hash NOT IN (SELECT hash FROM chunks)")
+
+
+def _file(row: Sequence[Any]) -> FileRecord:
+    path, source, size, mtime_ns, sha256, note_id, failure, warnings = row
+    return FileRecord(path, source, size, mtime_ns, sha256, note_id, failure, tuple(json.loads(warnings)))
 
 
 def _note(row: Sequence[Any]) -> Note:

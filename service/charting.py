@@ -45,7 +45,13 @@ def _json(notes: list[tuple[str, str, str]], links: list[Link]) -> dict[str, lis
     return {
         "notes": [{"id": note_id, "title": title, "kind": kind} for note_id, title, kind in notes],
         "links": [
-            {"source": link.source, "target": link.target, "type": str(link.type), "why": link.why, "origin": str(link.origin)}
+            {
+                "source": link.source,
+                "target": link.target,
+                "type": str(link.type),
+                "why": link.why,
+                "origin": str(link.origin),
+            }
             for link in links
         ],
     }

@@ -46,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     command("ingest", _ingest, "register and index folders or files").add_argument("paths", nargs="+", metavar="PATH")
-    command("sync", _sync, "read the registered sources again, only what changed").add_argument("--dry-run", action="store_true")
+    command("sync", _sync, "read the registered sources again, only what changed").add_argument(
+        "--dry-run", action="store_true"
+    )
     command("status", _status, "what is indexed, and what failed")
     search = command("search", _search, "ranked chunks")
     search.add_argument("query", nargs="?", metavar="QUERY")
@@ -104,7 +106,10 @@ def _ingest(options: argparse.Namespace) -> int:
     _show(options, report.to_json(), lambda: printing.report(report))
     done = report.added + report.updated + report.moved + report.unchanged + report.deleted
     if not done and not report.failed:
-        print(f"passkb: no notes in {', '.join(options.paths)}: passkb reads .md, .markdown and .txt files", file=sys.stderr)
+        print(
+            f"passkb: no notes in {', '.join(options.paths)}: passkb reads .md, .markdown and .txt files",
+            file=sys.stderr,
+        )
         return NOTHING
     if report.failed:
         for path, reason in report.failed:
@@ -141,9 +146,10 @@ def _search(options: argparse.Namespace) -> int:
         raise PasskbError("search wants a QUERY or --queries FILE.jsonl, one of the two")
     with _open(options) as kb:
         for extra, text in _queries(options):
-            _, hits = kb.search(text, options.k, widen=not options.no_links)
-            result = {**extra, "query": text, "hits": [printing.hit(hit) for hit in hits]}
-            _show(options, result, lambda hits=hits: printing.hits(hits)) if options.query else print(json.dumps(result, ensure_ascii=False))
+            _, found = kb.search(text, options.k, widen=not options.no_links)
+            result = {**extra, "query": text, "hits": [printing.hit(hit) for hit in found]}
+            as_json = options.json or options.queries is not None
+            print(json.dumps(result, ensure_ascii=False) if as_json else printing.hits(found))
     return DONE
 
 

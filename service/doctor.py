@@ -31,7 +31,17 @@ class Finding:
 
 
 def examine(home: Path) -> list[Finding]:
-    checks: list[Callable[[Path], Finding]] = [_python, _sqlite, _home, _embedder, _chroma, _server, _gpu, _vllm, _sandbox]
+    checks: list[Callable[[Path], Finding]] = [
+        _python,
+        _sqlite,
+        _home,
+        _embedder,
+        _chroma,
+        _server,
+        _gpu,
+        _vllm,
+        _sandbox,
+    ]
     return [check(home) for check in checks]
 
 
@@ -110,8 +120,14 @@ def _sandbox(_: Path) -> Finding:
     if not program:
         return Finding("sandbox", False, "bubblewrap is not installed", "apt-get install bubblewrap (only experiments need it)")
     ran = subprocess.run(
-        [program, "--unshare-all", "--ro-bind", "/", "/", "true"], capture_output=True, text=True, timeout=20, check=False
+        [program, "--unshare-all", "--ro-bind", "/", "/", "true"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
     )
     if ran.returncode:
-        return Finding("sandbox", False, ran.stderr.strip()[:200], "allow unprivileged user namespaces (only experiments need it)")
+        return Finding(
+            "sandbox", False, ran.stderr.strip()[:200], "allow unprivileged user namespaces (only experiments need it)"
+        )
     return Finding("sandbox", True, program)

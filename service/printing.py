@@ -7,10 +7,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kb.blocks import plain
 from kb.graph import Step
 from kb.knowledge_base import NoteView
 from kb.notes import Claim, Hit
-from kb.sentences import plain
 
 if TYPE_CHECKING:
     from ingest.report import IngestReport
@@ -111,7 +111,13 @@ def ends(steps: Sequence[Step]) -> list[str]:
 
 def step(entry: Step) -> dict[str, Any]:
     link = entry.link
-    return {"source": link.source, "target": link.target, "type": str(link.type), "why": link.why, "forward": entry.forward}
+    return {
+        "source": link.source,
+        "target": link.target,
+        "type": str(link.type),
+        "why": link.why,
+        "forward": entry.forward,
+    }
 
 
 def path(start: str, steps: Sequence[Step], titles: Mapping[str, str]) -> str:
@@ -190,9 +196,17 @@ def answer(given: Answer) -> str:
             lines.append(wrapped(f"{entry.source_title} {entry.type} {entry.target_title}: {plain(entry.why)}", "  "))
         lines.append("")
     if given.evidence:
-        lines += ["Evidence", *[wrapped(f"{e.title} ({e.date}): {e.status}: {e.claim_text}", "  ") for e in given.evidence], ""]
+        lines += [
+            "Evidence",
+            *[wrapped(f"{e.title} ({e.date}): {e.status}: {e.claim_text}", "  ") for e in given.evidence],
+            "",
+        ]
     if given.experiments:
-        lines += ["What would settle it", *[wrapped(f"{e.settles or e.question}  ({e.claim})", "  ") for e in given.experiments], ""]
+        lines += [
+            "What would settle it",
+            *[wrapped(f"{e.settles or e.question}  ({e.claim})", "  ") for e in given.experiments],
+            "",
+        ]
     lines.append(f"Sources ({len(given.sources)})")
     numbers: dict[str, list[str]] = {}
     for statement in given.statements:

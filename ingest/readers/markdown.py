@@ -17,8 +17,9 @@ from typing import Any
 import yaml
 
 from ingest.links import named, written
+from kb.blocks import blocks, plain
 from kb.notes import Claim, ClaimStatus, LinkType, Note, NoteKind, PasskbError, WrittenLink, slug
-from kb.sentences import blocks, plain, sentences
+from kb.sentences import sentences
 
 _MOST_YAML = 256 * 1024  # characters
 _MOST_ALIASES = 32

@@ -8,11 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from kb.blocks import plain
 from kb.embedding import Vectors
 from kb.knowledge_base import KnowledgeBase
 from kb.lexical import content_words, stem, stems
 from kb.notes import Hit, Note
-from kb.sentences import Sentence, plain, sentences
+from kb.sentences import Sentence, sentences
 
 HITS = 48
 _CHUNKS = 24
@@ -33,8 +34,8 @@ _ASKS_NUMBER = re.compile(r"\b(?:how (?:many|much|large|big|often|far|long)|perc
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A sentence that may answer: `score` is its fitness, `cosine` its nearness to the question alone, `covers` the
-    question's stems that it holds; `leans` marks one that opens on what was said before it, `before` the span of the one before, `opens` one of the
-    paragraph that opens its note."""
+    question's stems that it holds; `leans` marks one that opens on what was said before it, `before` the span of that,
+    `opens` one of the paragraph that opens its note."""
 
     note_id: str
     title: str
@@ -83,7 +84,9 @@ def gather(kb: KnowledgeBase, question: str, exclude: Collection[str] = (), limi
     texts = [plain(notes[hit.note_id].text[sentence.start : sentence.end]) for hit, sentence, _ in spans]
     vectors = kb.sentence_vectors([text[:600] for text in texts])
     named = list(notes)
-    subjects = dict(zip(named, (kb.sentence_vectors([notes[note_id].title for note_id in named]) @ vector).tolist(), strict=True))
+    subjects = dict(
+        zip(named, (kb.sentence_vectors([notes[note_id].title for note_id in named]) @ vector).tolist(), strict=True)
+    )
     wants_number = bool(_ASKS_NUMBER.search(question))
     candidates = []
     for (hit, sentence, before), text, own in zip(spans, texts, vectors, strict=True):
@@ -96,7 +99,20 @@ def gather(kb: KnowledgeBase, question: str, exclude: Collection[str] = (), limi
         span = (before.start, before.end) if before else None
         leans = _leans(text, weights.keys() | stems(hit.title))
         candidates.append(
-            Candidate(hit.note_id, hit.title, sentence.start, sentence.end, text, score, cosine, covers, leans, opens, span, own)
+            Candidate(
+                hit.note_id,
+                hit.title,
+                sentence.start,
+                sentence.end,
+                text,
+                score,
+                cosine,
+                covers,
+                leans,
+                opens,
+                span,
+                own,
+            )
         )
     candidates.sort(key=lambda candidate: (-candidate.score, candidate.note_id, candidate.start))
     return Gathered(question, vector, hits, notes, weights, unknown, candidates)
@@ -107,7 +123,7 @@ def _leans(text: str, subjects: Collection[str]) -> bool:
     if _LEANS_BACK.match(text):
         return True
     definite = _DEFINITE.match(text)
-    return bool(definite) and not stems(definite[1]) & subjects
+    return definite is not None and not stems(definite[1]) & frozenset(subjects)
 
 
 def _chosen_hits(hits: Sequence[Hit]) -> list[Hit]:
@@ -176,4 +192,3 @@ def _form(sentence: Sentence, text: str) -> float:
     if text.endswith(("?", ":")):
         score -= 0.15
     return score
-

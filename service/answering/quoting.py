@@ -107,7 +107,11 @@ def choose(gathered: Gathered) -> list[Candidate]:
     floor = max(candidate.score for candidate in pool) - _FALL
     chosen = [_lede(pool)]
     lone = len(gathered.notes) <= _FEW
-    rounds = ((1, _STATEMENTS, floor), (2, _FEW, floor - _FALL / 2), (_STATEMENTS, _STATEMENTS if lone else _FEW, floor - _FALL))
+    rounds = (
+        (1, _STATEMENTS, floor),
+        (2, _FEW, floor - _FALL / 2),
+        (_STATEMENTS, _STATEMENTS if lone else _FEW, floor - _FALL),
+    )
     for each, wanted, least in rounds:
         while len(chosen) < wanted and (following := _next(pool, chosen, least, each)):
             chosen.append(following)
@@ -136,7 +140,7 @@ def _overlap(one: Candidate, other: Candidate) -> bool:
 
 def _with_next(
     candidate: Candidate,
-    by_before: Mapping[tuple[str, tuple[int, int] | None], Candidate],
+    by_before: Mapping[tuple[str, tuple[int, int]], Candidate],
     floor: float,
     chosen: Sequence[Candidate],
 ) -> Candidate:
@@ -174,9 +178,7 @@ def _statement(gathered: Gathered, candidate: Candidate, numbering: Numbering, l
     return Statement(citation.quote, Support.QUOTED, (citation,), "lede" if lede else "body")
 
 
-def _sources(
-    kb: KnowledgeBase, gathered: Gathered, cited: Sequence[str], voices: Sequence[str]
-) -> tuple[SourceNote, ...]:
+def _sources(kb: KnowledgeBase, gathered: Gathered, cited: Sequence[str], voices: Sequence[str]) -> tuple[SourceNote, ...]:
     """The cited notes, those that dissent from the main ones, then the others that the search found: at most `_SOURCES`."""
     ids = list(dict.fromkeys([*cited, *voices, *(hit.note_id for hit in gathered.hits)]))[:_SOURCES]
     notes: dict[str, Note] = {**kb.store.notes(ids), **gathered.notes}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
+from kb.blocks import plain
 from kb.embedding import Vectors
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import DISSENT, Claim, ClaimStatus, Link, LinkType, Note, NoteKind
-from kb.sentences import plain
 from service.answering.answer import Citation, Disagreement, EvidenceItem, Experiment, SourceNote
 from service.answering.gathering import cached_sentences
 
@@ -158,4 +158,3 @@ def follow_ups(
 
 def as_question(title: str) -> str:
     return title if title.endswith("?") else f"What do the notes say about {title}?"
-

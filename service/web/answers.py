@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from kb.notes import Note
-from service.answering.answer import Answer, Citation, Disagreement, EvidenceItem, Experiment, SourceNote, Statement, Support
+from service.answering.answer import (
+    Answer,
+    Citation,
+    Disagreement,
+    EvidenceItem,
+    Experiment,
+    SourceNote,
+    Statement,
+    Support,
+)
 from service.web.markup import ask_link, counted, note_link, text, verb
 from service.web.prose import NoteHref, inline, passage
 
@@ -95,19 +104,19 @@ def _disputes(entries: Sequence[Disagreement], key: str) -> Iterable[str]:
     for target in targets:
         against = [entry for entry in entries if entry.target == target]
         first = against[0]
-        said = _says(first.target_says, key)
+        said = _says(first.target_says, key, " says")
         answers = "".join(
             f'<p class="against">{note_link(e.source, e.source_title, "title")} <em>{verb(e.type)}</em> it'
-            f"{_says(e.source_says, key)}{_because(e.why)}</p>"
+            f"{_says(e.source_says, key, ':')}{_because(e.why)}</p>"
             for e in against
         )
         yield f'<div class="dispute"><p>{note_link(target, first.target_title, "title")}{said}</p>{answers}</div>'
 
 
-def _says(citation: Citation | None, key: str) -> str:
+def _says(citation: Citation | None, key: str, before: str) -> str:
     if citation is None:
         return ""
-    return f': <q>{inline(citation.quote)}</q><span class="marks">{_mark(citation, key)}</span>'
+    return f'{before} <q>{inline(citation.quote)}</q><span class="marks">{_mark(citation, key)}</span>'
 
 
 def _because(why: str) -> str:
@@ -129,20 +138,23 @@ def _experiment(item: Experiment) -> str:
     note_id = item.claim.rsplit("#", 1)[0]
     settles = f"<dt>Settled by</dt><dd>{inline(item.settles)}</dd>" if item.settles else ""
     where = note_link(note_id, "where it is claimed", "quiet")
-    return f'<dl class="open"><dt>Claim</dt><dd>{inline(item.claim_text)} <span class="quiet">({where})</span></dd>{settles}</dl>'
+    claim = f'{inline(item.claim_text)} <span class="quiet">({where})</span>'
+    return f'<dl class="open"><dt>Claim</dt><dd>{claim}</dd>{settles}</dl>'
 
 
 def _inquiry(entry: SourceNote) -> str:
-    return f'<p>{note_link(entry.note_id, entry.title, "title")}</p>'
+    return f"<p>{note_link(entry.note_id, entry.title, 'title')}</p>"
 
 
 def _refusal(answer: Answer) -> str:
-    words = [f"<strong>{text(word)}</strong>" for word in answer.missing]
-    missing = f'<p>No note mentions {_listed(words)}.</p>' if words else ""
-    reason = f"<p>{text(answer.reason)}</p>" if answer.reason else ""
+    """Plainly: no answer, why, which words no note knows, and the notes that come nearest."""
+    untold = [word for word in answer.missing if word not in answer.reason]
+    words = [f"<strong>{text(word)}</strong>" for word in untold]
+    missing = f"<p>No note mentions {_listed(words)}.</p>" if words else ""
     near = "".join(_listed_source(entry) for entry in answer.nearest)
     nearest = f'<h3>The nearest notes</h3><ul class="source-list">{near}</ul>' if near else ""
-    return f'<section class="refusal"><p class="lede">The notes do not answer this.</p>{reason}{missing}{nearest}</section>'
+    reason = answer.reason or "The notes do not answer this."
+    return f'<section class="refusal"><p class="lede">{text(reason)}</p>{missing}{nearest}</section>'
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -160,7 +172,7 @@ def _foot(answer: Answer) -> str:
     return f'<p class="foot">{button} <span>{said}.</span> <span>{legend}.</span></p>'
 
 
-# -- the sources ---------------------------------------------------------------------------------------------------------
+# -- the sources -----------------------------------------------------------------------------------------------------
 
 
 def citations(answer: Answer) -> list[Citation]:
@@ -191,12 +203,11 @@ def opened_html(answer: Answer, key: str, notes: Mapping[str, Note], hrefs: Call
 
 def sources_html(answer: Answer) -> str:
     """The right column: a place for the opened source, then all sources, each with its gist."""
-    listed = answer.sources if answer.answered else answer.nearest
-    if not listed:
+    if not answer.answered or not answer.sources:
         return ""
-    title = f"Sources ({len(listed)})" if answer.answered else "Nearest notes"
-    items = "".join(_listed_source(entry) for entry in listed)
-    hint = '<p class="quiet hint">A number in the answer opens its sentence here, in its note.</p>' if answer.answered else ""
+    title = f"Sources ({len(answer.sources)})"
+    items = "".join(_listed_source(entry) for entry in answer.sources)
+    hint = '<p class="quiet hint">A number in the answer opens its sentence here, in its note.</p>'
     return (
         '<button type="button" class="close" data-close aria-label="Close the sources">Close</button>'
         f'<div class="slot" aria-live="polite">{hint}</div><h3>{title}</h3><ul class="source-list">{items}</ul>'
@@ -204,5 +215,5 @@ def sources_html(answer: Answer) -> str:
 
 
 def _listed_source(entry: SourceNote) -> str:
-    gist = f"<span class=\"gist\">{inline(entry.gist)}</span>" if entry.gist else ""
-    return f'<li>{note_link(entry.note_id, entry.title)} {gist}</li>'
+    gist = f'<span class="gist">{inline(entry.gist)}</span>' if entry.gist else ""
+    return f"<li>{note_link(entry.note_id, entry.title)} {gist}</li>"

@@ -1,4 +1,4 @@
-"""The web app: tabs Ask and Notes over a KnowledgeBase. Everything that is shown is made by pure renderers beside it."""
+"""The web app: tabs Ask and Notes over a KnowledgeBase. What is shown is made by the pure renderers beside it."""
 
 from __future__ import annotations
 
@@ -100,7 +100,10 @@ def look() -> dict[str, Any]:
 
 
 def serve(kb: KnowledgeBase, host: str, port: int, auth: tuple[str, str] | None = None) -> None:
-    """Serves until interrupted; the registered sources are read again in the background. Raises PasskbError for a port in use."""
+    """Serves until interrupted, and reads the registered sources again in the background.
+
+    Raises PasskbError for a port that is in use.
+    """
     logging.getLogger("httpx").setLevel(logging.WARNING)
     reading = Indexing()
     blocks = build(kb, reading)

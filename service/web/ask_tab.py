@@ -100,7 +100,8 @@ def refused(question: str) -> str:
     if not question:
         return "Write a question first, for instance one of your notes' titles."
     if len(question) > LONGEST:
-        return f"A question may have {LONGEST:,} characters, this one has {len(question):,}: ask its core, in a sentence or two."
+        size = f"{len(question):,}"
+        return f"A question may have {LONGEST:,} characters, this one has {size}: ask its core, in a sentence or two."
     return ""
 
 
@@ -109,19 +110,18 @@ def explained(error: Exception) -> str:
     if isinstance(error, PasskbError):
         return str(error)
     traceback.print_exception(error, file=sys.stderr)
-    return f"This did not work: {type(error).__name__}: {error}. Details stand in the terminal where passkb runs; asking again may help."
+    what = f"{type(error).__name__}: {error}".rstrip(".")
+    return f"This did not work ({what}). Details stand in the terminal where passkb runs; trying again may help."
 
 
 def _waiting(question: str, words: str) -> str:
-    return f'<article class="exchange"><h2 class="question">{text(question)}</h2><p class="looking" role="status">{text(words)}</p></article>'
+    said = f'<p class="looking" role="status">{text(words)}</p>' if words else ""
+    return f'<article class="exchange"><h2 class="question">{text(question)}</h2>{said}</article>'
 
 
 def earlier_html(exchanges: Sequence[Exchange]) -> str:
     """Questions asked before on this page, newest first, folded."""
-    folded = "".join(
-        f'<details><summary>{text(e.question)}</summary>{e.answer.replace("<h2 class=", "<h2 hidden class=", 1)}</details>'
-        for e in reversed(exchanges)
-    )
+    folded = "".join(f"<details><summary>{text(e.question)}</summary>{e.answer}</details>" for e in reversed(exchanges))
     return f'<section class="earlier"><h3>Asked earlier</h3>{folded}</section>' if folded else ""
 
 
@@ -130,10 +130,11 @@ def welcome_html(kb: KnowledgeBase, reading: bool) -> str:
     titles = kb.store.titles()
     if not any(kind != NoteKind.STUB for _, _, kind, _ in titles):
         if reading:
-            return '<div class="welcome"><p class="lede">Your notes are being read.</p><p>Questions can be asked in a moment.</p></div>'
+            return '<div class="welcome"><p class="lede">Your notes are being read. Ask in a moment.</p></div>'
         return (
             '<div class="welcome"><p class="lede">There are no notes here yet.</p>'
-            "<p>Add a folder of Markdown notes, then reload this page:</p><pre><code>passkb ingest PATH</code></pre></div>"
+            "<p>Add a folder of Markdown notes, then reload this page:</p>"
+            "<pre><code>passkb ingest PATH</code></pre></div>"
         )
     questions = "".join(f"<li>{ask_link(question)}</li>" for question in examples(kb))
     return (
@@ -152,5 +153,3 @@ def examples(kb: KnowledgeBase, most: int = 3) -> list[str]:
     inquiries = [title for _, title, kind in asked if kind == NoteKind.INQUIRY]
     ranked = sorted((-degree.get(note_id, 0), title) for note_id, title, kind in asked if kind == NoteKind.NOTE)
     return list(dict.fromkeys([*inquiries[-1:], *(title for _, title in ranked)]))[:most]
-
-

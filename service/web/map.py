@@ -17,6 +17,7 @@ _MARGIN = 34.0
 _LETTER = 6.1  # width of an average letter at the label's size, in the units of the drawing
 _LINE = 12.0
 _SHORT = 24
+_HINT = "Each dot is a note, each line a link: point at one to read it, click a note to go there."
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,12 @@ class _Box:
     bottom: float
 
     def meets(self, other: _Box) -> bool:
-        return self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        return (
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        )
+
+
+_Placed = tuple[str, float, float, _Box]
 
 
 def map_html(centre: str, near: Neighbourhood, points: Points, notes: Mapping[str, Note]) -> str:
@@ -41,9 +47,9 @@ def map_html(centre: str, near: Neighbourhood, points: Points, notes: Mapping[st
     edges = "".join(_edge(link, at, notes, centre in (link.source, link.target)) for link in links)
     nodes = "".join(_nodes(centre, near, at, notes))
     return (
-        f'<figure class="map"><svg viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="group" aria-label="Notes around {title}">'
+        f'<figure class="map"><svg viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="group" aria-label="Around {title}">'
         f'<g class="edges">{edges}</g><g class="nodes">{nodes}</g></svg>'
-        f'<p class="caption" aria-live="polite">Each dot is a note, each line a link: point at one to read it, click a note to go there.</p><figcaption>{_legend(links)}</figcaption></figure>'
+        f'<p class="caption" aria-live="polite">{_HINT}</p><figcaption>{_legend(links)}</figcaption></figure>'
     )
 
 
@@ -74,22 +80,24 @@ def _edge(link: Link, at: Mapping[str, tuple[float, float]], notes: Mapping[str,
     )
 
 
-def _nodes(centre: str, near: Neighbourhood, at: Mapping[str, tuple[float, float]], notes: Mapping[str, Note]) -> list[str]:
+def _nodes(
+    centre: str, near: Neighbourhood, at: Mapping[str, tuple[float, float]], notes: Mapping[str, Note]
+) -> list[str]:
     """Circles with labels; a label that finds no free place is shown when its note is pointed at."""
     taken = [_Box(x - 6, y - 6, x + 6, y + 6) for x, y in at.values()]
     drawn = []
     for note_id in sorted(near.distances, key=lambda n: (n != centre, near.distances[n])):
         x, y = at[note_id]
-        label = shortened(_title(note_id, notes), 40 if note_id == centre else _SHORT)
-        place = _place(x, y, len(label) * _LETTER * (1.2 if note_id == centre else 1.0), taken)
+        label = shortened(_title(note_id, notes), 30 if note_id == centre else _SHORT)
+        place = _place(x, y, len(label) * _LETTER * (1.2 if note_id == centre else 1.0), taken, note_id == centre)
         if place is None:
-            side, box = ("start" if x < WIDTH / 2 else "end"), None
+            side = "start" if x < WIDTH / 2 else "end"
             lx, ly = x + (9 if side == "start" else -9), y + 4
         else:
             side, lx, ly, box = place
             taken.append(box)
         kind = notes[note_id].kind if note_id in notes else "stub"
-        classes = f"node {kind} {'centre' if note_id == centre else ''} {'' if box else 'crowded'}"
+        classes = f"node {kind}{' centre' * (note_id == centre)}{' crowded' * (place is None)}"
         drawn.append(
             f'<a class="{classes}" href="/?note={quote(note_id, safe="/")}" data-note="{text(note_id)}" '
             f'data-caption="{text(_title(note_id, notes))}" aria-label="{text(_title(note_id, notes))}">'
@@ -99,18 +107,19 @@ def _nodes(centre: str, near: Neighbourhood, at: Mapping[str, tuple[float, float
     return drawn
 
 
-def _place(x: float, y: float, width: float, taken: Sequence[_Box]) -> tuple[str, float, float, _Box] | None:
-    """Where a label fits: below, above, to the right or to the left of its circle."""
+def _place(x: float, y: float, width: float, taken: Sequence[_Box], always: bool) -> _Placed | None:
+    """Where a label fits: below, above, to the right or to the left of its circle; None: nowhere."""
     options = []
     for offset in (19.0, -11.0):
         shift = min(max(x, width / 2 + 2), WIDTH - width / 2 - 2)
-        options.append(("middle", shift, y + offset, _Box(shift - width / 2, y + offset - 10, shift + width / 2, y + offset + 3)))
+        options.append(
+            ("middle", shift, y + offset, _Box(shift - width / 2, y + offset - 10, shift + width / 2, y + offset + 3))
+        )
     options.append(("start", x + 10, y + 4, _Box(x + 8, y - 7, x + 10 + width, y + 6)))
     options.append(("end", x - 10, y + 4, _Box(x - 10 - width, y - 7, x - 8, y + 6)))
-    for side, lx, ly, box in options:
-        if box.left >= 0 and box.right <= WIDTH and box.top >= 0 and not any(box.meets(other) for other in taken):
-            return side, lx, ly, box
-    return None
+    inside = [option for option in options if option[3].left >= 0 and option[3].right <= WIDTH and option[3].top >= 0]
+    free = [option for option in inside if not any(option[3].meets(other) for other in taken)]
+    return next(iter(free or (inside if always else ())), None)
 
 
 def shortened(title: str, length: int) -> str:

@@ -13,7 +13,9 @@ from urllib.parse import quote
 # Punctuation to a Markdown parser (so that emphasis beside it still works), and of a script that died out around 300.
 OPEN, CLOSE = "\U00010a50", "\U00010a51"
 _SIGN = re.compile(f"[{OPEN}{CLOSE}]")
-_LEADING = re.compile(r"(?:[ \t]*(?:>|[-*+](?=[ \t])|\d{1,9}[.)](?=[ \t])|#{1,6}(?=[ \t])|\||\[[ xX]\](?=[ \t])))*[ \t]*")
+_LEADING = re.compile(
+    r"(?:[ \t]*(?:>|[-*+](?=[ \t])|\d{1,9}[.)](?=[ \t])|#{1,6}(?=[ \t])|\||\[[ xX]\](?=[ \t])))*[ \t]*"
+)
 _FRAME = re.compile(r"[ \t>]*(?:`{3,}|~{3,}|\$\$|(?:-[ \t]*){3,}$|=+[ \t]*$|\|?[ \t]*:?-+:?[ \t]*\|[-:| \t]*$)")
 _PIECE = re.compile(r"<math\b.*?</math>|<[^>]*>|[^<]+|<", re.S)
 _ENCODED = re.compile("|".join(quote(sign) for sign in (OPEN, CLOSE)), re.I)
@@ -27,7 +29,8 @@ def set_signs(text: str, spans: Sequence[tuple[int, int]]) -> str:
         start, end = _start(text, max(0, start)), _end(text, min(len(text), end))
         if start < end:
             signs += [(start, 1, OPEN), (end, 0, CLOSE)]
-    out, pos = [], 0
+    out: list[str] = []
+    pos = 0
     for at, _, sign in sorted(signs):
         out += (text[pos:at], sign)
         pos = at

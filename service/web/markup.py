@@ -1,6 +1,6 @@
 """The few pieces of HTML that every page of the app needs: escaping, links to notes and questions, words for types.
 
-Pure; knows nothing about Markdown, answers or Gradio. Whatever comes from a note, a file name or a person passes `text`.
+Pure; knows nothing about Markdown, answers or Gradio. Whatever comes from a note, a file or a person passes `text`.
 """
 
 from __future__ import annotations

@@ -17,11 +17,7 @@ _DEEPEST = 60
 _MATHML = "{http://www.w3.org/1998/Math/MathML}"
 # Commands of latex2mathml that write attributes of the author's choice.
 _UNSAFE = re.compile(r"\\(?:href|class|style|cssId|url|html\w*)\b")
-_ATTRIBUTES = frozenset(
-    "accent accentunder align columnalign columnlines columnspacing columnspan depth display displaystyle fence height "
-    "largeop linethickness lspace mathcolor mathsize mathvariant maxsize minsize movablelimits notation rowalign rowlines "
-    "rowspacing rspace scriptlevel separator stretchy symmetric voffset width xmlns".split()
-)
+_REFUSED = re.compile(r"on.*|.*href|style|class|id|src|action.*", re.I)
 
 
 @lru_cache(maxsize=4096)
@@ -38,7 +34,7 @@ def mathml(latex: str, display: bool) -> str:
     for element in tree.iter():
         if not element.tag.startswith(_MATHML) or not element.tag.removeprefix(_MATHML).startswith("m"):
             return fallback
-        for name in [name for name in element.attrib if name not in _ATTRIBUTES]:
+        for name in [name for name in element.attrib if _REFUSED.fullmatch(name)]:
             del element.attrib[name]
     ElementTree.register_namespace("", _MATHML[1:-1])
     return ElementTree.tostring(tree, encoding="unicode")

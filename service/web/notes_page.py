@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
+from kb.blocks import plain
 from kb.knowledge_base import NoteView
 from kb.notes import Claim, Hit, Link, LinkType, Note, NoteKind
 from service.web.map import LEGEND_ORDER
@@ -26,7 +28,11 @@ def named_in(view: NoteView) -> list[str]:
 
 def title_html(view: NoteView) -> str:
     note = view.note
-    gist = "" if note.kind is NoteKind.STUB or not note.gist or _opens_with(note) else f'<p class="gist">{inline(note.gist)}</p>'
+    gist = (
+        ""
+        if note.kind is NoteKind.STUB or not note.gist or _opens_with(note)
+        else f'<p class="gist">{inline(note.gist)}</p>'
+    )
     ask = f" · {ask_link(note.title, 'Ask this')}" if note.title.rstrip().endswith("?") else ""
     return f'<p class="overline">{text(note.kind)}{ask}</p><h1>{text(note.title)}</h1>{gist}'
 
@@ -39,21 +45,25 @@ def _opens_with(note: Note) -> bool:
 def text_html(view: NoteView, notes: Notes, note_href: NoteHref) -> str:
     note = view.note
     if note.kind is NoteKind.STUB:
-        who = "".join(f"<li>{_named(link.source, notes)}{_why(link)}</li>" for link in _once(view.backlinks, of_source=True))
-        return (
-            '<p class="lede">Nobody has written this note yet.</p>'
-            f'<p>{counted(len({link.source for link in view.backlinks}), "note")} '
-            f'{"refers" if len({link.source for link in view.backlinks}) == 1 else "refer"} to it:</p><ul class="link-list">{who}</ul>'
+        who = "".join(
+            f"<li>{_named(link.source, notes)}{_why(link)}</li>" for link in _once(view.backlinks, of_source=True)
         )
-    body = render(note.text, note_href=note_href) if note.text.strip() else '<p class="quiet">This note has no text.</p>'
+        number = len({link.source for link in view.backlinks})
+        refer = f"{counted(number, 'note')} {'refers' if number == 1 else 'refer'} to it:"
+        return f'<p class="lede">Nobody has written this note yet.</p><p>{refer}</p><ul class="link-list">{who}</ul>'
+    body = (
+        render(note.text, note_href=note_href) if note.text.strip() else '<p class="quiet">This note has no text.</p>'
+    )
     claims = "".join(_claim(claim, notes) for claim in note.claims)
     inquiries = "".join(f"<li>{_named(note_id, notes)}</li>" for note_id in view.inquiries)
-    return (
-        f'<div class="note-body">{body}</div>'
-        + (f'<section class="part claims"><h2>Claims</h2>{claims}</section>' if claims else "")
-        + (f'<section class="part"><h2>Inquiries that use this note</h2><ul class="link-list">{inquiries}</ul></section>' if inquiries else "")
-        + (f'<p class="path quiet">{text(note.path)}</p>' if note.path else "")
-    )
+    listed = f'<ul class="link-list">{inquiries}</ul>' if inquiries else ""
+    path = f'<p class="path quiet">{text(note.path)}</p>' if note.path else ""
+    below = _part("Claims", claims) + _part("Inquiries that use this note", listed)
+    return f'<div class="note-body">{body}</div>{below}{path}'
+
+
+def _part(title: str, inner: str) -> str:
+    return f'<section class="part"><h2>{title}</h2>{inner}</section>' if inner else ""
 
 
 def _claim(claim: Claim, notes: Notes) -> str:
@@ -73,9 +83,13 @@ def links_html(view: NoteView, notes: Notes) -> str:
     out = _once(view.links)
     for type_ in LEGEND_ORDER:
         typed = [link for link in out if link.type is type_]
-        parts.append(_group(verb(type_), [f"{_named(link.target, notes)}{_why(link)}" for link in typed], cls=str(type_)))
+        parts.append(
+            _group(verb(type_), [f"{_named(link.target, notes)}{_why(link)}" for link in typed], cls=str(type_))
+        )
     into = sorted(_once(view.backlinks, of_source=True), key=lambda link: LEGEND_ORDER.index(link.type))
-    parts.append(_group("linked from", [f"{_named(link.source, notes)} <em>{_seen(link)}</em>{_why(link)}" for link in into]))
+    parts.append(
+        _group("linked from", [f"{_named(link.source, notes)} <em>{_seen(link)}</em>{_why(link)}" for link in into])
+    )
     similar = [f'{_named(note_id, notes)} <span class="cosine">{score:.2f}</span>' for note_id, score in view.similar]
     parts.append(_group("similar in meaning", similar, '<span class="quiet">cosine</span>'))
     return "".join(parts) or '<p class="quiet">No other note is linked with this one.</p>'
@@ -98,9 +112,13 @@ def _group(title: str, items: Sequence[str], aside: str = "", cls: str = "") -> 
     listed = [f"<li>{item}</li>" for item in items]
     more = listed[_SHOWN + 2 :] and listed[_SHOWN:]
     shown = listed[:_SHOWN] if more else listed
-    rest = f'<details><summary>{len(more)} more</summary><ul class="link-list">{"".join(more)}</ul></details>' if more else ""
+    rest = (
+        f'<details><summary>{len(more)} more</summary><ul class="link-list">{"".join(more)}</ul></details>'
+        if more
+        else ""
+    )
     return (
-        f'<section class="links {cls}"><h2><span class="swatch"></span>{title} <span class="count">{len(items)}</span> {aside}</h2>'
+        f'<section class="links {cls}"><h2>{title} <span class="count">{len(items)}</span> {aside}</h2>'
         f'<ul class="link-list">{"".join(shown)}</ul>{rest}</section>'
     )
 
@@ -118,7 +136,7 @@ def _named(note_id: str, notes: Notes) -> str:
     return note_link(note_id, note.title if note else note_id, "stub" if note and note.kind is NoteKind.STUB else "")
 
 
-# -- without a chosen note, and while searching ---------------------------------------------------------------------------
+# -- without a chosen note, and while searching ----------------------------------------------------------------------
 
 
 def results_html(query: str, titles: Sequence[tuple[str, str]], hits: Sequence[Hit]) -> str:
@@ -127,7 +145,7 @@ def results_html(query: str, titles: Sequence[tuple[str, str]], hits: Sequence[H
         return ""
     by_title = "".join(f"<li>{note_link(note_id, title)}</li>" for note_id, title in titles)
     by_text = "".join(
-        f'<li>{note_link(hit.note_id, hit.title)} <span class="gist">{inline(hit.text[:180].rsplit(" ", 1)[0])}…</span></li>'
+        f'<li>{note_link(hit.note_id, hit.title)} <span class="gist">{text(_opening(hit.text))}</span></li>'
         for hit in hits
     )
     found = (f'<h2>Titles</h2><ul class="link-list">{by_title}</ul>' if by_title else "") + (
@@ -136,18 +154,23 @@ def results_html(query: str, titles: Sequence[tuple[str, str]], hits: Sequence[H
     return found or f'<p class="quiet">No note has to do with “{text(query.strip()[:80])}”.</p>'
 
 
-def start_html(inquiries: Sequence[Note], linked: Sequence[tuple[Note, int]], disputes: Sequence[tuple[Link, Note, Note]]) -> str:
+def _opening(passage: str) -> str:
+    """The first words of a passage below its heading."""
+    words = plain(re.sub(r"\A(?:\s*#{1,6} [^\n]*\n)+", "", passage)[:400])
+    return words if len(words) <= 170 else f"{words[:170].rsplit(' ', 1)[0]}…"
+
+
+def start_html(
+    inquiries: Sequence[Note], linked: Sequence[tuple[Note, int]], disputes: Sequence[tuple[Link, Note, Note]]
+) -> str:
     """Where to begin: the inquiries, the most linked notes, and where notes contradict each other."""
     asked = "".join(f"<li>{note_link(note.id, note.title)}</li>" for note in inquiries)
     most = "".join(
-        f'<li>{note_link(note.id, note.title, "stub" if note.kind is NoteKind.STUB else "")} <span class="count">{count}</span></li>'
-        for note, count in linked
+        f'<li>{_named(note.id, {note.id: note})} <span class="count">{count}</span></li>' for note, count in linked
     )
     dissent = "".join(
         f"<li>{note_link(a.id, a.title)} <em>{verb(link.type)}</em> {note_link(b.id, b.title)}{_why(link)}</li>"
         for link, a, b in disputes
     )
     parts = [("Inquiries", asked), ("Most linked", most), ("Where notes disagree", dissent)]
-    return "".join(
-        f'<section class="part"><h2>{title}</h2><ul class="link-list">{items}</ul></section>' for title, items in parts if items
-    )
+    return "".join(_part(title, f'<ul class="link-list">{items}</ul>') for title, items in parts if items)

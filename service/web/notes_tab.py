@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import gradio as gr
 
 from kb.knowledge_base import KnowledgeBase
-from kb.notes import DISSENT, LinkType, NoteKind, PasskbError
+from kb.notes import Hit, LinkType, NoteKind, PasskbError
 from service.web.map import map_html
 from service.web.markup import note_link, sentence
 from service.web.notes_page import links_html, named_in, results_html, start_html, text_html, title_html
@@ -55,11 +55,13 @@ def note_page(kb: KnowledgeBase, name: str) -> tuple[Any, ...]:
     """Values for `outputs`: the page of a note, by id, title or alias; without a name, where to begin."""
     name = str(name).strip()
     if not name:
-        return gr.skip(), "", '<h1>Notes</h1>', start_page(kb), "", ""
+        return gr.skip(), "", "<h1>Notes</h1>", start_page(kb), "", ""
     try:
         note_id = kb.find(name)
     except PasskbError as error:
-        return "", "", "<h1>No such note</h1>", sentence(str(error).split("; did you mean")[0] + ".") + _nearest(kb, name), "", ""
+        several = kb.store.named(name)
+        message = str(error) if several else f"There is no note “{name[:200]}”."
+        return "", "", "<h1>No such note</h1>", sentence(message) + _nearest(kb, name, several), "", ""
     view = kb.view(note_id)
     near = kb.neighbourhood(note_id, 1, _ON_THE_MAP)
     if len(near.distances) < 8:
@@ -67,13 +69,24 @@ def note_page(kb: KnowledgeBase, name: str) -> tuple[Any, ...]:
     points = kb.graph.layout(note_id, near) if len(near.distances) > 1 else {}
     notes = kb.store.notes([*named_in(view), *near.distances])
     href = href_of(kb, note_id)
-    return "", "", title_html(view), text_html(view, notes, href), links_html(view, notes), map_html(note_id, near, points, notes)
+    return (
+        "",
+        "",
+        title_html(view),
+        text_html(view, notes, href),
+        links_html(view, notes),
+        map_html(note_id, near, points, notes),
+    )
 
 
-def _nearest(kb: KnowledgeBase, name: str) -> str:
-    words = re.sub(r"[^\w]+", " ", name.rsplit("/", 1)[-1]) or name
-    near = "".join(f"<li>{note_link(note_id, title)}</li>" for note_id, title in kb.suggest(words[:200], 5))
-    return f'<p>Notes with a similar name:</p><ul class="link-list">{near}</ul>' if near else ""
+def _nearest(kb: KnowledgeBase, name: str, several: list[str]) -> str:
+    """The notes that bear the name, or those with the nearest titles."""
+    words = re.sub(r"[\W_]+", " ", name.rsplit("/", 1)[-1])[:200]
+    near = [(note_id, note_id) for note_id in several] or kb.suggest(words, 5)
+    if not near and words.strip():
+        near = list(dict.fromkeys((hit.note_id, hit.title) for hit in kb.search(words, 5, widen=False)[1]))
+    listed = "".join(f"<li>{note_link(note_id, title)}</li>" for note_id, title in near)
+    return f'<p>The nearest:</p><ul class="link-list">{listed}</ul>' if listed else ""
 
 
 def start_page(kb: KnowledgeBase) -> str:
@@ -84,12 +97,16 @@ def start_page(kb: KnowledgeBase) -> str:
     degree = Counter(link.target for link in links if link.type is not LinkType.MENTIONS or link.why)
     asked = [note_id for note_id, _, kind, _ in titles if kind == NoteKind.INQUIRY][:6]
     most = [note_id for note_id, _ in degree.most_common(10)] or [row[0] for row in titles[:10]]
-    dissent = [link for link in links if link.type in DISSENT and link.type is LinkType.CONTRADICTS and link.why][:5]
+    dissent = [link for link in links if link.type is LinkType.CONTRADICTS and link.why][:5]
     notes = kb.store.notes([*asked, *most, *(end for link in dissent for end in (link.source, link.target))])
     return start_html(
         [notes[i] for i in asked],
         [(notes[i], degree[i]) for i in most if i in notes],
-        [(link, notes[link.source], notes[link.target]) for link in dissent if {link.source, link.target} <= set(notes)],
+        [
+            (link, notes[link.source], notes[link.target])
+            for link in dissent
+            if {link.source, link.target} <= set(notes)
+        ],
     )
 
 
@@ -99,7 +116,8 @@ def found_html(kb: KnowledgeBase, query: str) -> str:
     if not query.strip():
         return ""
     titles = kb.suggest(query, 6)
-    seen, hits = {note_id for note_id, _ in titles}, []
+    seen: set[str] = {note_id for note_id, _ in titles}
+    hits: list[Hit] = []
     for hit in kb.search(query, 20, widen=False)[1] if len(query.strip()) > 2 else ():
         if hit.note_id not in seen and len(hits) < 6:
             seen.add(hit.note_id)
@@ -108,7 +126,7 @@ def found_html(kb: KnowledgeBase, query: str) -> str:
 
 
 def href_of(kb: KnowledgeBase, note_id: str) -> NoteHref:
-    """How the links written in a note's text resolve: as they did when it was read, else by a title only one note bears."""
+    """How the links in a note's text resolve: as they did when it was read, else by a title only one bears."""
     note = kb.store.note(note_id)
     known: dict[str, str] = {}
     for link in kb.store.links(note_id) if note else ():

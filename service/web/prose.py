@@ -20,7 +20,7 @@ from markdown_it.token import Token
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.footnote import footnote_plugin
 
-from kb.sentences import FIELD, blocks
+from kb.blocks import FIELD, blocks
 from service.web.marks import CLOSE, OPEN, set_signs, without_signs, wrap
 from service.web.markup import note_link
 from service.web.maths import mathml
@@ -130,7 +130,7 @@ def _smaller_headings(state: StateCore) -> None:
             token.tag = f"h{min(6, int(token.tag[1]) + 1)}"
 
 
-# -- how tokens become HTML ---------------------------------------------------------------------------------------------
+# -- how tokens become HTML ------------------------------------------------------------------------------------------
 
 
 def _words(text: str) -> str:
@@ -198,13 +198,20 @@ def _set_maths(_: RendererHTML, tokens: Sequence[Token], at: int, __: Any, ___: 
     before, after = (OPEN in token.content), (CLOSE in token.content)
     display = token.type != "math_inline"
     formula = mathml(without_signs(token.content).strip(), display)
-    html = f'{OPEN * before}{formula}{CLOSE * after}'
+    html = f"{OPEN * before}{formula}{CLOSE * after}"
     return f'<div class="display">{html}</div>\n' if token.type == "math_block" else html
 
 
 def _parser() -> MarkdownIt:
     md = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
-    md.use(dollarmath_plugin, allow_labels=False, allow_space=False, allow_digits=False, allow_blank_lines=False, double_inline=True)
+    md.use(
+        dollarmath_plugin,
+        allow_labels=False,
+        allow_space=False,
+        allow_digits=False,
+        allow_blank_lines=False,
+        double_inline=True,
+    )
     md.use(footnote_plugin)
     md.disable(["html_block", "html_inline"])
     md.inline.ruler.before("text", "typed_field", _typed_field)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kb.sentences import blocks, plain, sentences
+from kb.blocks import blocks, plain
+from kb.sentences import sentences
 
 PIECES = (
     "# ",

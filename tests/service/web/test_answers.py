@@ -1,0 +1,103 @@
+"""An answer as HTML: every statement with its citations, disagreement with both sides, and a plain refusal."""
+
+from __future__ import annotations
+
+from kb.notes import Note, NoteKind
+from service.answering.answer import (
+    Answer,
+    Citation,
+    Disagreement,
+    EvidenceItem,
+    Experiment,
+    SourceNote,
+    Statement,
+    Support,
+)
+from service.web.answers import answer_html, opened_html, sources_html
+from service.web.ask_tab import LONGEST, earlier_html, refused
+from tests.service.web.test_prose import EVIL_TITLE as EVIL
+from tests.service.web.test_prose import Audit, assert_harmless
+
+TEXT = "Intro words.\n\nPass@k **shows reach**. It hides the rest.\n"
+QUOTE = "Pass@k **shows reach**."
+
+
+def citation(number: int = 1, note_id: str = "v/a", title: str = "Note A") -> Citation:
+    start = TEXT.index(QUOTE)
+    return Citation(number, note_id, title, start, start + len(QUOTE), QUOTE)
+
+
+def answer(evil: str = "") -> Answer:
+    first, second = citation(1, f"v/a{evil}", f"Note A{evil}"), citation(2, "v/b", "Note B")
+    return Answer(
+        question=f"What does pass@k show?{evil}",
+        answered=True,
+        statements=(
+            Statement(QUOTE + evil, Support.QUOTED, (first,), "lede"),
+            Statement("It hides the rest.", Support.PARTIAL, (second,)),
+        ),
+        disagreements=(
+            Disagreement("v/b", f"v/a{evil}", "contradicts", f"because it counts luck{evil}", "Note B", f"Note A{evil}",
+                         second, first),
+        ),
+        evidence=(EvidenceItem("v/e", f"Run{evil}", "r1", "v/a#c", f"Claim{evil}", "underpowered", f"2026-01-02{evil}"),),
+        experiments=(Experiment("v/a#c", f"Claim{evil}", "Q?", f"A million draws{evil}", {}),),
+        sources=(SourceNote(f"v/a{evil}", f"Note A{evil}", "note", f"gist{evil}"),),
+        follow_ups=(f"And then?{evil}",),
+        inquiries=(SourceNote("v/i", f"Asked{evil}", "inquiry", ""),),
+        seconds=0.4,
+    )  # fmt: skip
+
+
+def refusal(evil: str = "") -> Answer:
+    nearest = (SourceNote("v/a", f"Note A{evil}", "note", f"gist{evil}"),)
+    return Answer("Bread?", False, nearest=nearest, missing=(f"sourdough{evil}",), reason=f"The notes are about models.{evil}")
+
+
+def test_every_statement_carries_marks_that_name_their_source() -> None:
+    html = answer_html(answer(), "a1")
+    assert '<a class="cite" href="#source-a1-1" data-cite="1" aria-label="Source 1: Note A"' in html
+    assert '<p class="lede"><span class="statement">Pass@k <strong>shows reach</strong>.' in html
+    assert 'aria-label="only partly supported by the sentence cited"' in html
+    Audit(html)
+
+
+def test_disagreement_names_both_sides_and_the_reason() -> None:
+    html = answer_html(answer(), "a1")
+    assert 'data-note="v/b">Note B</a> <em>contradicts</em> it' in html
+    assert "because it counts luck." in html
+    assert html.count("because") == 1
+
+
+def test_while_streaming_nothing_stands_after_the_statements() -> None:
+    html = answer_html(answer(), "a1", 1)
+    assert "shows reach" in html and "It hides" not in html and "Where they disagree" not in html
+
+
+def test_a_source_shows_its_paragraph_with_the_sentence_marked() -> None:
+    notes = {"v/a": Note("v/a", "Note A", NoteKind.PAPER, TEXT)}
+    html = opened_html(answer(), "a1", notes, lambda _: lambda target: None)
+    assert Audit(html).marked == "Pass@k shows reach."
+    assert 'id="source-a1-1"' in html and "It hides the rest." in html and "Intro words" not in html
+    assert "paper" in html and "Open note" in html
+
+
+def test_a_refusal_is_plain_and_shows_what_is_near() -> None:
+    html = answer_html(refusal(), "a1")
+    assert "The notes are about models." in html and "<strong>sourdough</strong>" in html and "Note A" in html
+    assert "What the notes say" not in html and sources_html(refusal()) == ""
+
+
+def test_nothing_in_an_answer_runs() -> None:
+    notes = {f"v/a{EVIL}": Note(f"v/a{EVIL}", f"Note A{EVIL}", text=TEXT + EVIL)}
+    hostile = answer(EVIL)
+    assert_harmless(answer_html(hostile, "a1"))
+    assert_harmless(sources_html(hostile))
+    assert_harmless(opened_html(hostile, "a1", notes, lambda _: lambda target: target))
+    assert_harmless(answer_html(refusal(EVIL), "a1"))
+    assert_harmless(earlier_html([]))
+
+
+def test_questions_that_are_not_asked() -> None:
+    assert "Write a question" in refused("")
+    assert "2,000 characters" in refused("word " * 10_000) and refused("w" * LONGEST) == ""

@@ -1,0 +1,198 @@
+"""Markdown to safe HTML: nothing runs, nothing is fetched, and marks stay where their sentences are."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from service.web.marks import CLOSE, OPEN
+from service.web.maths import mathml
+from service.web.prose import inline, passage, render
+
+NOTE = r"""# Reach
+
+A **bold [[Alpha|first *note*]] claim** holds for $p_1^2$ and `code <b>`; see [[Nowhere#Top]] and ![[chart.png]].
+
+contradicts:: [[Alpha]] because 2 < 3
+
+> [!warning] Careful
+> Not always. %%private%% ^block-1
+
+| set | rate |
+|---|---|
+| [[Alpha\|MATH]] | $x/y$ |
+
+$$
+\frac{a}{b}
+$$
+
+```python
+if a < b: pass
+```
+
+- one thing. Another thing.
+- a last thing[^1]
+
+[^1]: said elsewhere
+"""
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '<img src=x onerror="alert(1)">',
+    "[x](javascript:alert(1))",
+    "[x](JaVaScRiPt&colon;alert(1))",
+    "[x](data:text/html,<script>alert(1)</script>)",
+    "[x](file:///etc/passwd)",
+    "[x](vbscript:x)",
+    "![x](javascript:alert(1))",
+    "![x](https://evil.example/pixel.png)",
+    "<javascript:alert(1)>",
+    "[[<img src=x onerror=alert(1)>]]",
+    "[[Alpha|<script>alert(1)</script>]]",
+    "![[<svg onload=alert(1)>]]",
+    "$\\href{javascript:alert(1)}{x}$",
+    "$\\text{<script>alert(1)</script>}$",
+    "$$\\style{background:url(https://evil.example)}{x}$$",
+    "```<script>\n</code></pre><script>alert(1)</script>\n```",
+    '[x](https://a.example/"onmouseover="alert(1))',
+    '[x](https://a.example "t\\" onmouseover=alert(1)")',
+    "> [!<script>] x",
+    "[^1]\n\n[^1]: <script>alert(1)</script>",
+    "a | b\n---|---\n<script>alert(1)</script> | x",
+    "supports:: <script>alert(1)</script>",
+    "<!-- --><script>alert(1)</script><!-- -->",
+]
+
+EVIL_TITLE = "</title><script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+
+
+def href(target: str) -> str | None:
+    return {"Alpha": "vault/alpha", "my note.md": "vault/my-note"}.get(target)
+
+
+class Audit(HTMLParser):
+    """Collects what a browser could act upon, and whether tags nest."""
+
+    void = frozenset(("br", "hr", "img", "input"))
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.marked = ""
+        self.feed(html)
+        assert not self.open, f"left open: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "mark" in self.open:
+            self.marked += data
+
+
+def assert_harmless(html: str) -> None:
+    for tag, attributes in Audit(html).tags:
+        assert tag not in ("script", "img", "iframe", "object", "embed", "style", "link", "form", "base", "meta")
+        for name, value in attributes.items():
+            assert not name.startswith("on") and name not in ("style", "src", "srcset", "xlink:href")
+            if name == "href":
+                assert re.match(r"(?:https?://|mailto:|/\?note=|/\?q=|#)", value or ""), value
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_markdown_is_only_shown(text: str) -> None:
+    for html in (
+        render(text, note_href=href),
+        render(f"Before {text} after", marks=[(3, 12)], note_href=lambda target: target),
+        inline(text),
+        passage(text, 0, len(text), href),
+    ):
+        assert_harmless(html)
+
+
+def test_what_obsidian_writes_is_set() -> None:
+    html = render(NOTE, note_href=href)
+    assert '<a class="wiki" href="/?note=vault/alpha" data-note="vault/alpha">first *note*</a>' in html
+    assert '<span class="missing" title="No such note">Nowhere &gt; Top</span>' in html
+    assert '<span class="picture">[chart.png]</span>' in html
+    assert '<span class="field-type">contradicts</span>' in html
+    assert '<strong class="callout">Warning</strong> Careful' in html
+    assert "private" not in html and "block-1" not in html
+    assert "<msubsup>" in html and "<mfrac>" in html and "<table>" in html
+    assert "<h1>" not in html and "<h2>Reach</h2>" in html
+
+
+def test_links_that_leave_say_so_and_relative_ones_walk() -> None:
+    html = render("[a](https://a.example/x?y=1&z=2) [b](my%20note.md#part) [c](gone.md)", note_href=href)
+    assert 'href="https://a.example/x?y=1&amp;z=2" target="_blank" rel="noopener noreferrer nofollow"' in html
+    assert 'data-note="vault/my-note"' in html
+    assert '<span class="missing">c</span>' in html
+
+
+SPANS = [
+    "A **bold [[Alpha|first *note*]] claim** holds for $p_1^2$ and `code <b>`",
+    "bold [[Alpha|first",  # ends inside a link
+    "p_1^2$ and `code",  # from inside a formula into code
+    "$p_1^2$",
+    "Alpha]] because 2 < 3",
+    "> [!warning] Careful\n> Not always.",
+    "[[Alpha\\|MATH]] | $x/y$",
+    "$$\n\\frac{a}{b}\n$$",
+    "\\frac{a}",
+    "```python\nif a < b: pass\n```",
+    "a < b",
+    "Another thing.\n- a last",
+    "# Reach",
+    "owhere#To",
+    NOTE,
+]
+
+
+@pytest.mark.parametrize("span", SPANS, ids=range(len(SPANS)))
+def test_a_mark_changes_nothing_but_the_highlight(span: str) -> None:
+    start = NOTE.index(span)
+    html = render(NOTE, marks=[(start, start + len(span))], note_href=href)
+    assert "<mark>" in html
+    assert OPEN not in html and CLOSE not in html and "%F0%90" not in html
+    assert re.sub("</?mark>", "", html) == render(NOTE, note_href=href)
+    Audit(html)
+
+
+def test_a_mark_holds_exactly_its_sentence() -> None:
+    start = NOTE.index("Another thing.")
+    html = passage(NOTE, start, start + len("Another thing."), href)
+    assert Audit(html).marked == "Another thing."
+    assert "one thing" in html and "last thing" not in html
+
+
+def test_signs_of_the_highlighter_in_a_note_do_no_harm() -> None:
+    html = render(f"a {OPEN} b {CLOSE} c [x](https://a.example/{OPEN})", note_href=href)
+    assert "<mark>" not in html and OPEN not in html and CLOSE not in html
+
+
+def test_a_mark_that_ends_inside_an_address_ends_with_the_link() -> None:
+    text = "See [the site](https://a.example/page) and more."
+    html = render(text, marks=[(4, text.index("page"))], note_href=href)
+    assert Audit(html).marked == "the site"
+
+
+@pytest.mark.parametrize("latex", ["\\frac{1}{", "x" * 5000, "{" * 500 + "}" * 500, "\\begin{nope}", "\\\\\\", "&<>", ""])
+def test_formulas_that_can_not_be_set_are_shown_as_written(latex: str) -> None:
+    html = mathml(latex, display=True)
+    assert html.startswith(("<math", "<code"))
+    assert_harmless(html)
+
+
+def test_a_very_long_note_is_cut_with_a_sentence() -> None:
+    assert "more characters are not shown" in render("word " * 70_000, note_href=href)
