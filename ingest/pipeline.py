@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,7 @@ from ingest.chunking import chunk
 from ingest.links import Name, Names, Resolution, resolve
 from ingest.readers.markdown import Reading, read_markdown
 from ingest.report import IngestReport
-from ingest.sources import FoundFile, Registry, Source, note_ids, scan
+from ingest.sources import FoundFile, Registry, Source, note_ids, printable, scan
 from kb.knowledge_base import KnowledgeBase, Progress
 from kb.notes import Chunk, PasskbError
 from kb.store import Change, FileRecord, Unresolved, passage
@@ -40,10 +41,12 @@ def ingest(kb: KnowledgeBase, paths: Iterable[str | Path], progress: Progress | 
             continue
         absolute = Path(path).expanduser().absolute()
         if not absolute.exists():
-            report.failed.append((str(path), "no such file or folder: check the spelling"))
-            continue
-        source = registry.add(absolute.resolve())
-        sources[source.path] = source
+            report.failed.append((printable(path), "no such file or folder: check the spelling"))
+        elif printable(absolute.resolve()) != str(absolute.resolve()):
+            report.failed.append((printable(path), "its name is not Unicode: rename it"))
+        else:
+            source = registry.add(absolute.resolve())
+            sources |= {inner.path: inner for inner in (source, *_inside(source, registry.all()))}
     return _update(kb, list(sources.values()), report, progress)
 
 
@@ -59,7 +62,8 @@ def sync(kb: KnowledgeBase, *, dry_run: bool = False, progress: Progress | None 
 def rebuild(home: Path, open_kb: type[KnowledgeBase] = KnowledgeBase, progress: Progress | None = None) -> IngestReport:
     """Makes the database and the vector index of a home again, from its sources.
 
-    Raises PasskbError when the home belongs to a newer passkb; a damaged database is simply replaced.
+    Raises PasskbError when the home can not be used, or belongs to a newer passkb or to another program; a damaged database
+    is simply replaced.
     """
     registry = Registry(home)
     sources = registry.all()
@@ -69,7 +73,7 @@ def rebuild(home: Path, open_kb: type[KnowledgeBase] = KnowledgeBase, progress: 
     try:
         open_kb(home).close()
     except PasskbError as error:
-        if "newer" in str(error):
+        if type(error.__cause__) is not sqlite3.DatabaseError:
             raise
     for name in ("kb.sqlite", "kb.sqlite-wal", "kb.sqlite-shm"):
         (home / name).unlink(missing_ok=True)
@@ -100,28 +104,37 @@ def _update(
 
 def _compare(kb: KnowledgeBase, sources: Sequence[Source], report: IngestReport) -> _Plan:
     plan = _Plan()
-    names = {source.name for source in sources}
-    plan.known = {record.path: record for name in names for record in kb.store.files(name)}
+    registered = Registry(kb.home).all()
+    records = {record.path: record for name in {s.name for s in sources} for record in kb.store.files(name)}
     seen: set[str] = set()
     for source in sources:
-        mine = {path: record for path, record in plan.known.items() if _belongs(path, source)}
+        inner = _inside(source, registered)
+        mine = {path: record for path, record in records.items() if _belongs(path, source, inner)}
+        plan.known |= mine
         try:
             found = scan(source)
         except PasskbError as error:
             report.failed.append((str(source.path), str(error)))
             seen.update(mine)
             continue
-        report.skipped.extend(found.skipped)
-        ids = note_ids(source, found.files, {path: record.note_id for path, record in plan.known.items()})
-        for file in found.files:
+        report.skipped.extend(entry for entry in found.skipped if _belongs(entry[0], source, inner))
+        files = [file for file in found.files if _belongs(file.path, source, inner)]
+        others = [record.note_id for path, record in records.items() if path not in mine]
+        ids = note_ids(source, files, {path: record.note_id for path, record in mine.items()}, others)
+        for file in files:
             seen.add(file.path)
             _compare_file(plan, file, source, ids[file.path], report)
     plan.gone = [record for path, record in plan.known.items() if path not in seen]
     return plan
 
 
-def _belongs(path: str, source: Source) -> bool:
-    return Path(path) == source.path or Path(path).is_relative_to(source.path)
+def _inside(source: Source, registered: Iterable[Source]) -> list[Source]:
+    """The sources within a source: what stands in them is theirs."""
+    return [other for other in registered if other.path != source.path and other.path.is_relative_to(source.path)]
+
+
+def _belongs(path: str, source: Source, inner: Iterable[Source]) -> bool:
+    return Path(path).is_relative_to(source.path) and not any(Path(path).is_relative_to(other.path) for other in inner)
 
 
 def _compare_file(plan: _Plan, file: FoundFile, source: Source, note_id: str, report: IngestReport) -> None:
@@ -136,6 +149,7 @@ def _compare_file(plan: _Plan, file: FoundFile, source: Source, note_id: str, re
         failed = FileRecord(file.path, source.name, file.size, -1, "", "", reason)
         plan.touched.append(failed)
         report.failed.append((file.path, reason))
+        report.deleted += bool(record and record.note_id)
         return
     sha256 = hashlib.sha256(data).hexdigest()
     fresh = FileRecord(file.path, source.name, file.size, file.mtime_ns, sha256, note_id)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from kb.notes import PasskbError, slug
+from kb.notes import NoteKind, PasskbError, slug
 
 READABLE = frozenset({".md", ".markdown", ".txt"})
 LATER = frozenset({".html", ".htm", ".pdf"})
@@ -71,7 +72,8 @@ class Registry:
                 return source
         folder = path if path.is_dir() else path.parent
         shared = next((source.name for source in known if source.root == folder), "")
-        added = Source(shared or _free_name(slug(folder.name), {source.name for source in known}), path)
+        taken = {source.name for source in known} | {NoteKind.STUB}
+        added = Source(shared or _free_name(slug(folder.name), taken), path)
         entries = [{"name": source.name, "path": str(source.path)} for source in [*known, added]]
         self._file.parent.mkdir(parents=True, exist_ok=True)
         scratch = self._file.with_suffix(".part")
@@ -83,9 +85,12 @@ class Registry:
 def scan(source: Source) -> Scan:
     """What can be read in a source, by path; hidden files and folders are left out, links are not followed outside.
 
-    Raises PasskbError when the source is not there: nothing may be deleted because a disk is not mounted.
+    Raises PasskbError when the source is not there: nothing may be deleted because a disk is not mounted. A registered file
+    that is gone from a folder that is there was deleted.
     """
     if not source.path.exists():
+        if source.path.suffix.lower() in READABLE and source.path.parent.is_dir():
+            return Scan((), ())
         raise PasskbError(
             f"{source.path} is not there: nothing of {source.name!r} was touched. Mount it, or put it back, and sync again"
         )
@@ -93,16 +98,21 @@ def scan(source: Source) -> Scan:
     skipped: list[tuple[str, str]] = []
     for path in _walk(source.path):
         suffix = path.suffix.lower()
-        if suffix in LATER:
+        if suffix in READABLE | LATER and printable(path) != str(path):
+            skipped.append((printable(path), "its name is not Unicode: rename it"))
+        elif suffix in LATER:
             skipped.append((str(path), f"{suffix} files can not be read yet: save it as Markdown or text"))
         elif suffix in READABLE:
-            if path.is_symlink() and not path.resolve().is_relative_to(source.root.resolve()):
-                skipped.append((str(path), "a link that leads outside the source is not followed"))
-                continue
             try:
                 status = path.stat()
             except OSError as error:
                 skipped.append((str(path), f"can not be read: {error.strerror}"))
+                continue
+            if not stat.S_ISREG(status.st_mode):
+                skipped.append((str(path), "not a regular file"))
+                continue
+            if path.is_symlink() and not path.resolve().is_relative_to(source.root.resolve()):
+                skipped.append((str(path), "a link that leads outside the source is not followed"))
                 continue
             relative = path.relative_to(source.root).as_posix()
             files.append(FoundFile(str(path), relative, status.st_size, status.st_mtime_ns))
@@ -111,23 +121,31 @@ def scan(source: Source) -> Scan:
     return Scan(tuple(files), tuple(skipped))
 
 
-def note_ids(source: Source, files: tuple[FoundFile, ...], known: Mapping[str, str]) -> dict[str, str]:
+def note_ids(
+    source: Source, files: Iterable[FoundFile], known: Mapping[str, str], others: Iterable[str] = ()
+) -> dict[str, str]:
     """Path -> note id, `source/folder/name` in slugs; two files that would get the same id are told apart by a hash.
 
-    `known` holds the ids given before: a file keeps its id when another, like-named file appears.
+    `known` holds the ids given before: a file keeps its id when another, like-named file appears. `others` are taken too.
     """
+    files = list(files)
     ids = {file.path: known[file.path] for file in files if known.get(file.path)}
-    taken = set(ids.values())
+    taken = {*ids.values(), *others}
     for file in files:
         if file.path in ids:
             continue
         parts = PurePosixPath(file.relative).with_suffix("").parts
         note_id = "/".join([source.name, *map(slug, parts)])
         if note_id in taken:
-            note_id += "-" + hashlib.sha256(file.relative.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+            note_id += "-" + hashlib.sha256(file.relative.encode()).hexdigest()[:8]
         ids[file.path] = note_id
         taken.add(note_id)
     return ids
+
+
+def printable(path: str | Path) -> str:
+    """A path as it can be shown and kept: bytes that are not UTF-8 as `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _walk(path: Path) -> Iterator[Path]:

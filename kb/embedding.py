@@ -58,9 +58,11 @@ class MiniLM:
             if self._loaded is None:
                 self._loaded = _load(self._folder or model_folder())
             tokenizer, network = self._loaded
-            if len(texts) == 1:
-                return np.array(_infer(network, [tokenizer.encode(texts[0]).ids]))
-            rows = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+            # The tokenizer refuses lone surrogates, which arguments of a command line can hold.
+            clean = [text.encode("utf-8", "replace").decode() for text in texts]
+            if len(clean) == 1:
+                return np.array(_infer(network, [tokenizer.encode(clean[0]).ids]))
+            rows = [encoding.ids for encoding in tokenizer.encode_batch(clean)]
             out = np.empty((len(rows), self.size), np.float32)
             for batch in _batches([len(row) for row in rows]):
                 out[batch] = _infer(network, [rows[i] for i in batch])

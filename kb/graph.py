@@ -5,6 +5,7 @@ Built from links alone; knows nothing about texts, questions or where the links 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,7 @@ WEIGHTS: Mapping[LinkType, float] = {
 }
 DAMPING = 0.5
 _ROUNDS = 8
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,5 +156,5 @@ def graphml(notes: Sequence[tuple[str, str, str]], links: Iterable[Link]) -> str
 
 
 def _xml(text: str) -> str:
-    """Without the control characters that XML can not hold."""
-    return "".join(character for character in text if character >= " " or character in "\t\n")
+    """Without the characters that XML 1.0 can not hold."""
+    return _NOT_XML.sub("", text)

@@ -1,13 +1,13 @@
 """The vector index: chunk id -> unit vector, nearest by cosine (the only chromadb import of the project).
 
-In process, our own vectors passed in, cosine stated, upsert always. Derived from the store: `VectorIndex.clear` and a
-refill make it again. Chroma's server is never started.
+In process, our own vectors passed in, cosine stated, upsert always. Derived from the store: once its folder is removed, a
+rebuild makes it again. Chroma's server is never started.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ class VectorIndex:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._client: Any = None
         self._opened: Any = None
+        self._lock = threading.Lock()
 
     def upsert(self, chunk_ids: Sequence[str], vectors: Vectors) -> None:
         """Adds or replaces. vectors: float32, shape (len(chunk_ids), size)."""
@@ -44,26 +46,26 @@ class VectorIndex:
     def count(self) -> int:
         return int(self._collection.count()) if self.folder.exists() else 0
 
-    def clear(self) -> None:
-        """Forgets everything, the folder included when nothing of this process has it open."""
-        if self._opened is not None:
-            self._client.delete_collection(_NAME)
-            self._opened = None
-        else:
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    @property
-    def _client(self) -> Any:
-        os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
-        import chromadb
-        from chromadb.config import Settings
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return chromadb.PersistentClient(str(self.folder), settings=Settings(anonymized_telemetry=False))
+    def close(self) -> None:
+        """Lets go of the folder, so that it may be removed; opens it again when needed."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+            self._client = self._opened = None
 
     @property
     def _collection(self) -> Any:
-        if self._opened is None:
-            configuration = {"hnsw": {"space": "cosine"}}
-            self._opened = self._client.get_or_create_collection(_NAME, configuration=configuration, embedding_function=None)
-        return self._opened
+        with self._lock:
+            if self._opened is None:
+                os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
+                import chromadb
+                from chromadb.config import Settings
+
+                self.folder.mkdir(parents=True, exist_ok=True)
+                settings = Settings(anonymized_telemetry=False)
+                self._client = chromadb.PersistentClient(str(self.folder), settings=settings)
+                configuration = {"hnsw": {"space": "cosine"}}
+                self._opened = self._client.get_or_create_collection(
+                    _NAME, configuration=configuration, embedding_function=None
+                )
+            return self._opened

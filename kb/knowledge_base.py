@@ -59,6 +59,7 @@ class KnowledgeBase:
         self.close()
 
     def close(self) -> None:
+        self.index.close()
         self.store.close()
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -68,6 +69,8 @@ class KnowledgeBase:
     ) -> tuple[Vectors, list[Hit]]:
         """The question's vector, shape (size,), and the best chunks. `exclude`: kinds of notes to leave out."""
         catalogue = self.catalogue
+        if catalogue.vectors is None:
+            self.settle()
         graph = self.graph if widen else None
         return self._retriever.search(catalogue, graph, query, limit, exclude)
 
@@ -92,6 +95,7 @@ class KnowledgeBase:
 
         Raises PasskbError that names the nearest titles, or the candidates.
         """
+        name = name.encode("utf-8", "replace").decode()
         if self.store.notes([name]):
             return name
         ids = self.store.named(name.strip())
@@ -187,15 +191,15 @@ class KnowledgeBase:
         return len(missing)
 
     def settle(self) -> None:
-        """Brings the vector index in step with the store; run after a change, and on opening for one that was cut short."""
+        """Brings the vector index in step with the store: after a change, and before a search for one that was cut short."""
         with self._lock:
-            keep, drop = self.store.outbox()
-            if not keep and not drop:
+            entries = self.store.outbox()
+            if not entries:
                 return
-            if drop:
-                self.index.delete(drop)
+            self.index.delete([chunk_id for chunk_id, text in entries if not text])
+            keep = [chunk_id for chunk_id, text in entries if text]
             self.index.upsert(*self.store.vectors_of(self.embedder.name, self.embedder.size, keep))
-            self.store.clear_outbox()
+            self.store.clear_outbox(entries)
 
 
 def _means(catalogue: Catalogue) -> Vectors:

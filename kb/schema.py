@@ -64,8 +64,9 @@ class Database:
         self._opened: list[sqlite3.Connection] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self.writing() as connection:
-                self._prepare(connection)
+            if self._version(self.connection) != VERSION:
+                with self.writing() as connection:
+                    self._prepare(connection)
         except PasskbError:
             self.close()
             raise
@@ -108,8 +109,12 @@ class Database:
         self._opened.clear()
         self._local = threading.local()
 
+    @staticmethod
+    def _version(connection: sqlite3.Connection) -> int:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        version = self._version(connection)
         if version > VERSION:
             raise PasskbError(
                 f"{self.path} was written by a newer passkb (format {version}, this one knows {VERSION}): "

@@ -194,14 +194,17 @@ class Store:
         with self.database.writing() as connection:
             connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
 
-    def outbox(self) -> tuple[list[str], list[str]]:
-        """Chunk ids that the vector index has still to (upsert, delete)."""
-        rows = self._all("SELECT chunk_id, keep FROM outbox")
-        return [key for key, keep in rows if keep], [key for key, keep in rows if not keep]
+    def outbox(self) -> list[tuple[str, bytes]]:
+        """What the vector index has not heard of yet: chunk ids with the hash of their text, empty for those that are gone."""
+        return self._all("SELECT o.chunk_id, coalesce(c.hash, x'') FROM outbox o LEFT JOIN chunks c ON c.id = o.chunk_id")
 
-    def clear_outbox(self) -> None:
+    def clear_outbox(self, heard: Sequence[tuple[str, bytes]]) -> None:
+        """Forgets the entries `heard`, save those whose chunk has changed since they were read."""
         with self.database.writing() as connection:
-            connection.execute("DELETE FROM outbox")
+            connection.executemany(
+                "DELETE FROM outbox WHERE chunk_id = ?1 AND coalesce((SELECT hash FROM chunks WHERE id = ?1), x'') = ?2",
+                heard,
+            )
 
     def vectors_of(self, model: str, size: int, chunk_ids: Sequence[str]) -> tuple[list[str], Vectors]:
         rows = self._all(

@@ -31,9 +31,10 @@ _SOURCES = 14
 _MAIN_NOTES = 1
 _NEAREST = 5
 _REPEATS = 0.82
-_FALL = 0.24
+_FALL = 0.16
+_FURTHEST = 0.48
 _LEDE_MAY_LOSE = 0.2
-_FEW = 3
+_FEW = 4
 _LONGEST_QUOTE = 420
 _QUICK_LOOK = 48
 
@@ -104,19 +105,27 @@ def choose(gathered: Gathered) -> list[Candidate]:
     statement; where that makes fewer than `_FEW`, the notes already quoted may give more.
     """
     pool = [_standing(candidate) for candidate in gathered.candidates]
-    floor = max(candidate.score for candidate in pool) - _FALL
+    floor = max(_third_best(pool) - _FALL, max(candidate.score for candidate in pool) - _FURTHEST)
     chosen = [_lede(pool)]
-    lone = len(gathered.notes) <= _FEW
+    lone = len(gathered.notes) < _FEW
     rounds = (
         (1, _STATEMENTS, floor),
-        (2, _FEW, floor - _FALL / 2),
-        (_STATEMENTS, _STATEMENTS if lone else _FEW, floor - _FALL),
+        (3, _FEW, floor - _FALL),
+        (_STATEMENTS, _STATEMENTS if lone else _FEW, floor - 2 * _FALL),
     )
     for each, wanted, least in rounds:
         while len(chosen) < wanted and (following := _next(pool, chosen, least, each)):
             chosen.append(following)
     by_before = {(candidate.note_id, candidate.before): candidate for candidate in gathered.candidates if candidate.before}
     return [_with_next(candidate, by_before, floor, chosen) for candidate in chosen]
+
+
+def _third_best(pool: Sequence[Candidate]) -> float:
+    """The score of the third best note, or of the last: one outstanding sentence should not silence the others."""
+    best: dict[str, float] = {}
+    for candidate in pool:
+        best[candidate.note_id] = max(candidate.score, best.get(candidate.note_id, candidate.score))
+    return sorted(best.values(), reverse=True)[:3][-1]
 
 
 def _next(pool: Sequence[Candidate], chosen: Sequence[Candidate], floor: float, each: int) -> Candidate | None:

@@ -9,13 +9,14 @@ from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
-from service.web.ask_tab import build_ask_tab, exchange, explained, welcome_html
+from service.web.ask_tab import build_ask_tab, exchange, in_turn, welcome_html
 from service.web.indexing import Indexing, status_html
-from service.web.markup import sentence
+from service.web.markup import explained, sentence
 from service.web.notes_tab import build_notes_tab, note_page
 
 _HERE = Path(__file__).parent
@@ -25,6 +26,7 @@ const names = ['walk', 'question'];
 window.passkbSend = (name, data) => names.includes(name) && trigger(name, data);
 document.dispatchEvent(new Event("passkb-ready"));
 """
+_LOCAL = ["127.0.0.1", "localhost"]
 # Gradio's own front end needs inline code and eval; nothing may be fetched from, or sent to, another machine.
 _POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self'; object-src 'none'; "
@@ -61,11 +63,11 @@ def build(kb: KnowledgeBase, indexing: Indexing | None = None) -> Any:
         def questioned(past: list[Any], event: gr.EventData) -> Iterator[tuple[Any, ...]]:
             yield from exchange(kb, str(event._data.get("question", "")), past)
 
-        quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        quietly = {"show_progress": "hidden", "api_visibility": "private"}
         blocks.load(opened, None, [status, timer, ask_tab.answer, *notes_tab.outputs], **quietly)
         timer.tick(ticked, None, [status, timer], **quietly)
-        bridge.walk(walked, None, notes_tab.outputs, trigger_mode="multiple", **quietly)
-        bridge.question(questioned, [ask_tab.past], ask_tab.outputs, trigger_mode="multiple", **quietly)
+        bridge.walk(walked, None, notes_tab.outputs, **in_turn("walk"))
+        bridge.question(questioned, [ask_tab.past], ask_tab.outputs, **in_turn("ask"))
     return blocks
 
 
@@ -112,16 +114,24 @@ def serve(kb: KnowledgeBase, host: str, port: int, auth: tuple[str, str] | None 
         blocks.launch(
             server_name=host, server_port=port, auth=auth, share=False, quiet=True, ssr_mode=False, footer_links=[],
             run_history=False, enable_monitoring=False, pwa=False, mcp_server=False, show_error=False, inbrowser=False,
-            prevent_thread_lock=True, app_kwargs={"middleware": [Middleware(_Policy)]}, **look(),
+            prevent_thread_lock=True, max_file_size="1kb", app_kwargs={"middleware": _guards(host)}, **look(),
         )  # fmt: skip
     except OSError as error:
-        raise PasskbError(f"port {port} on {host} can not be opened ({error}): choose another with --port") from None
+        taken = "Cannot find empty port" in str(error)
+        reason = "is in use or not allowed" if taken else f"can not be opened ({error})"
+        raise PasskbError(f"port {port} on {host} {reason}: choose another with --port") from None
     print(f"passkb: http://{host}:{port}", flush=True)
     reading.start(kb)
     try:
         blocks.block_thread()
     finally:
         blocks.close(verbose=False)
+
+
+def _guards(host: str) -> list[Middleware]:
+    """On this machine alone, only its own names are answered to: a foreign page can not rebind its name to the app."""
+    local = [Middleware(TrustedHostMiddleware, allowed_hosts=_LOCAL)] if host in _LOCAL else []
+    return [*local, Middleware(_Policy)]
 
 
 class _Policy:

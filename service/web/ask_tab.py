@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +10,10 @@ from typing import Any
 import gradio as gr
 
 from kb.knowledge_base import KnowledgeBase
-from kb.notes import NoteKind, PasskbError
+from kb.notes import NoteKind
 from service.answering.quoting import ask
 from service.web.answers import answer_html, citations, opened_html, sources_html
-from service.web.markup import ask_link, counted, sentence, text
+from service.web.markup import ask_link, counted, explained, sentence, text
 from service.web.notes_tab import href_of
 
 LONGEST = 2_000  # characters of a question
@@ -66,8 +64,16 @@ def build_ask_tab(kb: KnowledgeBase) -> AskTab:
 
     events = [box.submit, button.click]
     gr.on(events, None, [box], None, js="(question) => window.passkb?.asked(question)")
-    gr.on(events, asked, [box, past], outputs, show_progress="hidden", api_visibility="private", trigger_mode="once")
+    gr.on(events, asked, [box, past], outputs, **in_turn("ask"))
     return AskTab(box, answer, sources, outputs, past)
+
+
+def in_turn(name: str) -> dict[str, Any]:
+    """Options of an event that is handled one at a time, in order: whoever clicks twice sees what was clicked last."""
+    return {
+        "show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple", "concurrency_id": name,
+        "concurrency_limit": 1,
+    }  # fmt: skip
 
 
 def exchange(kb: KnowledgeBase, question: str, before: list[Exchange]) -> Iterator[tuple[Any, ...]]:
@@ -78,21 +84,21 @@ def exchange(kb: KnowledgeBase, question: str, before: list[Exchange]) -> Iterat
         return
     others = [e for e in before if e.question != question][-_KEPT:]
     key = f"a{1 + max((int(e.key[1:]) for e in before), default=0)}"
-    past, stored = earlier_html(others), "".join(e.opened for e in others)
-    looking = _waiting(question, f"Looking through {counted(len(kb.store.titles()), 'note')}…")
-    yield "", "", looking, past, "", stored, keep
     try:
+        past, stored = earlier_html(others), "".join(e.opened for e in others)
+        looking = _waiting(question, f"Looking through {counted(len(kb.store.titles()), 'note')}…")
+        yield "", "", looking, past, "", stored, keep
         answer = ask(kb, question)
         notes = kb.store.notes(citation.note_id for citation in citations(answer))
         opened = opened_html(answer, key, notes, lambda note_id: href_of(kb, note_id))
-        whole, column = answer_html(answer, key), sources_html(answer)
-        yield keep, keep, answer_html(answer, key, 1), keep, column, stored + opened, keep
+        whole = answer_html(answer, key)
+        yield keep, keep, answer_html(answer, key, 1), keep, sources_html(answer), stored + opened, keep
         for shown in range(2, len(answer.statements)):
             time.sleep(_PAUSE)
             yield keep, keep, answer_html(answer, key, shown), keep, keep, keep, keep
         yield keep, keep, whole, keep, keep, keep, [*others, Exchange(key, question, whole, opened)]
     except Exception as error:
-        yield keep, keep, _waiting(question, "") + sentence(explained(error)), keep, keep, keep, others
+        yield keep, keep, _waiting(question) + sentence(explained(error)), keep, "", keep, others
 
 
 def refused(question: str) -> str:
@@ -105,16 +111,7 @@ def refused(question: str) -> str:
     return ""
 
 
-def explained(error: Exception) -> str:
-    """An error as a sentence; what nobody foresaw is printed where passkb runs."""
-    if isinstance(error, PasskbError):
-        return str(error)
-    traceback.print_exception(error, file=sys.stderr)
-    what = f"{type(error).__name__}: {error}".rstrip(".")
-    return f"This did not work ({what}). Details stand in the terminal where passkb runs; trying again may help."
-
-
-def _waiting(question: str, words: str) -> str:
+def _waiting(question: str, words: str = "") -> str:
     said = f'<p class="looking" role="status">{text(words)}</p>' if words else ""
     return f'<article class="exchange"><h2 class="question">{text(question)}</h2>{said}</article>'
 
@@ -130,7 +127,7 @@ def welcome_html(kb: KnowledgeBase, reading: bool) -> str:
     titles = kb.store.titles()
     if not any(kind != NoteKind.STUB for _, _, kind, _ in titles):
         if reading:
-            return '<div class="welcome"><p class="lede">Your notes are being read. Ask in a moment.</p></div>'
+            return '<div class="welcome" data-reading><p class="lede">Your notes are being read. Ask in a moment.</p></div>'
         return (
             '<div class="welcome"><p class="lede">There are no notes here yet.</p>'
             "<p>Add a folder of Markdown notes, then reload this page:</p>"

@@ -6,14 +6,19 @@
   const narrow = matchMedia("(max-width: 899px)");
   let lastMark = null;
   let shownSearch = null;
+  let pendingTab = 0;
 
   // -- the bridge to the server: events of a hidden component ------------------------------------------------------
 
   const send = (name, data) => window.passkbSend?.(name, data);
 
-  const openTab = (name) => {
+  /* While the page is being built the tab may not be there yet, or not listen: tried again for some seconds. */
+  const openTab = (name, tries = 60) => {
     const button = find(`#tab-${name}-button`);
-    if (button && button.getAttribute("aria-selected") !== "true") button.click();
+    if (button?.getAttribute("aria-selected") === "true") return;
+    button?.click();
+    clearTimeout(pendingTab);
+    if (tries) pendingTab = setTimeout(openTab, 60, name, tries - 1);
   };
   const onNotes = () => find("#tab-notes-button")?.getAttribute("aria-selected") === "true";
 
@@ -133,6 +138,13 @@
   addEventListener("popstate", () => {
     if (location.search !== shownSearch) route(false);
   });
+
+  /* A note's title is the tab's title once it has come; a page that waited for the first notes is made anew. */
+  new MutationObserver(() => {
+    if (find(".welcome[data-reading]") && find("#status .status-line") && !find("#status .going")) location.reload();
+    const title = onNotes() && location.search.startsWith("?note=") && find("#note-title h1")?.textContent;
+    if (title && document.title !== `${title} · passkb`) document.title = `${title} · passkb`;
+  }).observe(document.documentElement, { childList: true, subtree: true, characterData: true });
 
   document.addEventListener("passkb-ready", () => route(true));
   window.passkb = { asked };

@@ -77,8 +77,8 @@ def status_html(kb: KnowledgeBase, indexing: Indexing) -> str:
         parts.append(f'<span class="message">{text(indexing.problem)}</span>')
     failed = indexing.failed or tuple((file.path, file.failure) for file in kb.store.files() if file.failure)
     if failed:
-        listed = "".join(f"<li><code>{text(path)}</code> {text(reason)}</li>" for path, reason in failed)
-        parts.append(
-            f"<details><summary>{counted(len(failed), 'file')} could not be read</summary><ul>{listed}</ul></details>"
+        listed = "".join(
+            f"<li><code>{text(path)}</code> {text(reason.removeprefix(f'{path}: '))}</li>" for path, reason in failed
         )
+        parts.append(f"<details><summary>{counted(len(failed), 'file')} could not be read</summary><ul>{listed}</ul></details>")
     return f'<div class="status-line" role="status">{" ".join(parts)}</div>'

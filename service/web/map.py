@@ -28,9 +28,7 @@ class _Box:
     bottom: float
 
     def meets(self, other: _Box) -> bool:
-        return (
-            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
-        )
+        return self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
 
 
 _Placed = tuple[str, float, float, _Box]
@@ -80,9 +78,7 @@ def _edge(link: Link, at: Mapping[str, tuple[float, float]], notes: Mapping[str,
     )
 
 
-def _nodes(
-    centre: str, near: Neighbourhood, at: Mapping[str, tuple[float, float]], notes: Mapping[str, Note]
-) -> list[str]:
+def _nodes(centre: str, near: Neighbourhood, at: Mapping[str, tuple[float, float]], notes: Mapping[str, Note]) -> list[str]:
     """Circles with labels; a label that finds no free place is shown when its note is pointed at."""
     taken = [_Box(x - 6, y - 6, x + 6, y + 6) for x, y in at.values()]
     drawn = []
@@ -126,8 +122,9 @@ def shortened(title: str, length: int) -> str:
     """At most so many letters, cut between words."""
     if len(title) <= length:
         return title
-    cut = title[:length].rsplit(" ", 1)[0]
-    return f"{cut if len(cut) > length // 2 else title[: length - 1]}…"
+    head = title[: length - 1]
+    cut = head.rsplit(" ", 1)[0]
+    return f"{cut if len(cut) > length // 2 else head}…"
 
 
 def _legend(links: Sequence[Link]) -> str:

@@ -13,9 +13,7 @@ from urllib.parse import quote
 # Punctuation to a Markdown parser (so that emphasis beside it still works), and of a script that died out around 300.
 OPEN, CLOSE = "\U00010a50", "\U00010a51"
 _SIGN = re.compile(f"[{OPEN}{CLOSE}]")
-_LEADING = re.compile(
-    r"(?:[ \t]*(?:>|[-*+](?=[ \t])|\d{1,9}[.)](?=[ \t])|#{1,6}(?=[ \t])|\||\[[ xX]\](?=[ \t])))*[ \t]*"
-)
+_LEADING = re.compile(r"(?:[ \t]*(?:>|[-*+](?=[ \t])|\d{1,9}[.)](?=[ \t])|#{1,6}(?=[ \t])|\||\[[ xX]\](?=[ \t])))*[ \t]*")
 _FRAME = re.compile(r"[ \t>]*(?:`{3,}|~{3,}|\$\$|(?:-[ \t]*){3,}$|=+[ \t]*$|\|?[ \t]*:?-+:?[ \t]*\|[-:| \t]*$)")
 _PIECE = re.compile(r"<math\b.*?</math>|<[^>]*>|[^<]+|<", re.S)
 _ENCODED = re.compile("|".join(quote(sign) for sign in (OPEN, CLOSE)), re.I)

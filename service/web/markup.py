@@ -5,11 +5,13 @@ Pure; knows nothing about Markdown, answers or Gradio. Whatever comes from a not
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Mapping
 from html import escape
 from urllib.parse import quote
 
-from kb.notes import LinkType
+from kb.notes import LinkType, PasskbError
 
 # How a link reads from its source ("A … B"), and from its target ("… this note").
 VERBS: Mapping[LinkType, str] = {
@@ -58,3 +60,12 @@ def sentence(message: object) -> str:
     """An error or a hint as a sentence of the page."""
     words = str(message).strip()
     return f'<p class="message" role="alert">{text(words[:1].upper() + words[1:])}</p>'
+
+
+def explained(error: Exception) -> str:
+    """An error as a sentence; what nobody foresaw is printed where passkb runs."""
+    if isinstance(error, PasskbError):
+        return str(error)
+    traceback.print_exception(error, file=sys.stderr)
+    what = f"{type(error).__name__}: {error}".rstrip(".")
+    return f"This did not work ({what}). Details stand in the terminal where passkb runs; trying again may help."

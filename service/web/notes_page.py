@@ -29,9 +29,7 @@ def named_in(view: NoteView) -> list[str]:
 def title_html(view: NoteView) -> str:
     note = view.note
     gist = (
-        ""
-        if note.kind is NoteKind.STUB or not note.gist or _opens_with(note)
-        else f'<p class="gist">{inline(note.gist)}</p>'
+        "" if note.kind is NoteKind.STUB or not note.gist or _opens_with(note) else f'<p class="gist">{inline(note.gist)}</p>'
     )
     ask = f" · {ask_link(note.title, 'Ask this')}" if note.title.rstrip().endswith("?") else ""
     return f'<p class="overline">{text(note.kind)}{ask}</p><h1>{text(note.title)}</h1>{gist}'
@@ -45,15 +43,11 @@ def _opens_with(note: Note) -> bool:
 def text_html(view: NoteView, notes: Notes, note_href: NoteHref) -> str:
     note = view.note
     if note.kind is NoteKind.STUB:
-        who = "".join(
-            f"<li>{_named(link.source, notes)}{_why(link)}</li>" for link in _once(view.backlinks, of_source=True)
-        )
+        who = "".join(f"<li>{_named(link.source, notes)}{_why(link)}</li>" for link in _once(view.backlinks, of_source=True))
         number = len({link.source for link in view.backlinks})
         refer = f"{counted(number, 'note')} {'refers' if number == 1 else 'refer'} to it:"
         return f'<p class="lede">Nobody has written this note yet.</p><p>{refer}</p><ul class="link-list">{who}</ul>'
-    body = (
-        render(note.text, note_href=note_href) if note.text.strip() else '<p class="quiet">This note has no text.</p>'
-    )
+    body = render(note.text, note_href=note_href) if note.text.strip() else '<p class="quiet">This note has no text.</p>'
     claims = "".join(_claim(claim, notes) for claim in note.claims)
     inquiries = "".join(f"<li>{_named(note_id, notes)}</li>" for note_id in view.inquiries)
     listed = f'<ul class="link-list">{inquiries}</ul>' if inquiries else ""
@@ -83,13 +77,9 @@ def links_html(view: NoteView, notes: Notes) -> str:
     out = _once(view.links)
     for type_ in LEGEND_ORDER:
         typed = [link for link in out if link.type is type_]
-        parts.append(
-            _group(verb(type_), [f"{_named(link.target, notes)}{_why(link)}" for link in typed], cls=str(type_))
-        )
+        parts.append(_group(verb(type_), [f"{_named(link.target, notes)}{_why(link)}" for link in typed], cls=str(type_)))
     into = sorted(_once(view.backlinks, of_source=True), key=lambda link: LEGEND_ORDER.index(link.type))
-    parts.append(
-        _group("linked from", [f"{_named(link.source, notes)} <em>{_seen(link)}</em>{_why(link)}" for link in into])
-    )
+    parts.append(_group("linked from", [f"{_named(link.source, notes)} <em>{_seen(link)}</em>{_why(link)}" for link in into]))
     similar = [f'{_named(note_id, notes)} <span class="cosine">{score:.2f}</span>' for note_id, score in view.similar]
     parts.append(_group("similar in meaning", similar, '<span class="quiet">cosine</span>'))
     return "".join(parts) or '<p class="quiet">No other note is linked with this one.</p>'
@@ -112,11 +102,7 @@ def _group(title: str, items: Sequence[str], aside: str = "", cls: str = "") -> 
     listed = [f"<li>{item}</li>" for item in items]
     more = listed[_SHOWN + 2 :] and listed[_SHOWN:]
     shown = listed[:_SHOWN] if more else listed
-    rest = (
-        f'<details><summary>{len(more)} more</summary><ul class="link-list">{"".join(more)}</ul></details>'
-        if more
-        else ""
-    )
+    rest = f'<details><summary>{len(more)} more</summary><ul class="link-list">{"".join(more)}</ul></details>' if more else ""
     return (
         f'<section class="links {cls}"><h2>{title} <span class="count">{len(items)}</span> {aside}</h2>'
         f'<ul class="link-list">{"".join(shown)}</ul>{rest}</section>'
@@ -145,8 +131,7 @@ def results_html(query: str, titles: Sequence[tuple[str, str]], hits: Sequence[H
         return ""
     by_title = "".join(f"<li>{note_link(note_id, title)}</li>" for note_id, title in titles)
     by_text = "".join(
-        f'<li>{note_link(hit.note_id, hit.title)} <span class="gist">{text(_opening(hit.text))}</span></li>'
-        for hit in hits
+        f'<li>{note_link(hit.note_id, hit.title)} <span class="gist">{text(_opening(hit.text))}</span></li>' for hit in hits
     )
     found = (f'<h2>Titles</h2><ul class="link-list">{by_title}</ul>' if by_title else "") + (
         f'<h2>Texts</h2><ul class="source-list">{by_text}</ul>' if by_text else ""
@@ -165,9 +150,7 @@ def start_html(
 ) -> str:
     """Where to begin: the inquiries, the most linked notes, and where notes contradict each other."""
     asked = "".join(f"<li>{note_link(note.id, note.title)}</li>" for note in inquiries)
-    most = "".join(
-        f'<li>{_named(note.id, {note.id: note})} <span class="count">{count}</span></li>' for note, count in linked
-    )
+    most = "".join(f'<li>{_named(note.id, {note.id: note})} <span class="count">{count}</span></li>' for note, count in linked)
     dissent = "".join(
         f"<li>{note_link(a.id, a.title)} <em>{verb(link.type)}</em> {note_link(b.id, b.title)}{_why(link)}</li>"
         for link, a, b in disputes

@@ -13,7 +13,7 @@ import gradio as gr
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import Hit, LinkType, NoteKind, PasskbError
 from service.web.map import map_html
-from service.web.markup import note_link, sentence
+from service.web.markup import explained, note_link, sentence
 from service.web.notes_page import links_html, named_in, results_html, start_html, text_html, title_html
 from service.web.prose import NoteHref
 
@@ -43,11 +43,12 @@ def build_notes_tab(kb: KnowledgeBase) -> NotesTab:
             links = gr.HTML(elem_id="note-links", apply_default_css=False)
 
     def searched(query: str) -> str:
-        return found_html(kb, query)
+        try:
+            return found_html(kb, query)
+        except Exception as error:
+            return sentence(explained(error))
 
-    search.change(
-        searched, [search], [results], show_progress="hidden", api_visibility="private", trigger_mode="always_last"
-    )
+    search.change(searched, [search], [results], show_progress="hidden", api_visibility="private", trigger_mode="always_last")
     return NotesTab(search, [search, results, title, body, links, chart])
 
 
@@ -102,11 +103,7 @@ def start_page(kb: KnowledgeBase) -> str:
     return start_html(
         [notes[i] for i in asked],
         [(notes[i], degree[i]) for i in most if i in notes],
-        [
-            (link, notes[link.source], notes[link.target])
-            for link in dissent
-            if {link.source, link.target} <= set(notes)
-        ],
+        [(link, notes[link.source], notes[link.target]) for link in dissent if {link.source, link.target} <= set(notes)],
     )
 
 

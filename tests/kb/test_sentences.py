@@ -159,9 +159,7 @@ def test_any_text(text: str) -> None:
         end = sentence.end
 
 
-@pytest.mark.parametrize(
-    "piece", ["[[", "`a ``", "$a ", "<!-- ", "%%\n", "> ~~~\n> ```\n\n", "[a](", "**a* ", "a. ", "a|\n|-"]
-)
+@pytest.mark.parametrize("piece", ["[[", "`a ``", "$a ", "<!-- ", "%%\n", "> ~~~\n> ```\n\n", "[a](", "**a* ", "a. ", "a|\n|-"])
 def test_time_is_linear_in_the_text(piece: str) -> None:
     def cost(size: int) -> float:
         text, begun = piece * size, time.process_time()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from kb.notes import Note, NoteKind
 from service.answering.answer import (
     Answer,
@@ -15,8 +18,6 @@ from service.answering.answer import (
 )
 from service.web.answers import answer_html, opened_html, sources_html
 from service.web.ask_tab import LONGEST, earlier_html, refused
-from tests.service.web.test_prose import EVIL_TITLE as EVIL
-from tests.service.web.test_prose import Audit, assert_harmless
 
 TEXT = "Intro words.\n\nPass@k **shows reach**. It hides the rest.\n"
 QUOTE = "Pass@k **shows reach**."
@@ -54,12 +55,12 @@ def refusal(evil: str = "") -> Answer:
     return Answer("Bread?", False, nearest=nearest, missing=(f"sourdough{evil}",), reason=f"The notes are about models.{evil}")
 
 
-def test_every_statement_carries_marks_that_name_their_source() -> None:
+def test_every_statement_carries_marks_that_name_their_source(audit: Any) -> None:
     html = answer_html(answer(), "a1")
     assert '<a class="cite" href="#source-a1-1" data-cite="1" aria-label="Source 1: Note A"' in html
     assert '<p class="lede"><span class="statement">Pass@k <strong>shows reach</strong>.' in html
     assert 'aria-label="only partly supported by the sentence cited"' in html
-    Audit(html)
+    audit(html)
 
 
 def test_disagreement_names_both_sides_and_the_reason() -> None:
@@ -74,10 +75,10 @@ def test_while_streaming_nothing_stands_after_the_statements() -> None:
     assert "shows reach" in html and "It hides" not in html and "Where they disagree" not in html
 
 
-def test_a_source_shows_its_paragraph_with_the_sentence_marked() -> None:
+def test_a_source_shows_its_paragraph_with_the_sentence_marked(audit: Any) -> None:
     notes = {"v/a": Note("v/a", "Note A", NoteKind.PAPER, TEXT)}
     html = opened_html(answer(), "a1", notes, lambda _: lambda target: None)
-    assert Audit(html).marked == "Pass@k shows reach."
+    assert audit(html).marked == "Pass@k shows reach."
     assert 'id="source-a1-1"' in html and "It hides the rest." in html and "Intro words" not in html
     assert "paper" in html and "Open note" in html
 
@@ -88,14 +89,14 @@ def test_a_refusal_is_plain_and_shows_what_is_near() -> None:
     assert "What the notes say" not in html and sources_html(refusal()) == ""
 
 
-def test_nothing_in_an_answer_runs() -> None:
-    notes = {f"v/a{EVIL}": Note(f"v/a{EVIL}", f"Note A{EVIL}", text=TEXT + EVIL)}
-    hostile = answer(EVIL)
-    assert_harmless(answer_html(hostile, "a1"))
-    assert_harmless(sources_html(hostile))
-    assert_harmless(opened_html(hostile, "a1", notes, lambda _: lambda target: target))
-    assert_harmless(answer_html(refusal(EVIL), "a1"))
-    assert_harmless(earlier_html([]))
+def test_nothing_in_an_answer_runs(evil: str, harmless: Callable[[str], None]) -> None:
+    notes = {f"v/a{evil}": Note(f"v/a{evil}", f"Note A{evil}", text=TEXT + evil)}
+    hostile = answer(evil)
+    harmless(answer_html(hostile, "a1"))
+    harmless(sources_html(hostile))
+    harmless(opened_html(hostile, "a1", notes, lambda _: lambda target: target))
+    harmless(answer_html(refusal(evil), "a1"))
+    harmless(earlier_html([]))
 
 
 def test_questions_that_are_not_asked() -> None:

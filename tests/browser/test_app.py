@@ -1,0 +1,281 @@
+"""The app as people use it: a real home, a real server in a process of its own, and Chromium."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+QUESTION = "What does pass@k reveal about base model reasoning capacity?"
+NOTE = "vault/does-rlvr-expand"
+HOSTILE = """---
+title: "Zebra <script>window.hacked=1</script><img src=x onerror='window.hacked=1'>"
+aliases: ["zebra note"]
+links:
+  - {to: "[[does-rlvr-expand]]", type: contradicts, why: "<img src=x onerror='window.hacked=1'>"}
+claims:
+  - {id: stripes, text: "Zebras <script>window.hacked=1</script> have stripes.", settles: "<svg onload='window.hacked=1'>"}
+---
+Zebras graze on the savanna <img src=x onerror="window.hacked=1"> and carry stripes <script>window.hacked=1</script> all year.
+A zebra's stripes confuse biting flies, [say the herders](javascript:window.hacked=1) of the savanna.
+
+![pixel](https://evil.example/pixel.png) `{{constructor.constructor('window.hacked=1')()}}` ${window.hacked=1}
+
+Nobody wrote [[Unwritten <img src=x onerror=window.hacked=1>]] yet.
+"""
+
+pytestmark = pytest.mark.browser
+
+
+@dataclass
+class App:
+    """A running server and a browser; `pages` opens tabs that notice errors and requests to other machines."""
+
+    address: str
+    browser: Any
+    foreign: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def page(self, path: str = "/", **options: Any) -> Any:
+        page = self.browser.new_page(**options)
+        page.set_default_timeout(20_000)
+        page.on("request", lambda request: self._check(request.url))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.goto(self.address + path)
+        return page
+
+    def _check(self, address: str) -> None:
+        if not address.startswith((self.address, "data:", "blob:", "about:")):
+            self.foreign.append(address)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    if not Path(CHROMIUM).exists():
+        reason = f"{CHROMIUM} is missing: apt-get install chromium"
+        pytest.fail(reason) if os.environ.get("PASSKB_REQUIRE_ALL") == "1" else pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def app(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    home, vault = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notes") / "vault"
+    shutil.copytree(ROOT / "samples" / "vault", vault)
+    (vault / "zebra <b>note<b>.md").write_text(HOSTILE, "utf-8")
+    command = [sys.executable, "-m", "service.cli", "--home", str(home)]
+    subprocess.run([*command, "ingest", str(vault)], cwd=ROOT, check=True, capture_output=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([*command, "serve", "--port", str(port)], cwd=ROOT)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_for(address)
+        yield App(address, chromium)
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def wait_for(address: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise AssertionError("the app did not start within a minute")
+
+
+def ask(page: Any, question: str) -> None:
+    page.fill("#ask-input textarea", question)
+    page.press("#ask-input textarea", "Enter")
+
+
+def test_a_question_is_answered_and_a_citation_opens_its_marked_sentence(app: App) -> None:
+    page = app.page()
+    page.wait_for_selector("#answer .welcome [data-ask]")
+    assert re.search(r"\d+ notes · \d+ links", page.inner_text("#status"))
+    ask(page, QUESTION)
+    page.wait_for_selector("#answer .foot")
+    assert page.inner_text("#answer .question") == QUESTION
+    assert "q=What%20does%20pass" in page.url
+    assert page.locator("#sources .source-list li").count() >= 3
+    mark = page.locator("#answer .statement .cite").nth(1)
+    said = page.locator("#answer .statement", has=page.locator(".cite")).nth(1).inner_text()
+    mark.click()
+    page.wait_for_selector("#sources .slot mark")
+    words = " ".join(page.locator("#sources .slot mark").all_inner_texts())
+    assert words[:40] in said
+    assert mark.get_attribute("aria-current") == "true"
+    assert page.get_attribute("#sources .slot h3 a", "data-note")
+    page.close()
+
+
+def test_earlier_questions_stay_on_the_page_and_keep_their_sources(app: App) -> None:
+    page = app.page()
+    page.wait_for_selector("#answer .welcome")
+    ask(page, QUESTION)
+    page.wait_for_selector("#answer .foot")
+    ask(page, "How do I bake sourdough bread?")
+    page.wait_for_selector("#answer .refusal")
+    assert page.locator("#answer .statement").count() == 0
+    assert page.locator("#answer .refusal [data-note]").count() >= 1
+    page.click("#earlier summary")
+    assert page.inner_text("#earlier summary") == QUESTION
+    assert page.locator("#earlier .cite").first.is_visible()
+    page.close()
+
+
+def test_three_notes_are_walked_and_the_way_back_works(app: App) -> None:
+    page = app.page(f"/?note={NOTE}")
+    page.wait_for_selector("#note-text .note-body")
+    titles = [page.inner_text("#note-title h1")]
+    for area in ("#note-links .contradicts [data-note]", "#note-map a[data-note]:not(.centre)", "#note-links [data-note]"):
+        page.locator(area).first.click()
+        page.wait_for_function("title => document.querySelector('#note-title h1').innerText !== title", arg=titles[-1])
+        titles.append(page.inner_text("#note-title h1"))
+        assert "?note=" in page.url
+    page.go_back()
+    page.wait_for_function("title => document.querySelector('#note-title h1').innerText === title", arg=titles[-2])
+    page.reload()
+    page.wait_for_function("title => document.querySelector('#note-title h1')?.innerText === title", arg=titles[-2])
+    assert page.locator("#note-map svg circle").count() >= 2
+    page.close()
+
+
+def test_addresses_open_what_they_name(app: App) -> None:
+    page = app.page(f"/?q={quote(QUESTION)}")
+    page.wait_for_selector("#answer .foot")
+    assert page.inner_text("#answer .question") == QUESTION
+    page.reload()
+    page.wait_for_selector("#answer .foot")
+    page.goto(f"{app.address}/?note={quote('RLVR and coverage')}")
+    page.wait_for_selector("#note-text .note-body math")
+    page.goto(f"{app.address}/?note=vault/no-such-rlvr")
+    page.wait_for_selector("#note-text .message")
+    assert "vault/no-such-rlvr" in page.inner_text("#note-text")
+    assert page.locator("#note-text [data-note]").count() >= 1
+    page.close()
+
+
+def test_search_as_you_type_finds_titles_and_texts(app: App) -> None:
+    page = app.page()
+    page.wait_for_selector("#answer .welcome")
+    page.click("#tab-notes-button")
+    page.keyboard.press("/")
+    page.keyboard.type("confidence interval")
+    page.wait_for_selector("#note-results .source-list li")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#note-text .note-body")
+    assert "interval" in page.inner_text("#note-title h1").lower()
+    page.close()
+
+
+def test_the_keyboard_is_enough(app: App) -> None:
+    page = app.page()
+    page.wait_for_selector("#answer .welcome")
+    page.keyboard.press("/")
+    page.keyboard.type("What is pass@k?")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("And pass^k?")
+    assert page.input_value("#ask-input textarea") == "What is pass@k?\nAnd pass^k?"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#answer .foot, #answer .refusal")
+    page.locator("#answer :is(.cite, [data-note])").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#sources .slot mark, #note-text .note-body")
+    page.close()
+
+
+def test_empty_and_endless_questions_get_a_sentence(app: App) -> None:
+    page = app.page()
+    page.wait_for_selector("#answer .welcome")
+    page.click("#ask-button")
+    page.wait_for_selector("#ask-hint .message")
+    assert page.locator("#answer .welcome").count() == 1
+    ask(page, "word " * 10_000)
+    page.wait_for_function("document.querySelector('#ask-hint').innerText.includes('2,000 characters')")
+    page.close()
+
+
+def test_on_a_phone_the_sources_are_a_sheet(app: App) -> None:
+    page = app.page(viewport={"width": 390, "height": 844}, has_touch=True)
+    page.wait_for_selector("#answer .welcome")
+    ask(page, QUESTION)
+    page.wait_for_selector("#answer .foot")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert not page.locator("#source-column").is_visible()
+    page.locator("#answer .cite").first.tap()
+    page.wait_for_selector("#sources .slot mark", state="visible")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#source-column", state="hidden")
+    page.goto(f"{app.address}/?note={NOTE}")
+    page.wait_for_selector("#note-map svg")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()
+
+
+def test_dark_mode_follows_the_system(app: App) -> None:
+    shades = {}
+    for scheme in ("light", "dark"):
+        page = app.page(color_scheme=scheme)
+        page.wait_for_selector("#answer .welcome")
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        shades[scheme] = sum(map(int, re.findall(r"\d+", colour)[:3]))
+        page.close()
+    assert shades["light"] > 600 and shades["dark"] < 150
+
+
+def test_a_hostile_note_is_only_text(app: App) -> None:
+    page = app.page(f"/?note={quote('zebra note')}")
+    page.wait_for_selector("#note-text .note-body")
+    assert "<script>" in page.inner_text("#note-title h1")
+    page.click("#note-text .note-body .missing >> nth=0")
+    page.locator("#note-map a[data-caption]").first.hover()
+    page.locator("#note-links [data-note]").first.click()
+    page.wait_for_selector("#note-links .links")
+    page.goto(f"{app.address}/?q={quote('Why do zebra stripes confuse biting flies of the savanna?')}")
+    page.wait_for_selector("#answer .foot")
+    page.locator("#answer .cite").first.click()
+    page.wait_for_selector("#sources .slot mark")
+    page.click("#tab-notes-button")
+    page.fill("#note-search input", "zebra")
+    page.wait_for_selector("#note-results [data-note]")
+    page.goto(f"{app.address}/?note={quote('<img src=x onerror=window.hacked=1>')}")
+    page.wait_for_selector("#note-text .message")
+    page.goto(f"{app.address}/?q={quote('<img src=x onerror=window.hacked=1> ${window.hacked=1} {{x}}')}")
+    page.wait_for_selector("#answer :is(.foot, .refusal)")
+    assert page.evaluate("window.hacked") is None
+    page.close()
+
+
+def test_nothing_left_the_machine_and_nothing_broke(app: App) -> None:
+    """Runs last: what all pages above did."""
+    assert app.foreign == []
+    assert app.errors == []

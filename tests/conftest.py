@@ -1,0 +1,124 @@
+"""What all tests share: real parts in temporary folders, the person's own folders out of reach, the network closed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from ingest.pipeline import ingest
+from kb.embedding import HashedWords, MiniLM
+from kb.knowledge_base import KnowledgeBase
+
+ROOT = Path(__file__).parents[1]
+_LOCAL = ("127.", "::1", "localhost", "0.0.0.0")
+os.environ.update(GRADIO_ANALYTICS_ENABLED="False", ANONYMIZED_TELEMETRY="False", HF_HUB_OFFLINE="1")
+
+
+def _stay_here(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuses every connection that would leave this machine, whichever library asks for it."""
+    if event == "socket.connect":
+        address = arguments[1]
+        host = address[0] if isinstance(address, tuple) else "127.0.0.1"
+    elif event == "socket.getaddrinfo":
+        host = arguments[0]
+    else:
+        return
+    if host and not str(host).startswith(_LOCAL):
+        raise ConnectionRefusedError(f"a test wanted to reach {host}")
+
+
+sys.addaudithook(_stay_here)
+
+
+class Vault(Protocol):
+    def __call__(self, files: Mapping[str, str | bytes], name: str = "vault") -> Path:
+        """Writes files (path below the vault -> content) into a folder called `name`, and gives the folder."""
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PASSKB_") and name != "PASSKB_REQUIRE_ALL"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PASSKB_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Vault:
+    def write(files: Mapping[str, str | bytes], name: str = "vault") -> Path:
+        folder = tmp_path / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, content in files.items():
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def minilm() -> MiniLM:
+    return MiniLM()
+
+
+@pytest.fixture
+def kb(home: Path) -> Iterator[KnowledgeBase]:
+    """An empty knowledge base whose embedder knows words but no meaning."""
+    with KnowledgeBase(home, HashedWords()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def meaningful(home: Path, minilm: MiniLM) -> Iterator[KnowledgeBase]:
+    """An empty knowledge base with the real embedder."""
+    with KnowledgeBase(home, minilm) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def sample_home(tmp_path_factory: pytest.TempPathFactory, minilm: MiniLM) -> Path:
+    """A home in which the sample vault is indexed; for tests that only read."""
+    folder = tmp_path_factory.mktemp("sample") / "home"
+    with KnowledgeBase(folder, minilm) as opened:
+        report = ingest(opened, [ROOT / "samples" / "vault"])
+    assert report.notes >= 45 and not report.failed, report
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    return _program("chromium")
+
+
+@pytest.fixture(scope="session")
+def bubblewrap() -> str:
+    return _program("bwrap")
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None and os.environ.get("PASSKB_REQUIRE_ALL") == "1":
+        pytest.fail(f"{name} is not installed, and PASSKB_REQUIRE_ALL=1 lets no test skip for that")
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found

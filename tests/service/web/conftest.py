@@ -1,0 +1,63 @@
+"""What a browser would make of HTML: whether it nests, what is highlighted in it, and whether anything in it could act."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+
+import pytest
+
+
+class Audit(HTMLParser):
+    """Collects what a browser could act upon, and whether tags nest."""
+
+    void = frozenset(("br", "hr", "img", "input"))
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.marked = ""
+        self.feed(html)
+        assert not self.open, f"left open: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "mark" in self.open:
+            self.marked += data
+
+
+def assert_harmless(html: str) -> None:
+    for tag, attributes in Audit(html).tags:
+        assert tag not in ("script", "img", "iframe", "object", "embed", "style", "link", "form", "base", "meta")
+        for name, value in attributes.items():
+            assert not name.startswith("on") and name not in ("style", "src", "srcset", "xlink:href")
+            if name == "href":
+                assert re.match(r"(?:https?://|mailto:|/\?note=|/\?q=|#)", value or ""), value
+
+
+@pytest.fixture
+def audit() -> type[Audit]:
+    return Audit
+
+
+@pytest.fixture
+def harmless() -> Callable[[str], None]:
+    return assert_harmless
+
+
+@pytest.fixture
+def evil() -> str:
+    """Text that runs wherever it is not escaped: in text, in either kind of quotes, in a title."""
+    return "</title><script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
