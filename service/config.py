@@ -45,6 +45,6 @@ def read_config(home: Path) -> Config:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
             hint = f", did you mean {near[0]!r}?" if near else f": known are {', '.join(known)}"
             raise PasskbError(f"{path}: there is no setting {key!r}{hint}")
-        if not isinstance(value, known[key]):
+        if type(value) is not known[key]:
             raise PasskbError(f"setting {key!r} wants {known[key].__name__}, got {value!r}")
     return Config(**values)  # type: ignore[arg-type]

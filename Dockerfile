@@ -1,0 +1,28 @@
+# passkb in a container. Every step that installs something is a target of the Makefile; tests/test_ground.py keeps them in step.
+#
+#   docker build -t passkb .                      the app
+#   docker build --target gpu -t passkb:gpu .     the same with vLLM beside it, for machines with an NVIDIA GPU
+#   docker run -p 7860:7860 -v ~/vault:/vault:ro -v passkb:/data -e PASSKB_AUTH=me:secret passkb
+
+FROM python:3.11-slim AS base
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends make gcc libc6-dev bubblewrap \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --create-home --uid 1000 passkb \
+ && mkdir /data /app && chown passkb:passkb /data /app
+USER passkb
+WORKDIR /app
+ENV PASSKB_HOME=/data PASSKB_HOST=0.0.0.0 PYTHONUNBUFFERED=1
+COPY --chown=passkb:passkb . .
+RUN make install
+VOLUME /data
+EXPOSE 7860
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
+  CMD [".venv/bin/python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/', timeout=4)"]
+# Reachable from outside the container, so it wants PASSKB_AUTH=USER:PASSWORD and says so when it is missing.
+CMD [".venv/bin/passkb", "serve"]
+
+FROM base AS gpu
+RUN make vllm VLLM=cuda
+
+FROM base AS app
