@@ -182,8 +182,9 @@ def _apply(kb: KnowledgeBase, plan: _Plan, report: IngestReport, progress: Progr
             reading = read_markdown(data, path=file.path, note_id=note_id, source=source.name)
         except PasskbError as error:
             _uncount(plan, file, report)
-            report.failed.append((file.path, str(error)))
-            records.append(FileRecord(file.path, source.name, file.size, -1, fresh.sha256, "", str(error)))
+            reason = str(error).removeprefix(f"{file.path}: ")
+            report.failed.append((file.path, reason))
+            records.append(FileRecord(file.path, source.name, file.size, -1, fresh.sha256, "", reason))
             continue
         report.warnings.extend((file.path, warning) for warning in reading.warnings)
         records.append(FileRecord(*_fields(fresh), warnings=reading.warnings))

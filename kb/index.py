@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kb.embedding import Vectors
+from kb.notes import PasskbError
 
 _BATCH = 2000
 _NAME = "chunks"
@@ -29,18 +31,21 @@ class VectorIndex:
 
     def upsert(self, chunk_ids: Sequence[str], vectors: Vectors) -> None:
         """Adds or replaces. vectors: float32, shape (len(chunk_ids), size)."""
-        for i in range(0, len(chunk_ids), _BATCH):
-            self._collection.upsert(ids=list(chunk_ids[i : i + _BATCH]), embeddings=vectors[i : i + _BATCH])
+        with self._usable():
+            for i in range(0, len(chunk_ids), _BATCH):
+                self._collection.upsert(ids=list(chunk_ids[i : i + _BATCH]), embeddings=vectors[i : i + _BATCH])
 
     def delete(self, chunk_ids: Sequence[str]) -> None:
-        for i in range(0, len(chunk_ids), _BATCH):
-            self._collection.delete(ids=list(chunk_ids[i : i + _BATCH]))
+        with self._usable():
+            for i in range(0, len(chunk_ids), _BATCH):
+                self._collection.delete(ids=list(chunk_ids[i : i + _BATCH]))
 
     def nearest(self, vector: Vectors, limit: int) -> list[tuple[str, float]]:
         """Chunk ids with their cosine to `vector` (shape (size,)), best first; approximate (HNSW)."""
         if not self.folder.exists():
             return []
-        found = self._collection.query(query_embeddings=[vector], n_results=limit, include=["distances"])
+        with self._usable():
+            found = self._collection.query(query_embeddings=[vector], n_results=limit, include=["distances"])
         return [(key, 1.0 - distance) for key, distance in zip(found["ids"][0], found["distances"][0], strict=True)]
 
     def count(self) -> int:
@@ -53,11 +58,23 @@ class VectorIndex:
                 self._client.close()
             self._client = self._opened = None
 
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Chroma's failures as a PasskbError that says what to do."""
+        os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
+        import chromadb.errors
+
+        try:
+            yield
+        except (OSError, chromadb.errors.ChromaError) as error:
+            raise PasskbError(
+                f"the vector index {self.folder} can not be used ({error}): move it away and run `passkb rebuild`"
+            ) from error
+
     @property
     def _collection(self) -> Any:
         with self._lock:
             if self._opened is None:
-                os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
                 import chromadb
                 from chromadb.config import Settings
 

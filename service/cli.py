@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except PasskbError as error:
         print(f"passkb: {error}", file=sys.stderr)
+        return NOTHING
+    except sqlite3.Error as error:
+        print(f"passkb: {home_folder(options.home) / 'kb.sqlite'}: {error}: `passkb rebuild` makes it again", file=sys.stderr)
         return NOTHING
     except KeyboardInterrupt:
         print("passkb: stopped", file=sys.stderr)
@@ -259,6 +263,8 @@ def _serve(options: argparse.Namespace) -> int:
         )
     if auth and (":" not in auth or auth.startswith(":") or auth.endswith(":")):
         raise PasskbError("--auth wants USER:PASSWORD")
+    if not 0 < port < 2**16:
+        raise PasskbError(f"there is no port {port}: choose one from 1024 to 65535")
     from service.web.app import serve
 
     with _open(options) as kb:

@@ -26,7 +26,8 @@ _MOST_ALIASES = 32
 _MOST_VALUES = 50_000
 _DEEPEST = 40
 _GIST = 240  # characters
-_KINDS, _TYPES, _STATUSES = ({member.value for member in kind} for kind in (NoteKind, LinkType, ClaimStatus))
+_KINDS = {kind.value for kind in NoteKind} - {NoteKind.STUB.value}  # a note that is written is no stub
+_TYPES, _STATUSES = ({member.value for member in kind} for kind in (LinkType, ClaimStatus))
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Strings: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
@@ -188,7 +189,7 @@ class Header:
         written = self.text("kind").lower()
         if not written or written in _KINDS:
             return NoteKind(written or "note")
-        self.warnings.append(f"kind {written!r} is not known: taken as note")
+        self.warnings.append(f"a file can not be of kind {written!r}: taken as note")
         return NoteKind.NOTE
 
     def type(self, written: str) -> LinkType:

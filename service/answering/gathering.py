@@ -54,7 +54,7 @@ class Candidate:
 @dataclass(frozen=True, slots=True)
 class Gathered:
     """What was found: `weights` the question's stems with their inverse document frequency, `unknown` its words that no
-    note has, `notes` those found, best first; candidates best first."""
+    note has, `nearest_chunk` the cosine of the chunk nearest to it, `notes` those read; candidates best first."""
 
     question: str
     vector: Vectors
@@ -62,6 +62,7 @@ class Gathered:
     notes: Mapping[str, Note]
     weights: Mapping[str, float]
     unknown: Sequence[str]
+    nearest_chunk: float
     candidates: Sequence[Candidate]
 
     def main_notes(self, count: int) -> list[str]:
@@ -105,10 +106,14 @@ def gather(kb: KnowledgeBase, question: str, exclude: Collection[str] = (), limi
         score += 0.05 * (wants_number and any(map(str.isdigit, text)))
         span = (before.start, before.end) if before else None
         candidates.append(
-            Candidate(hit.note_id, hit.title, sentence.start, sentence.end, text, score, cosine, covers, leans, opens, span, own)
+            Candidate(
+                hit.note_id, hit.title, sentence.start, sentence.end, text, score, cosine, covers, leans, opens, span, own
+            )
         )
     candidates.sort(key=lambda candidate: (-candidate.score, candidate.note_id, candidate.start))
-    return Gathered(question, vector, hits, notes, weights, unknown, candidates)
+    _, found = kb.store.vectors_of(kb.embedder.name, kb.embedder.size, [hit.chunk_id for hit in hits])
+    nearest = float((found @ vector).max()) if len(found) else 0.0
+    return Gathered(question, vector, hits, notes, weights, unknown, nearest, candidates)
 
 
 def _subjects(

@@ -48,7 +48,7 @@ def answer_html(answer: Answer, key: str, shown: int | None = None) -> str:
         parts += [_lede(statements, key), _body(statements, key)]
     if shown is None:
         parts += [
-            _section("Where they disagree", _disputes(answer.disagreements, key)),
+            _section("Where they disagree", _disputes(answer, key)),
             _section("Fresh evidence", map(_evidence, answer.evidence)),
             _section("What would settle it", map(_experiment, answer.experiments), _LATER),
             _section("Asked before", map(_inquiry, answer.inquiries)),
@@ -98,25 +98,31 @@ def anchor(key: str, number: int) -> str:
     return f"source-{text(key)}-{number}"
 
 
-def _disputes(entries: Sequence[Disagreement], key: str) -> Iterable[str]:
-    """Each note that is disagreed with, once, and under it what the others say against it and why."""
-    targets = dict.fromkeys(entry.target for entry in entries)
-    for target in targets:
-        against = [entry for entry in entries if entry.target == target]
-        first = against[0]
-        said = _says(first.target_says, key, " says")
+def _disputes(answer: Answer, key: str) -> Iterable[str]:
+    """Each note that is disagreed with, once, and under it what the others say against it and why.
+
+    A sentence that stands further up already is pointed to by its number, not read out again.
+    """
+    read = {citation.number for statement in answer.statements for citation in statement.citations}
+
+    def says(citation: Citation | None, before: str) -> str:
+        if citation is None:
+            return ""
+        mark = f'<span class="marks">{_mark(citation, key)}</span>'
+        if citation.number in read:
+            return f" {mark}"
+        read.add(citation.number)
+        return f"{before} <q>{inline(citation.quote)}</q>{mark}"
+
+    for target in dict.fromkeys(entry.target for entry in answer.disagreements):
+        against = [entry for entry in answer.disagreements if entry.target == target]
+        said = says(against[0].target_says, " says")
         answers = "".join(
             f'<p class="against">{note_link(e.source, e.source_title, "title")} <em>{verb(e.type)}</em> it'
-            f"{_says(e.source_says, key, ':')}{_because(e.why)}</p>"
+            f"{says(e.source_says, ':')}{_because(e.why)}</p>"
             for e in against
         )
-        yield f'<div class="dispute"><p>{note_link(target, first.target_title, "title")}{said}</p>{answers}</div>'
-
-
-def _says(citation: Citation | None, key: str, before: str) -> str:
-    if citation is None:
-        return ""
-    return f'{before} <q>{inline(citation.quote)}</q><span class="marks">{_mark(citation, key)}</span>'
+        yield f'<div class="dispute"><p>{note_link(target, against[0].target_title, "title")}{said}</p>{answers}</div>'
 
 
 def _because(why: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -105,13 +106,35 @@ def test_one_bad_file_stops_nothing_and_is_named(kb: KnowledgeBase, vault: Vault
     report = ingest(kb, [folder, folder / "no-such.md"])
     reasons = {Path(path).name: reason for path, reason in report.failed}
     assert reasons.keys() == {"nul.md", "image.md", "no-such.md"}
-    assert "not a text file" in reasons["nul.md"] and "no such file" in reasons["no-such.md"]
+    assert reasons["nul.md"].startswith("not a text file") and "no such file" in reasons["no-such.md"]
     assert {Path(path).name[:3] for path, _ in report.skipped} == {"pip", "loo", "bad"}
     assert report.added == report.notes == 8 and report.embedded == 7
     assert {Path(path).name for path, _ in report.warnings} >= {"half.md", "claims.md", "latin.md"}
     assert [note for note in kb.store.named("Inside")] == ["vault/directory-md/inside"]
     again = sync(kb)
     assert {Path(path).name for path, _ in again.failed} == {"nul.md", "image.md"} and counts(again) == {"unchanged": 8}
+
+
+ODD = (
+    "claims: [{id: c, text: One.}, {id: c, text: Two.}, {text: Three.}, 7, {id: [x], text: {}}]",
+    "claims: [{id: c, text: One., test: {k: .nan, when: 2024-02-31, big: 99999999999999999999999}}]",
+    "title: [a, b]\naliases: {x: y}\ntags: 7\nkind: stub",
+    'title: "\\u0000\\u0085\\u2028"\naliases: ["", " ", null, "\\U0001f642", "\\U0001f642", "\\ud800"]',
+    "kind: evidence\nstatus: .inf\ndate: 2024-01-01\nlinks: [{to: '[[Odd 0]]', type: evidence_for}, {to: 5}, x]",
+    "links: {to: '[[Odd 1]]', type: loves}\nsupports: [[[Odd 2]]]\ncontradicts: '[[]]'",
+    "links: [{to: '[[Odd 0#c]]', type: evidence_for, why: [x]}]\nkind: evidence\nstatus: refuted",
+    "? [complex, key]\n: value\n1: 2\ntrue: false",
+)
+
+
+def test_odd_front_matter_stops_nothing(kb: KnowledgeBase, vault: Vault) -> None:
+    report = ingest(kb, [vault({f"Odd {i}.md": f"---\n{odd}\n---\nBody {i}.\n" for i, odd in enumerate(ODD)})])
+    assert not report.failed and report.added == len(ODD)
+    for i in range(len(ODD)):
+        found = kb.store.note(f"vault/odd-{i}")
+        assert found is not None and found.text == f"Body {i}.\n" and found.title
+    assert any(claim.status == "refuted" for claim in kb.store.claims("vault/odd-0"))
+    json.dumps(report.to_json(), allow_nan=False)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")

@@ -120,6 +120,15 @@ def test_a_transaction_is_kept_whole_or_not_at_all(store: Store) -> None:
     assert store.note("v/one") == NOTE and store.generation == before
 
 
+def test_a_home_opens_for_reading_while_another_process_writes(store: Store) -> None:
+    put(store, NOTE)
+    with store.writing() as change:
+        change.delete_note("v/one")
+        other = Store(store.database.path)
+        assert other.note("v/one") == NOTE
+    assert other.note("v/one") is None
+
+
 def test_readers_in_threads_see_every_state_whole_while_one_writes(store: Store) -> None:
     """Each generation's ten notes all say the same word, so a reader that sees two words has seen half a change."""
     done = threading.Event()

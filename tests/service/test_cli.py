@@ -95,7 +95,7 @@ def test_ingest_and_sync_report_what_they_did(passkb: Passkb, vault: Vault) -> N
         status, out, err = passkb(*command, "--json")
         assert only_json(out)["deleted"] == deleted
         assert status == (0 if "--dry-run" in command else 3)
-    assert "One.md" in err and "not a text file" in err
+    assert err.splitlines()[-1].startswith(f"passkb: {folder / 'One.md'}: not a text file")
     status, out, _ = passkb("status", "--json")
     described = only_json(out)
     assert status == 0 and described.keys() >= {"notes", "links", "chunks", "sources", "embedder"}
@@ -239,6 +239,17 @@ def test_rebuild_makes_a_damaged_home_again(passkb: Passkb, small: Path, home: P
     status, out, _ = passkb("rebuild", "--json")
     assert status == 0 and only_json(out)["added"] == 5
     assert passkb("search", "apples", "--json")[1] == before
+    with (home / "kb.sqlite").open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 4096 * 20)
+    assert "kb.sqlite" in (line := refused(passkb("search", "apples"))) and "passkb rebuild" in line
+    assert passkb("rebuild")[0] == 0
+    (small / "New.md").write_text("# New\n\nText.")
+    (home / "chroma" / "chroma.sqlite3").write_bytes(b"noise" * 1000)
+    status, out, err = passkb("sync")
+    assert (status, out) == (1, "") and "chroma can not be used" in err.splitlines()[-1]
+    rebuilt = subprocess.run([sys.executable, "-m", "service.cli", "rebuild"], cwd=ROOT, capture_output=True, text=True)
+    assert rebuilt.returncode == 0 and "New" in passkb("search", "new text")[1], rebuilt.stderr
 
 
 def test_doctor_says_what_works_and_what_to_do(passkb: Passkb) -> None:
@@ -262,6 +273,7 @@ def test_serve_keeps_notes_from_other_machines(passkb: Passkb) -> None:
         line = refused(passkb("serve", "--host", host))
         assert host in line and "--auth" in line
     assert "USER:PASSWORD" in refused(passkb("serve", "--host", "0.0.0.0", "--auth", "nobody"))
+    assert "no port 99999" in refused(passkb("serve", "--port", "99999"))
 
 
 @pytest.mark.parametrize(
