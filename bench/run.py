@@ -1,4 +1,4 @@
-"""Runs the measurements: `python -m bench.run [PART ...] [--write]`; parts: ingest, search, memory, spans; or all of them."""
+"""Runs the measurements: `python -m bench.run [PART ...] [--write]`; without a part, all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.data import Absent
 from bench.figures import Figure, table
 from bench.results import conditions, write
 
-PARTS = ("ingest", "search", "memory", "spans")
+PARTS = ("ingest", "search", "memory", "spans", "refusal")
 
 
 def main() -> None:
