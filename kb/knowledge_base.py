@@ -47,8 +47,9 @@ class KnowledgeBase:
         self.index = VectorIndex(home / "chroma")
         self._retriever = Retriever(self.store, self.index, self.embedder)
         self._lock = threading.RLock()
+        self._settling = threading.Lock()  # of its own: searches need not wait for the vector index
         self._catalogue: Catalogue | None = None
-        self._graph: tuple[int, NoteGraph] | None = None
+        self._graphs: tuple[int, dict[frozenset[str], NoteGraph]] = (-1, {})
         self._means: tuple[int, Vectors] | None = None
         self._remembered: dict[str, Vectors] = {}
 
@@ -71,24 +72,34 @@ class KnowledgeBase:
         catalogue = self.catalogue
         if catalogue.vectors is None:
             self.settle()
-        graph = self.graph if widen else None
+        graph = self.graph_without(exclude) if widen else None
         return self._retriever.search(catalogue, graph, query, limit, exclude)
 
     @property
     def catalogue(self) -> Catalogue:
         with self._lock:
             if self._catalogue is None or self._catalogue.generation != self.store.generation:
-                self._catalogue = Catalogue.load(self.store, self.embedder)
+                with self.store.reading():
+                    self._catalogue = Catalogue.load(self.store, self.embedder)
             return self._catalogue
 
     @property
     def graph(self) -> NoteGraph:
+        """All notes and links."""
+        return self.graph_without(())
+
+    def graph_without(self, kinds: Collection[str]) -> NoteGraph:
+        """The notes of other kinds, and the links among them: what is left out of a search leaves no trace in its order."""
+        key = frozenset(kinds)
         with self._lock:
             generation = self.store.generation
-            if self._graph is None or self._graph[0] != generation:
-                ids = [row[0] for row in self.store.titles()]
-                self._graph = (generation, NoteGraph(ids, self.store.links()))
-            return self._graph[1]
+            if self._graphs[0] != generation:
+                self._graphs = (generation, {})
+            if key not in self._graphs[1]:
+                with self.store.reading():
+                    ids = [note_id for note_id, _, kind, _ in self.store.titles() if kind not in key]
+                    self._graphs[1][key] = NoteGraph(ids, self.store.links())
+            return self._graphs[1][key]
 
     def find(self, name: str) -> str:
         """The id of the note that `name` means: an id, or an exact title or alias that only one note bears.
@@ -192,7 +203,7 @@ class KnowledgeBase:
 
     def settle(self) -> None:
         """Brings the vector index in step with the store: after a change, and before a search for one that was cut short."""
-        with self._lock:
+        with self._settling:
             entries = self.store.outbox()
             if not entries:
                 return

@@ -92,6 +92,19 @@ class Database:
         return connection
 
     @contextmanager
+    def reading(self) -> Iterator[None]:
+        """All that is read within is of one moment."""
+        connection = self.connection
+        if connection.in_transaction:
+            yield
+            return
+        connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            connection.execute("COMMIT")
+
+    @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction: all of it is kept, or, on any exception, none."""
         connection = self.connection

@@ -9,7 +9,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,10 @@ class Store:
 
     def close(self) -> None:
         self.database.close()
+
+    def reading(self) -> AbstractContextManager[None]:
+        """All that is read within is of one moment, whatever is written meanwhile."""
+        return self.database.reading()
 
     @contextmanager
     def writing(self) -> Iterator[Change]:

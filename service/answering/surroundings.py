@@ -43,7 +43,7 @@ def dissenters(kb: KnowledgeBase, main: Sequence[str], exclude: Collection[str])
     linked = [link for note_id in main for into in (True, False) for link in kb.store.links(note_id, into=into)]
     ends = {end for link in linked if link.type in DISSENT for end in (link.source, link.target)} - set(main)
     notes = {note_id for note_id, note in kb.store.notes(ends).items() if note.text.strip() and note.kind not in exclude}
-    share = kb.graph.spread({**dict.fromkeys(notes, 0.5), **dict.fromkeys(main, 1.0)})
+    share = kb.graph_without(exclude).spread({**dict.fromkeys(notes, 0.5), **dict.fromkeys(main, 1.0)})
     return sorted(notes, key=lambda note_id: (-share.get(note_id, 0.0), note_id))
 
 
@@ -65,20 +65,16 @@ def disagreements(
     for link, _ in sorted(zip(links, nearness.tolist(), strict=True), key=rank):
         chosen.setdefault(frozenset((link.source, link.target)), link)
     kept = list(chosen.values())[:_DISAGREEMENTS]
+    targets = [link.target for link in kept]
+    kept.sort(key=lambda link: targets.index(link.target))
     notes = kb.store.notes(note_id for link in kept for note_id in (link.source, link.target))
-    return tuple(
-        Disagreement(
-            link.source,
-            link.target,
-            str(link.type),
-            link.why,
-            notes[link.source].title,
-            notes[link.target].title,
-            thesis(notes[link.source], numbering),
-            thesis(notes[link.target], numbering),
-        )
-        for link in kept
-    )
+    return tuple(_disagreement(link, notes[link.source], notes[link.target], numbering) for link in kept)
+
+
+def _disagreement(link: Link, source: Note, target: Note, numbering: Numbering) -> Disagreement:
+    challenged = thesis(target, numbering)
+    titles = source.title, target.title
+    return Disagreement(source.id, target.id, str(link.type), link.why, *titles, thesis(source, numbering), challenged)
 
 
 def thesis(note: Note, numbering: Numbering) -> Citation | None:

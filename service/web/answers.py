@@ -13,7 +13,6 @@ from kb.notes import Note
 from service.answering.answer import (
     Answer,
     Citation,
-    Disagreement,
     EvidenceItem,
     Experiment,
     SourceNote,

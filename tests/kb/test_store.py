@@ -129,6 +129,16 @@ def test_a_home_opens_for_reading_while_another_process_writes(store: Store) -> 
     assert other.note("v/one") is None
 
 
+def test_what_is_read_together_is_of_one_moment(store: Store) -> None:
+    put(store, NOTE)
+    other = Store(store.database.path)
+    with store.reading():
+        before = store.chunk_rows(), store.generation
+        put(other, Note("v/two", "Two", text="More."))
+        assert (store.chunk_rows(), store.generation) == before
+    assert len(store.chunk_rows()) > len(before[0])
+
+
 def test_readers_in_threads_see_every_state_whole_while_one_writes(store: Store) -> None:
     """Each generation's ten notes all say the same word, so a reader that sees two words has seen half a change."""
     done = threading.Event()
