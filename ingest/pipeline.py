@@ -117,6 +117,8 @@ def _compare(kb: KnowledgeBase, sources: Sequence[Source], report: IngestReport)
             report.failed.append((str(source.path), str(error)))
             seen.update(mine)
             continue
+        report.failed.extend(found.closed)
+        seen.update(path for path in mine if any(Path(path).is_relative_to(folder) for folder, _ in found.closed))
         report.skipped.extend(entry for entry in found.skipped if _belongs(entry[0], source, inner))
         files = [file for file in found.files if _belongs(file.path, source, inner)]
         others = [record.note_id for path, record in records.items() if path not in mine]

@@ -44,8 +44,11 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
+    """`skipped` holds (path, reason); `closed` the folders that could not be looked into: what was known of them holds."""
+
     files: tuple[FoundFile, ...]
     skipped: tuple[tuple[str, str], ...]
+    closed: tuple[tuple[str, str], ...] = ()
 
 
 class Registry:
@@ -96,7 +99,8 @@ def scan(source: Source) -> Scan:
         )
     files: list[FoundFile] = []
     skipped: list[tuple[str, str]] = []
-    for path in _walk(source.path):
+    closed: list[tuple[str, str]] = []
+    for path in _walk(source.path, closed):
         suffix = path.suffix.lower()
         if suffix in READABLE | LATER and printable(path) != str(path):
             skipped.append((printable(path), "its name is not Unicode: rename it"))
@@ -118,7 +122,7 @@ def scan(source: Source) -> Scan:
             files.append(FoundFile(str(path), relative, status.st_size, status.st_mtime_ns))
         elif path == source.path:
             skipped.append((str(path), f"{suffix or 'such'} files are not notes: passkb reads .md, .markdown and .txt"))
-    return Scan(tuple(files), tuple(skipped))
+    return Scan(tuple(files), tuple(skipped), tuple(closed))
 
 
 def note_ids(
@@ -148,11 +152,15 @@ def printable(path: str | Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _walk(path: Path) -> Iterator[Path]:
+def _walk(path: Path, closed: list[tuple[str, str]]) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
-    for folder, folders, names in os.walk(path):
+
+    def refused(error: OSError) -> None:
+        closed.append((printable(error.filename), f"the folder can not be opened ({error.strerror}): check its permissions"))
+
+    for folder, folders, names in os.walk(path, onerror=refused):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith("."):

@@ -1,8 +1,8 @@
 """Search: lexical and dense lists, fused, then widened along typed links. No language model here.
 
 Fusion is the sum of the two lists' min-max normalised scores at equal weight (on SciFact, with these parts, nDCG@10 0.729
-against 0.717 for reciprocal rank fusion). Widening raises, below the best five, the notes that a personalised PageRank from those
-five reaches over typed links; it changes nothing where there are no links.
+against 0.717 for reciprocal rank fusion). Widening raises, below the best five, the notes that a personalised PageRank
+from those five reaches over typed links; it changes nothing where there are no links.
 """
 
 from __future__ import annotations

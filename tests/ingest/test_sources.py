@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -88,3 +88,18 @@ def test_like_named_files_are_told_apart_and_keep_their_ids(vault: Vault) -> Non
     after = note_ids(source, scan(source).files, ids)
     assert ids.items() <= after.items() and len(set(after.values())) == 4
     assert all(note_id.startswith(("v/sub/a-b", "v/ünï")) for note_id in after.values())
+
+
+def test_a_folder_that_can_not_be_opened_is_named(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = vault({"open.md": "Open.", "shut/in.md": "Shut."})
+    listed = os.scandir
+
+    def scandir(path: str) -> Any:
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = scan(Source("v", root))
+    assert [file.relative for file in found.files] == ["open.md"]
+    assert found.closed[0][0].endswith("shut") and "permissions" in found.closed[0][1]
