@@ -254,7 +254,7 @@ def resolve(names: Names, from_id: str, links: Iterable[WrittenLink]) -> Resolut
             continue
         if found:
             target = found[0].note_id
-        elif _ATTACHMENT.search(link.target) or (link.form == "path" and _FILE.search(link.target)):
+        elif link.form != "inward" and (_ATTACHMENT.search(link.target) or (link.form == "path" and _FILE.search(link.target))):
             files += 1
             continue
         else:
@@ -262,8 +262,11 @@ def resolve(names: Names, from_id: str, links: Iterable[WrittenLink]) -> Resolut
             title = posixpath.basename(title) if link.form == "path" else title
             target = f"stub/{slug(title)}"
             stubs.setdefault(target, title)
-            dangling.append((from_id, link.target))
-        if target != from_id:
+            if link.form != "inward":
+                dangling.append((from_id, link.target))
+        if target != from_id and link.form == "inward":
+            out.append(Link(target, from_id, link.type, link.why, writer=from_id))
+        elif target != from_id:
             out.append(Link(from_id, target, link.type, link.why, anchor=link.anchor, start=link.start, end=link.end))
     return Resolution(tuple(out), tuple(dangling), tuple(ambiguous), stubs, files)
 

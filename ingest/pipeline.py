@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ingest.chunking import chunk
 from ingest.links import Name, Names, Resolution, resolve
-from ingest.readers.markdown import Reading, read_markdown
+from ingest.readers.markdown import Reading
+from ingest.reading import PAGES, PDF, read_file
 from ingest.report import IngestReport
 from ingest.sources import FoundFile, Registry, Source, note_ids, printable, scan
 from kb.knowledge_base import KnowledgeBase, Progress
@@ -108,7 +109,7 @@ def _compare(kb: KnowledgeBase, sources: Sequence[Source], report: IngestReport)
     records = {record.path: record for name in {s.name for s in sources} for record in kb.store.files(name)}
     seen: set[str] = set()
     for source in sources:
-        inner = _inside(source, registered)
+        inner = [*_inside(source, registered), Source("imported", _imported_folder(kb))]
         mine = {path: record for path, record in records.items() if _belongs(path, source, inner)}
         plan.known |= mine
         try:
@@ -181,10 +182,17 @@ def _apply(kb: KnowledgeBase, plan: _Plan, report: IngestReport, progress: Progr
     records = list(plan.touched)
     for done, (file, source, note_id, data, fresh) in enumerate(plan.reread, 1):
         try:
-            reading = read_markdown(data, path=file.path, note_id=note_id, source=source.name)
-        except PasskbError as error:
+            kept_at = _kept_at(kb, fresh)
+            read = read_file(data, path=file.path, note_id=note_id, source=source.name, kept_at=kept_at)
+            if read.imported:
+                kept_at.parent.mkdir(parents=True, exist_ok=True)
+                kept_at.write_text(read.imported, encoding="utf-8")
+            reading = read.reading
+        except Exception as error:  # one bad file never stops the run, whatever its reader makes of it
             _uncount(plan, file, report)
             reason = str(error).removeprefix(f"{file.path}: ")
+            if not isinstance(error, PasskbError):
+                reason = f"its reader failed ({type(error).__name__}: {reason}): a fault of passkb, please report it"
             report.failed.append((file.path, reason))
             records.append(FileRecord(file.path, source.name, file.size, -1, fresh.sha256, "", reason))
             continue
@@ -206,6 +214,18 @@ def _apply(kb: KnowledgeBase, plan: _Plan, report: IngestReport, progress: Progr
         _rewrite(kb, change, entries, removed)
         if removed or report.updated:
             change.drop_unused_vectors()
+    for record in (*plan.gone, *(record for record in records if record.failure)):
+        if Path(record.path).suffix.lower() in PAGES | PDF and record.path in plan.known:
+            _kept_at(kb, plan.known[record.path]).unlink(missing_ok=True)
+
+
+def _imported_folder(kb: KnowledgeBase) -> Path:
+    return kb.home.resolve() / "notes" / "imported"
+
+
+def _kept_at(kb: KnowledgeBase, record: FileRecord) -> Path:
+    """Where the Markdown that was made of a page or a PDF stands."""
+    return _imported_folder(kb) / f"{record.note_id or 'unread'}.md"
 
 
 def _rewrite(
@@ -222,7 +242,8 @@ def _rewrite(
     names = Names(
         Name(id_, source, _relative(path, roots.get(source)), title, aliases) for id_, source, path, title, aliases in after
     )
-    if before == after:
+    inward = any(link.form == "inward" for reading, _ in entries for link in reading.links) or kb.store.has_inward_links()
+    if before == after and not inward:
         resolutions = [resolve(names, reading.note.id, reading.links) for reading, _ in entries]
         of: list[str] | None = [reading.note.id for reading, _ in entries]
     else:

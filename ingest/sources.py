@@ -14,10 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ingest.reading import READABLE
 from kb.notes import NoteKind, PasskbError, slug
-
-READABLE = frozenset({".md", ".markdown", ".txt"})
-LATER = frozenset({".html", ".htm", ".pdf"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +100,8 @@ def scan(source: Source) -> Scan:
     closed: list[tuple[str, str]] = []
     for path in _walk(source.path, closed):
         suffix = path.suffix.lower()
-        if suffix in READABLE | LATER and printable(path) != str(path):
+        if suffix in READABLE and printable(path) != str(path):
             skipped.append((printable(path), "its name is not Unicode: rename it"))
-        elif suffix in LATER:
-            skipped.append((str(path), f"{suffix} files can not be read yet: save it as Markdown or text"))
         elif suffix in READABLE:
             try:
                 status = path.stat()
@@ -121,7 +117,7 @@ def scan(source: Source) -> Scan:
             relative = path.relative_to(source.root).as_posix()
             files.append(FoundFile(str(path), relative, status.st_size, status.st_mtime_ns))
         elif path == source.path:
-            skipped.append((str(path), f"{suffix or 'such'} files are not notes: passkb reads .md, .markdown and .txt"))
+            skipped.append((str(path), f"{suffix or 'such'} files are not notes: passkb reads {', '.join(sorted(READABLE))}"))
     return Scan(tuple(files), tuple(skipped), tuple(closed))
 
 

@@ -49,20 +49,22 @@ class MiniLM:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._loaded: tuple[Any, Any, Any] | None = None
-        self._lock = threading.Lock()
+        self._loading, self._one, self._many = threading.Lock(), threading.Lock(), threading.Lock()
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         if not texts:
             return np.zeros((0, self.size), np.float32)
-        with self._lock:
+        with self._loading:
             if self._loaded is None:
                 self._loaded = _load(self._folder or model_folder())
             tokenizer, request, queue = self._loaded
-            # The tokenizer refuses lone surrogates, which arguments of a command line can hold.
-            clean = [text.encode("utf-8", "replace").decode() for text in texts]
-            if len(clean) == 1:
+        # The tokenizer refuses lone surrogates, which arguments of a command line can hold.
+        clean = [text.encode("utf-8", "replace").decode() for text in texts]
+        if len(clean) == 1:  # a question, which does not wait for notes that are being indexed
+            with self._one:
                 inputs = _padded([tokenizer.encode(clean[0]).ids])
                 return np.array(request.infer(inputs, share_inputs=True, share_outputs=True)[0])
+        with self._many:
             rows = [encoding.ids for encoding in tokenizer.encode_batch(clean)]
             out = np.empty((len(rows), self.size), np.float32)
 

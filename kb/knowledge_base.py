@@ -14,12 +14,12 @@ import numpy as np
 from kb.embedding import Embedder, MiniLM, Vectors
 from kb.graph import Neighbourhood, NoteGraph, Step
 from kb.index import VectorIndex
-from kb.notes import Hit, Link, LinkType, Note, PasskbError
+from kb.notes import Hit, Link, LinkType, Note, NoteKind, PasskbError
 from kb.retrieval import Catalogue, Retriever
 from kb.store import Change, Store, text_hash
 
 Progress = Callable[[str, int, int], None]
-_EMBED_AT_ONCE = 512
+_EMBED_AT_ONCE = 256
 _REMEMBERED = 8192
 
 
@@ -142,7 +142,7 @@ class KnowledgeBase:
             raise PasskbError(f"there is no note {note_id!r}")
         backlinks = tuple(self.store.links(note_id, into=True))
         drawing = [link.source for link in backlinks if link.type is LinkType.DRAWS_ON]
-        inquiries = [i for i, row in self.store.notes(drawing).items() if row.kind == "inquiry"]
+        inquiries = [i for i, row in self.store.notes(drawing).items() if row.kind in (NoteKind.INQUIRY, NoteKind.STUB)]
         return NoteView(
             note,
             tuple(self.store.links(note_id)),

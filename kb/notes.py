@@ -87,7 +87,8 @@ class WrittenLink:
 
     `target` is the name or the path as written (percent-decoded for Markdown paths), `anchor` a heading, a `^block` or the
     id of a claim, `start` and `end` its place in the note's text, -1 when it stands in the front matter.
-    `form` is `wiki` (resolved by name, as in Obsidian) or `path` (resolved relative to the note's folder).
+    `form` is `wiki` (resolved by name, as in Obsidian), `path` (resolved relative to the note's folder) or `inward`: the note
+    named is said to link to this one.
     """
 
     target: str
@@ -101,7 +102,10 @@ class WrittenLink:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A typed, directed edge between two notes, with its author's reason."""
+    """A typed, directed edge between two notes, with its author's reason.
+
+    `writer` is the note whose text says so, when that is not the source; `start` and `end` are places in the source's text.
+    """
 
     source: str
     target: str
@@ -111,6 +115,7 @@ class Link:
     anchor: str = ""
     start: int = -1
     end: int = -1
+    writer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

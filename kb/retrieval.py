@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from heapq import nlargest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,13 +82,15 @@ class Found:
 class Retriever:
     def __init__(self, store: Store, index: VectorIndex, embedder: Embedder) -> None:
         self.store, self.index, self.embedder = store, index, embedder
+        self._aside = ThreadPoolExecutor(1, "embedding")
 
     def search(
         self, catalogue: Catalogue, graph: NoteGraph | None, query: str, limit: int, exclude: Collection[str] = ()
     ) -> tuple[Vectors, list[Hit]]:
         """The question's vector and at most `limit` hits, best first. `graph` None: no widening. `exclude`: kinds left out."""
+        embedded = self._aside.submit(self.embedder, [query])  # both let go of the interpreter while they work
         words = self._positions(catalogue, self.store.lexical(query, CANDIDATES))
-        vector = self.embedder([query])[0]
+        vector = embedded.result()[0]
         dense, cosines = self._dense(catalogue, vector)
         if exclude:
             dense, words = _allowed(catalogue, dense, exclude), _allowed(catalogue, words, exclude)
@@ -95,10 +99,12 @@ class Retriever:
         via: set[int] = set()
         if graph is not None and scored:
             scored, fresh = _widened(catalogue, graph, scored)
+            least = nlargest(limit, scored.values())[-1] if len(scored) >= limit else -1.0
             for row, boost in fresh.items():
-                at = self._best_chunk(catalogue, row, vector, cosines)
-                scored[at] = boost
-                via.add(at)
+                if boost > least:
+                    at = self._best_chunk(catalogue, row, vector, cosines)
+                    scored[at] = boost
+                    via.add(at)
         best = sorted(scored, key=lambda at: (-scored[at], at))[:limit]
         return vector, self._hits(catalogue, [(at, scored[at], "links" if at in via else "text") for at in best])
 
@@ -127,9 +133,10 @@ class Retriever:
         """Chunk numbers to positions; a chunk that came after the catalogue was loaded is left for the next search."""
         if not rows or not len(catalogue.numbers):
             return {}
-        at = np.searchsorted(catalogue.numbers, [number for number, _ in rows]).clip(max=len(catalogue.numbers) - 1)
-        known = catalogue.numbers[at] == [number for number, _ in rows]
-        return {int(i): score for i, (_, score), ok in zip(at, rows, known, strict=True) if ok}
+        numbers = np.array([number for number, _ in rows], np.int64)
+        at = np.searchsorted(catalogue.numbers, numbers).clip(max=len(catalogue.numbers) - 1)
+        known = catalogue.numbers[at] == numbers
+        return {i: score for i, (_, score), ok in zip(at.tolist(), rows, known.tolist(), strict=True) if ok}
 
     def _hits(self, catalogue: Catalogue, ranked: Sequence[tuple[int, float, str]]) -> list[Hit]:
         rows = self.store.chunks([int(catalogue.numbers[at]) for at, _, _ in ranked])
@@ -165,8 +172,8 @@ def _sum(one: Mapping[int, float], other: Mapping[int, float]) -> dict[int, floa
 def _decayed(catalogue: Catalogue, fused: Mapping[int, float]) -> dict[int, float]:
     seen: defaultdict[int, int] = defaultdict(int)
     out = {}
-    for at in sorted(fused, key=lambda at: (-fused[at], at)):
-        note = int(catalogue.note_of[at])
+    order = sorted(fused, key=lambda at: (-fused[at], at))
+    for at, note in zip(order, catalogue.note_of[order].tolist(), strict=True):
         out[at] = fused[at] * SAME_NOTE_DECAY ** seen[note]
         seen[note] += 1
     return out
@@ -178,8 +185,9 @@ def _widened(catalogue: Catalogue, graph: NoteGraph, scored: dict[int, float]) -
     Attention starts from the best notes, by the square of their scores; these keep their scores, and no other rises above them.
     """
     best_of: dict[int, int] = {}
-    for at in sorted(scored, key=lambda at: -scored[at]):
-        best_of.setdefault(int(catalogue.note_of[at]), at)
+    order = sorted(scored, key=lambda at: -scored[at])
+    for at, note in zip(order, catalogue.note_of[order].tolist(), strict=True):
+        best_of.setdefault(note, at)
     best = list(best_of.items())[:_SEED_NOTES]
     seeds = {catalogue.note_ids[row]: scored[at] ** 2 for row, at in best}
     ceiling = scored[best[-1][1]]

@@ -34,7 +34,7 @@ CREATE TABLE written (
   PRIMARY KEY (note_id, position)) WITHOUT ROWID;
 CREATE TABLE links (
   source TEXT NOT NULL, target TEXT NOT NULL, type TEXT NOT NULL, why TEXT NOT NULL, origin TEXT NOT NULL,
-  anchor TEXT NOT NULL, start INTEGER NOT NULL, "end" INTEGER NOT NULL);
+  anchor TEXT NOT NULL, start INTEGER NOT NULL, "end" INTEGER NOT NULL, writer TEXT NOT NULL);
 CREATE INDEX links_source ON links (source);
 CREATE INDEX links_target ON links (target);
 CREATE TABLE unresolved (source TEXT NOT NULL, target TEXT NOT NULL, candidates TEXT NOT NULL);

@@ -22,7 +22,7 @@ from kb.notes import Chunk, Claim, ClaimStatus, Link, LinkType, Note, NoteKind, 
 from kb.schema import Database
 
 _NOTE = "id, title, kind, text, path, source, gist, aliases, tags, properties"
-_LINK = 'source, target, type, why, origin, anchor, start, "end"'
+_LINK = 'source, target, type, why, origin, anchor, start, "end", writer'
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +150,10 @@ class Store:
         for row in rows:
             out.setdefault(row[0], []).append(WrittenLink(row[1], LinkType(row[2]), *row[3:]))
         return out
+
+    def has_inward_links(self) -> bool:
+        """Whether some note says of others that they link to it."""
+        return bool(self._all("SELECT EXISTS (SELECT 1 FROM written WHERE form = 'inward')")[0][0])
 
     def unresolved(self) -> list[Unresolved]:
         rows = self._all("SELECT source, target, candidates FROM unresolved ORDER BY rowid")
@@ -300,28 +304,36 @@ class Change:
         self._run("DELETE FROM notes WHERE id = ?", (note_id,))
 
     def set_links(self, links: Sequence[Link], unresolved: Sequence[Unresolved], of: Iterable[str] | None = None) -> None:
-        """Replaces the links out of the notes `of`, or all links."""
+        """Replaces the links that the notes `of` wrote, or all links.
+
+        What another note says of a note's links gives way to what that note says itself.
+        """
         if of is None:
             self._run("DELETE FROM links")
             self._run("DELETE FROM unresolved")
         else:
             ids = [(note_id,) for note_id in of]
-            self._many("DELETE FROM links WHERE source = ?", ids)
+            self._many("DELETE FROM links WHERE CASE writer WHEN '' THEN source ELSE writer END = ?", ids)
             self._many("DELETE FROM unresolved WHERE source = ?", ids)
         self._many(
-            f"INSERT INTO links ({_LINK}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [(e.source, e.target, e.type, e.why, e.origin, e.anchor, e.start, e.end) for e in links],
+            f"INSERT INTO links ({_LINK}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(e.source, e.target, e.type, e.why, e.origin, e.anchor, e.start, e.end, e.writer) for e in links],
+        )
+        self._run(
+            "DELETE FROM links WHERE writer <> '' AND EXISTS (SELECT 1 FROM links own WHERE own.writer = '' "
+            "AND own.source = links.source AND own.target = links.target AND own.type = links.type)"
         )
         rows = [(entry.source, entry.target, json.dumps(entry.candidates)) for entry in unresolved]
         self._many("INSERT INTO unresolved VALUES (?, ?, ?)", rows)
 
     def set_stubs(self, titles: Mapping[str, str]) -> None:
-        """Makes `titles` (id -> title) of exactly the stubs that something links to; forgets the others."""
+        """Makes the stubs `titles` (id -> title), and forgets those that no link touches any more."""
         self._many(
             "INSERT INTO notes VALUES (?, ?, 'stub', '', '', '', '', '[]', '[]', '{}') ON CONFLICT (id) DO NOTHING",
             list(titles.items()),
         )
-        self._run("DELETE FROM notes WHERE kind = 'stub' AND id NOT IN (SELECT target FROM links)")
+        linked = "SELECT target FROM links UNION SELECT source FROM links"
+        self._run(f"DELETE FROM notes WHERE kind = 'stub' AND id NOT IN ({linked})")
 
     def drop_unused_vectors(self) -> None:
         self._run("DELETE FROM vectors WHERE hash NOT IN (SELECT hash FROM chunks)")

@@ -116,7 +116,7 @@ def _ingest(options: argparse.Namespace) -> int:
     done = report.added + report.updated + report.moved + report.unchanged + report.deleted
     if not done and not report.failed:
         print(
-            f"passkb: no notes in {', '.join(options.paths)}: passkb reads .md, .markdown and .txt files",
+            f"passkb: no notes in {', '.join(options.paths)}: passkb reads Markdown, text, HTML and PDF files",
             file=sys.stderr,
         )
         return NOTHING

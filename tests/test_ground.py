@@ -62,6 +62,7 @@ def test_the_lock_holds_every_direct_dependency_in_its_range() -> None:
             locked[package.lower().replace("_", "-")] = version
     for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
         name, lower = re.match(r"([\w-]+)(?:[><=]=([\d.]+))?", requirement).groups()  # type: ignore[union-attr]
+        name = name.replace("_", "-")
         assert locked.get(name.lower()), f"{name} is not locked: run `make lock`"
         if lower:
             assert numbers(locked[name.lower()]) >= numbers(lower), f"{name} is locked below its range"

@@ -37,19 +37,34 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 @dataclass(frozen=True, slots=True)
+class Referrer:
+    """A note that links to this one, as this one's page lists it: its title, what kind of note it is, the type of its link
+    and why. `text[start:end]` of this note is where the page names it."""
+
+    title: str
+    type: LinkType
+    kind: NoteKind
+    why: str = ""
+    start: int = -1
+    end: int = -1
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
-    """A note as read, its links as written (front matter first, then in order of place), and what was odd about it."""
+    """A note as read, its links as written (front matter first, then in order of place), and what was odd about it.
+    `referrers` are the notes that its page says link to it."""
 
     note: Note
     links: tuple[WrittenLink, ...]
     warnings: tuple[str, ...]
+    referrers: tuple[Referrer, ...] = ()
 
 
 def read_markdown(data: bytes, *, path: str, note_id: str, source: str) -> Reading:
     """Read one file. `path` is relative to the source's root and only names things. Raises `PasskbError` when the
     file is not text; whatever else is odd becomes a warning."""
     warnings: list[str] = []
-    text = _decode(data, path, warnings)
+    text = decode(data, path, warnings)
     properties, body = _front_matter(text, warnings)
     header = Header(properties, warnings)
     links = header.links()
@@ -69,7 +84,7 @@ def read_markdown(data: bytes, *, path: str, note_id: str, source: str) -> Readi
     return Reading(note, (*links, *written(body)), tuple(warnings))
 
 
-def _decode(data: bytes, path: str, warnings: list[str]) -> str:
+def decode(data: bytes, path: str, warnings: list[str]) -> str:
     """Text with line ends `\\n` and no byte-order mark. Raises `PasskbError` when the bytes are not text."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         text = data.decode("utf-16", "replace")

@@ -1,0 +1,138 @@
+"""Files of every format through the pipeline: pages and PDFs become notes in the app's folder, saved pages become a graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import networkx as nx
+import pytest
+
+from ingest.pipeline import ingest, rebuild, sync
+from kb.knowledge_base import KnowledgeBase
+from kb.notes import LinkType, NoteKind
+
+if TYPE_CHECKING:
+    from tests.conftest import Vault
+
+SEEDS = Path(__file__).resolve().parents[3] / "shared" / "seeds"
+SENTENCE = "<p>Otters keep a favourite stone, and paragraph {} says so at some length for the reader.</p>"
+ARTICLE = "<h1>On otters</h1>" + "".join(SENTENCE.format(i) for i in range(8))
+HTML = f"<html><head><title>On otters</title></head><body><nav>Home About</nav><article>{ARTICLE}</article></body></html>"
+PAGE = """Do cats purr on purpose?
+Explores whether purring is a signal or a by-product of breathing.
+Purring varies with need, which speaks for a signal.
+Related concepts in this collection 1
+-
+Do cats plan?
+Whether cats act with a later moment in mind.
+contradicts: planning would make purring needless
+Inquiring lines that use this note as a source 2
+This note is a source for these synthesized inquiries.
+- Why do cats purr when hurt?
+- How do cats talk to people?
+Original note title
+purring is a signal that varies with need
+"""
+
+
+def test_a_page_becomes_a_note_in_the_apps_folder(kb: KnowledgeBase, vault: Vault) -> None:
+    root = vault({"otters.html": HTML, "plain.md": "See [[On otters]]."})
+    report = ingest(kb, [root])
+    assert (report.added, report.failed, report.dangling) == (2, [], [])
+    note = kb.store.note("vault/otters")
+    assert note is not None and note.title == "On otters"
+    assert note.properties["original"] == str(root / "otters.html")
+    kept = Path(note.path)
+    assert kept.is_relative_to(kb.home.resolve() / "notes" / "imported")
+    assert kept.read_text(encoding="utf-8").endswith(note.text)
+    assert "Home About" not in note.text
+    assert [link.target for link in kb.store.links("vault/plain")] == ["vault/otters"]
+
+
+def test_what_was_imported_is_not_read_a_second_time_and_goes_with_its_original(kb: KnowledgeBase, vault: Vault) -> None:
+    root = vault({"otters.html": HTML})
+    ingest(kb, [root])
+    kept = Path(kb.store.note("vault/otters").path)  # type: ignore[union-attr]
+    again = sync(kb)
+    assert (again.added, again.unchanged, again.notes) == (0, 1, 1)
+    (root / "otters.html").unlink()
+    assert sync(kb).deleted == 1
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("name", ["zip.pdf", "empty.pdf", "empty.html"])
+def test_what_is_not_what_its_name_says_is_named(kb: KnowledgeBase, vault: Vault, name: str) -> None:
+    root = vault({name: b"PK\x03\x04 not a document" if name.startswith("zip") else b"", "good.md": "Good."})
+    report = ingest(kb, [root])
+    assert report.added == 1
+    assert [Path(path).name for path, _ in report.failed] == [name]
+
+
+def test_a_saved_page_is_read_by_its_structure(kb: KnowledgeBase, vault: Vault) -> None:
+    ingest(kb, [vault({"cats.txt": PAGE})])
+    view = kb.view("vault/cats")
+    assert view.note.title == "Do cats purr on purpose?"
+    assert view.note.aliases == ("purring is a signal that varies with need",)
+    [link] = [link for link in view.links if link.type is LinkType.CONTRADICTS]
+    assert link.target == "stub/do-cats-plan" and "needless" in link.why
+    assert {e.source for e in view.backlinks if e.type is LinkType.DRAWS_ON} == {
+        "stub/why-do-cats-purr-when-hurt",
+        "stub/how-do-cats-talk-to-people",
+    }
+    assert len(view.inquiries) == 2
+
+
+def test_a_stub_that_a_page_names_is_replaced_and_keeps_its_link(kb: KnowledgeBase, vault: Vault) -> None:
+    root = vault({"cats.txt": PAGE})
+    ingest(kb, [root])
+    (root / "hurt.md").write_text("---\ntitle: Why do cats purr when hurt?\nkind: inquiry\n---\nTo heal.", encoding="utf-8")
+    sync(kb)
+    assert kb.view("vault/cats").inquiries == ("stub/how-do-cats-talk-to-people", "vault/hurt")
+    assert kb.store.note("stub/why-do-cats-purr-when-hurt") is None
+    (root / "cats.txt").unlink()
+    sync(kb)
+    assert [title for _, title, _, _ in kb.store.titles()] == ["Why do cats purr when hurt?"]
+
+
+@pytest.mark.skipif(not SEEDS.is_dir(), reason="../shared/seeds is not here")
+def test_the_seeds_are_one_graph(kb: KnowledgeBase, home: Path) -> None:
+    report = ingest(kb, [SEEDS])
+    assert not report.failed and not report.ambiguous
+    graph: nx.Graph[str] = nx.Graph()
+    graph.add_nodes_from(kb.graph.note_ids)
+    graph.add_edges_from((link.source, link.target) for link in kb.graph.links)
+    assert len(max(nx.connected_components(graph), key=len)) >= 400
+    page = kb.find("base models already possess latent reasoning capability that minimal training signals can unlock")
+    view = kb.view(page)
+    assert view.note.title == "Do base models already contain hidden reasoning ability?"
+    assert len(view.inquiries) == 317
+    inquiry = kb.find("What does pass@k reveal about base model reasoning capacity?")
+    assert inquiry in view.inquiries and kb.store.note(inquiry).kind is NoteKind.INQUIRY  # type: ignore[union-attr]
+    drawn = [link for link in kb.store.links(inquiry) if link.type is LinkType.DRAWS_ON]
+    assert len(drawn) == 9 and drawn[0].target == page and drawn[0].why
+    paper = kb.find("Does Reinforcement Learning Really Incentivize Reasoning Capacity in LLMs Beyond the Base Model?")
+    assert kb.store.note(paper).kind is NoteKind.REVIEW  # type: ignore[union-attr]
+    assert LinkType.RELATED in {link.type for link in view.links if link.target == paper}
+
+
+def test_a_rebuild_reads_pages_again(vault: Vault, home: Path) -> None:
+    root = vault({"otters.html": HTML, "cats.txt": PAGE})
+    with KnowledgeBase(home) as opened:
+        before = ingest(opened, [root])
+        links = sorted((e.source, e.target, e.type) for e in opened.store.links())
+    after = rebuild(home)
+    with KnowledgeBase(home) as opened:
+        assert sorted((e.source, e.target, e.type) for e in opened.store.links()) == links
+    assert (after.notes, after.stubs) == (before.notes, before.stubs)
+
+
+def test_a_reader_that_fails_does_not_stop_the_run(kb: KnowledgeBase, vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr("ingest.readers.html.read_html", broken)
+    report = ingest(kb, [vault({"otters.html": HTML, "good.md": "Good."})])
+    assert report.added == 1
+    [(path, reason)] = report.failed
+    assert path.endswith("otters.html") and "fault of passkb" in reason
