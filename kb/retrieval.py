@@ -29,6 +29,7 @@ EXACT_LIMIT = 40_000
 SAME_NOTE_DECAY = 0.9
 _SEED_NOTES = 5
 _WIDENED_NOTES = 8
+_REACHED = 48
 _LINK_WEIGHT = 0.2
 
 
@@ -191,13 +192,14 @@ def _widened(catalogue: Catalogue, graph: NoteGraph, scored: dict[int, float]) -
     best = list(best_of.items())[:_SEED_NOTES]
     seeds = {catalogue.note_ids[row]: scored[at] ** 2 for row, at in best}
     ceiling = scored[best[-1][1]]
-    arrived = {note_id: share for note_id, share in graph.spread(seeds).items() if note_id not in seeds}
+    arrived = {note_id: share for note_id, share in graph.spread(seeds, _REACHED).items() if note_id not in seeds}
     most = max(arrived.values(), default=0.0)
     boosts = {catalogue.row_of[n]: _LINK_WEIGHT * share / most for n, share in arrived.items() if n in catalogue.row_of}
-    widened = dict(scored)
-    for row, boost in boosts.items():
+    fresh: dict[int, float] = {}
+    for row, boost in sorted(boosts.items(), key=lambda entry: -entry[1]):
         if row in best_of:
             at = best_of[row]
-            widened[at] = max(scored[at], min(scored[at] + boost, ceiling))
-    fresh = sorted((row for row in boosts if row not in best_of), key=lambda row: -boosts[row])[:_WIDENED_NOTES]
-    return widened, {row: min(boosts[row], ceiling) for row in fresh}
+            scored[at] = max(scored[at], min(scored[at] + boost, ceiling))
+        elif len(fresh) < _WIDENED_NOTES:
+            fresh[row] = min(boost, ceiling)
+    return scored, fresh

@@ -164,8 +164,8 @@ class Store:
         rows = self._all(
             'SELECT c.number, c.id, c.note_id, c.start, c."end", c.heading, n.title, substr(n.text, c.start + 1, '
             'c."end" - c.start) FROM chunks c JOIN notes n ON n.id = c.note_id '
-            "WHERE c.number IN (SELECT value FROM json_each(?))",
-            json.dumps([int(number) for number in numbers]),
+            f"WHERE c.number IN ({', '.join('?' * len(numbers))})",
+            *numbers,
         )
         return {row[0]: (Chunk(*row[1:6]), row[6], row[7]) for row in rows}
 
