@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -145,6 +146,14 @@ class Hit:
 
 class PasskbError(Exception):
     """Something a person can act on: the message names the thing and says what to do. Shown without a traceback."""
+
+
+def page_of(note: Note, offset: int) -> int | None:
+    """The page, from 1, of the PDF that a note was made of on which `offset` of its text stands; None for other notes."""
+    pages = note.properties.get("pages")
+    if not isinstance(pages, list) or not all(isinstance(page, int) for page in pages) or not pages:
+        return None
+    return max(1, bisect_right(pages, offset))
 
 
 _NOT_WORD = re.compile(r"[^\w]+")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 
-from kb.notes import Note
+from kb.notes import Note, page_of
 from service.answering.answer import (
     Answer,
     Citation,
@@ -196,10 +196,12 @@ def opened_html(answer: Answer, key: str, notes: Mapping[str, Note], hrefs: Call
         if note is None:
             continue
         href = hrefs(note.id)
+        page = page_of(note, found[0].start)
+        where = f" · page {page}" if page else ""
         shown = "".join(passage(note.text, c.start, c.end, href) for c in found)
         articles.append(
             f'<article class="opened" id="{anchor(key, number)}" data-number="{number}">'
-            f'<p class="overline">Source {number} · {text(note.kind)}</p>'
+            f'<p class="overline">Source {number} · {text(note.kind)}{where}</p>'
             f'<h3>{note_link(note.id, note.title)}</h3><div class="passage">{shown}</div>'
             f'<p class="walk">{note_link(note.id, "Open note")}</p></article>'
         )

@@ -51,7 +51,8 @@ def text_html(view: NoteView, notes: Notes, note_href: NoteHref) -> str:
     claims = "".join(_claim(claim, notes) for claim in note.claims)
     inquiries = "".join(f"<li>{_named(note_id, notes)}</li>" for note_id in view.inquiries)
     listed = f'<ul class="link-list">{inquiries}</ul>' if inquiries else ""
-    path = f'<p class="path quiet">{text(note.path)}</p>' if note.path else ""
+    standing = str(note.properties.get("original") or note.path)
+    path = f'<p class="path quiet">{text(standing)}</p>' if standing else ""
     below = _part("Claims", claims) + _part("Inquiries that use this note", listed)
     return f'<div class="note-body">{body}</div>{below}{path}'
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.chunking import chunk
-from kb.notes import Claim, Link, LinkType, Note, NoteKind, PasskbError, WrittenLink
+from kb.notes import Claim, Link, LinkType, Note, NoteKind, PasskbError, WrittenLink, page_of
 from kb.schema import VERSION
 from kb.store import Store, Unresolved, passage, text_hash
 
@@ -189,3 +189,10 @@ def test_a_home_that_can_not_be_used_says_which_and_why(tmp_path: Path) -> None:
     with pytest.raises(PasskbError, match=r"kb\.sqlite can not be used"):
         Store(noise / "below" / "kb.sqlite")
     assert noise.read_bytes().startswith(b"not a database")
+
+
+def test_an_offset_of_a_pdf_names_its_page() -> None:
+    note = Note("v/a", "A", text="x" * 30, properties={"pages": [0, 10, 10, 20]})
+    assert [page_of(note, offset) for offset in (0, 9, 10, 19, 20, 29)] == [1, 1, 3, 3, 4, 4]
+    assert page_of(Note("v/b", "B"), 3) is None
+    assert page_of(Note("v/c", "C", properties={"pages": "ten"}), 3) is None
