@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ingest.ignoring import ignored
 from ingest.reading import READABLE
 from kb.notes import NoteKind, PasskbError, slug
 
@@ -98,8 +99,12 @@ def scan(source: Source) -> Scan:
     files: list[FoundFile] = []
     skipped: list[tuple[str, str]] = []
     closed: list[tuple[str, str]] = []
+    left_out = ignored(source.root)
     for path in _walk(source.path, closed):
         suffix = path.suffix.lower()
+        if suffix in READABLE and (why := left_out(path.relative_to(source.root).as_posix())):
+            skipped.append((printable(path), why))
+            continue
         if suffix in READABLE and printable(path) != str(path):
             skipped.append((printable(path), "its name is not Unicode: rename it"))
         elif suffix in READABLE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
+from service.watching import keep_up
 from service.web.ask_tab import build_ask_tab, exchange, in_turn, welcome_html
 from service.web.indexing import Indexing, status_html
 from service.web.markup import explained, sentence
@@ -122,10 +124,15 @@ def serve(kb: KnowledgeBase, host: str, port: int, auth: tuple[str, str] | None 
         raise PasskbError(f"port {port} on {host} {reason}: choose another with --port") from None
     print(f"passkb: http://{host}:{port}", flush=True)
     reading.start(kb)
+    stop = threading.Event()
+    watching = threading.Thread(target=keep_up, args=(kb, reading, stop), name="watching", daemon=True)
+    watching.start()
     try:
         blocks.block_thread()
     finally:
+        stop.set()
         blocks.close(verbose=False)
+        watching.join(timeout=10)
 
 
 def _guards(host: str) -> list[Middleware]:

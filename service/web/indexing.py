@@ -48,11 +48,13 @@ class Indexing:
     def start(self, kb: KnowledgeBase) -> threading.Thread:
         """Reads the registered sources again in a thread of its own."""
         self.begin()
-        thread = threading.Thread(target=self._run, args=(kb,), name="indexing", daemon=True)
+        thread = threading.Thread(target=self.run, args=(kb,), name="indexing", daemon=True)
         thread.start()
         return thread
 
-    def _run(self, kb: KnowledgeBase) -> None:
+    def run(self, kb: KnowledgeBase) -> None:
+        """Reads the registered sources again, here and now; what goes wrong is kept to be shown, never raised."""
+        self.begin()
         failed: tuple[tuple[str, str], ...] = ()
         problem = ""
         try:

@@ -1,0 +1,76 @@
+"""Which files of a source are left out, and by which rule: `.passkbignore`, and Obsidian's own excluded files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from kb.notes import PasskbError
+
+RULES = ".passkbignore"
+Ignored = Callable[[str], str]
+
+
+def ignored(root: Path) -> Ignored:
+    """A function from a path below `root` (POSIX) to the reason why it is left out; empty when it is not.
+
+    `.passkbignore` has the syntax of `.gitignore`. Raises PasskbError when it can not be read: leaving its rules out would
+    index what should not be.
+    """
+    spec, excluded = _own_rules(root / RULES), _obsidians(root / ".obsidian" / "app.json")
+
+    def reason(relative: str) -> str:
+        found = spec.check_file(relative)
+        if found.include and found.index is not None:
+            return f"left out by {RULES}: {lines[found.index]}"
+        for rule, matches in excluded:
+            if matches(relative):
+                return f"left out by Obsidian's excluded files: {rule}"
+        return ""
+
+    lines = _lines(root / RULES)
+    return reason
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise PasskbError(f"{path} can not be read ({error}): mend it, or delete it, and sync again") from error
+
+
+def _own_rules(path: Path) -> GitIgnoreSpec:
+    return GitIgnoreSpec.from_lines(_lines(path))
+
+
+def _obsidians(path: Path) -> list[tuple[str, Callable[[str], bool]]]:
+    """Obsidian's `userIgnoreFilters`: the beginnings of paths, or regular expressions between slashes."""
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError):
+        return []
+    filters = settings.get("userIgnoreFilters") if isinstance(settings, dict) else None
+    rules: list[tuple[str, Callable[[str], bool]]] = []
+    for rule in filters if isinstance(filters, list) else []:
+        if not isinstance(rule, str) or not rule:
+            continue
+        if len(rule) > 2 and rule.startswith("/") and rule.endswith("/"):
+            try:
+                rules.append((rule, _searches(re.compile(rule[1:-1]))))
+            except re.error:
+                continue
+        else:
+            rules.append((rule, _begins(rule)))
+    return rules
+
+
+def _searches(pattern: re.Pattern[str]) -> Callable[[str], bool]:
+    return lambda relative: bool(pattern.search(relative))
+
+
+def _begins(start: str) -> Callable[[str], bool]:
+    return lambda relative: relative.startswith(start)
