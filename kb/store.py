@@ -49,8 +49,9 @@ class Unresolved:
 
 
 def passage(note: Note, chunk: Chunk) -> str:
-    """What is embedded for a chunk: its text under the note's title and headings, so that it is found by its subject."""
-    above = f"{note.title} > {chunk.heading}" if chunk.heading else note.title
+    """What is embedded for a chunk: its text under the note's title and nearest heading, so that its subject is known."""
+    nearest = chunk.heading.rsplit(" > ", 1)[-1]
+    above = f"{note.title} > {nearest}" if nearest else note.title
     return f"{above}\n{note.text[chunk.start : chunk.end]}"
 
 
