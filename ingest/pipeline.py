@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.chunking import chunk
+from ingest.holding import holding
 from ingest.links import Name, Names, Resolution, resolve
 from ingest.readers.markdown import Reading
 from ingest.reading import PAGES, PDF, read_file
@@ -34,30 +35,34 @@ class _Plan:
 
 def ingest(kb: KnowledgeBase, paths: Iterable[str | Path], progress: Progress | None = None) -> IngestReport:
     """Registers folders and files and indexes what is new in them. What can not be read is in the report."""
-    registry, report = Registry(kb.home), IngestReport()
-    sources: dict[Path, Source] = {}
-    for path in paths:
-        if str(path).startswith(("http://", "https://")):
-            report.failed.append((str(path), "web addresses can not be read yet: save the page as Markdown or text"))
-            continue
-        absolute = Path(path).expanduser().absolute()
-        if not absolute.exists():
-            report.failed.append((printable(path), "no such file or folder: check the spelling"))
-        elif printable(absolute.resolve()) != str(absolute.resolve()):
-            report.failed.append((printable(path), "its name is not Unicode: rename it"))
-        else:
-            source = registry.add(absolute.resolve())
-            sources |= {inner.path: inner for inner in (source, *_inside(source, registry.all()))}
-    return _update(kb, list(sources.values()), report, progress)
+    with holding(kb.home):
+        registry, report = Registry(kb.home), IngestReport()
+        sources: dict[Path, Source] = {}
+        for path in paths:
+            if str(path).startswith(("http://", "https://")):
+                report.failed.append((str(path), "web addresses can not be read yet: save the page as Markdown or text"))
+                continue
+            absolute = Path(path).expanduser().absolute()
+            if not absolute.exists():
+                report.failed.append((printable(path), "no such file or folder: check the spelling"))
+            elif printable(absolute.resolve()) != str(absolute.resolve()):
+                report.failed.append((printable(path), "its name is not Unicode: rename it"))
+            else:
+                source = registry.add(absolute.resolve())
+                sources |= {inner.path: inner for inner in (source, *_inside(source, registry.all()))}
+        return _update(kb, list(sources.values()), report, progress)
 
 
 def sync(kb: KnowledgeBase, *, dry_run: bool = False, progress: Progress | None = None) -> IngestReport:
     """Reads the registered sources again, only what changed. With `dry_run` nothing is written."""
     registry = Registry(kb.home)
-    written_here = kb.home / "notes"
-    if written_here.is_dir() and not dry_run:
-        registry.add(written_here.resolve())
-    return _update(kb, registry.all(), IngestReport(), progress, dry_run=dry_run)
+    if dry_run:
+        return _update(kb, registry.all(), IngestReport(), progress, dry_run=True)
+    with holding(kb.home):
+        written_here = kb.home / "notes"
+        if written_here.is_dir():
+            registry.add(written_here.resolve())
+        return _update(kb, registry.all(), IngestReport(), progress)
 
 
 def rebuild(home: Path, open_kb: type[KnowledgeBase] = KnowledgeBase, progress: Progress | None = None) -> IngestReport:
@@ -66,21 +71,22 @@ def rebuild(home: Path, open_kb: type[KnowledgeBase] = KnowledgeBase, progress: 
     Raises PasskbError when the home can not be used, or belongs to a newer passkb or to another program; a damaged database
     is simply replaced.
     """
-    registry = Registry(home)
-    sources = registry.all()
-    missing = [source.path for source in sources if not source.path.exists()]
-    if missing:
-        raise PasskbError(f"{missing[0]} is not there: mount it or put it back first, a rebuild would forget its notes")
-    try:
-        open_kb(home).close()
-    except PasskbError as error:
-        if type(error.__cause__) is not sqlite3.DatabaseError:
-            raise
-    for name in ("kb.sqlite", "kb.sqlite-wal", "kb.sqlite-shm"):
-        (home / name).unlink(missing_ok=True)
-    shutil.rmtree(home / "chroma", ignore_errors=True)
-    with open_kb(home) as kb:
-        return _update(kb, sources, IngestReport(), progress)
+    with holding(home):
+        registry = Registry(home)
+        sources = registry.all()
+        missing = [source.path for source in sources if not source.path.exists()]
+        if missing:
+            raise PasskbError(f"{missing[0]} is not there: mount it or put it back first, a rebuild would forget its notes")
+        try:
+            open_kb(home).close()
+        except PasskbError as error:
+            if type(error.__cause__) is not sqlite3.DatabaseError:
+                raise
+        for name in ("kb.sqlite", "kb.sqlite-wal", "kb.sqlite-shm"):
+            (home / name).unlink(missing_ok=True)
+        shutil.rmtree(home / "chroma", ignore_errors=True)
+        with open_kb(home) as kb:
+            return _update(kb, sources, IngestReport(), progress)
 
 
 def _update(

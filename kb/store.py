@@ -51,7 +51,7 @@ class Unresolved:
 def passage(note: Note, chunk: Chunk) -> str:
     """What is embedded for a chunk: its text under the note's title and nearest heading, so that its subject is known."""
     nearest = chunk.heading.rsplit(" > ", 1)[-1]
-    above = f"{note.title} > {nearest}" if nearest else note.title
+    above = f"{note.title} > {nearest}" if nearest not in ("", note.title) else note.title
     return f"{above}\n{note.text[chunk.start : chunk.end]}"
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.chunking import chunk
-from kb.notes import Claim, Link, LinkType, Note, NoteKind, PasskbError, WrittenLink, page_of
+from kb.notes import Chunk, Claim, Link, LinkType, Note, NoteKind, PasskbError, WrittenLink, page_of
 from kb.schema import VERSION
 from kb.store import Store, Unresolved, passage, text_hash
 
@@ -196,3 +196,9 @@ def test_an_offset_of_a_pdf_names_its_page() -> None:
     assert [page_of(note, offset) for offset in (0, 9, 10, 19, 20, 29)] == [1, 1, 3, 3, 4, 4]
     assert page_of(Note("v/b", "B"), 3) is None
     assert page_of(Note("v/c", "C", properties={"pages": "ten"}), 3) is None
+
+
+def test_a_passage_names_its_subject_once() -> None:
+    note = Note("v/a", "Otters", text="# Otters\n\nThey keep stones.\n\n## Stones\n\nFlat ones.")
+    assert passage(note, Chunk("v/a@0", "v/a", 0, 27, "Otters")).startswith("Otters\n# Otters")
+    assert passage(note, Chunk("v/a@1", "v/a", 29, 50, "Otters > Stones")).startswith("Otters > Stones\n## Stones")

@@ -1,0 +1,55 @@
+"""One process at a time writes a home; another waits, and says for whom."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from kb.notes import PasskbError
+
+PATIENCE = 600.0
+_log = logging.getLogger("passkb")
+
+
+@contextmanager
+def holding(home: Path, waiting: Callable[[str], None] = _log.warning, patience: float = PATIENCE) -> Iterator[None]:
+    """Holds the home for writing. `waiting` is told, once, who holds it meanwhile.
+
+    Raises PasskbError that names the holder after `patience` seconds, or when the home can not be written. A process that
+    dies lets go at once.
+    """
+    lock, holder = FileLock(home / "writing.lock"), home / "writing.pid"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        _acquire(lock, holder, home, waiting, patience)
+    except OSError as error:
+        raise PasskbError(f"{home} can not be used ({error}): choose another folder with --home") from error
+    try:
+        holder.write_text(str(os.getpid()), encoding="ascii")
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(lock: FileLock, holder: Path, home: Path, waiting: Callable[[str], None], patience: float) -> None:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        name = f"process {_read(holder)}"
+        waiting(f"{home} is being written by {name}: waiting for it")
+        try:
+            lock.acquire(timeout=patience)
+        except Timeout:
+            raise PasskbError(f"{home} is still being written by {name}: let it finish, or end it, and try again") from None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip() or "unknown"
+    except (OSError, UnicodeDecodeError):
+        return "unknown"
