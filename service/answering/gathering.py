@@ -28,6 +28,7 @@ _LEANS_BACK = re.compile(
     re.I,
 )
 _DEFINITE = re.compile(r"(?:the|those|these)\s+((?:[\w@^'’-]+\s+){1,3})", re.I)
+_FINISHED = re.compile(r"[.!?…。！？][\"'”’»)\]*_$]*$")
 _ASKS_NUMBER = re.compile(r"\b(?:how (?:many|much|large|big|often|far|long)|percent|share|rate|figure|score|number)\b|%", re.I)
 
 
@@ -197,7 +198,9 @@ def _form(sentence: Sentence, text: str) -> float:
     """What a sentence gains or loses by its shape alone: a quote should stand on its own and be neither stub nor sprawl."""
     words = len(text.split())
     score = {"paragraph": 0.0, "quote": -0.02, "list": -0.04, "table": -0.2}[sentence.block]
-    score -= 0.15 if words < 6 else 0.1 if words > 70 else 0.0
+    score -= 0.3 if words < 6 else 0.1 if words > 70 else 0.0
     if text.endswith(("?", ":")):
         score -= 0.15
+    elif not _FINISHED.search(text):
+        score -= 0.25 if words < 10 else 0.1
     return score

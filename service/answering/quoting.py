@@ -31,6 +31,7 @@ _SOURCES = 14
 _MAIN_NOTES = 1
 _NEAREST = 5
 _REPEATS = 0.82
+_NEAR = 0.2
 _FALL = 0.16
 _FURTHEST = 0.5
 _LEDE_MAY_LOSE = 0.2
@@ -134,7 +135,9 @@ def _next(pool: Sequence[Candidate], chosen: Sequence[Candidate], floor: float, 
     quoted = Counter(candidate.note_id for candidate in chosen)
     best: tuple[float, Candidate] | None = None
     for candidate in pool:
-        if candidate.score < floor or quoted[candidate.note_id] >= each or any(_overlap(candidate, c) for c in chosen):
+        if candidate.score < floor or candidate.cosine < _NEAR or quoted[candidate.note_id] >= each:
+            continue
+        if any(_overlap(candidate, other) for other in chosen):
             continue
         likeness = float(np.max(vectors @ candidate.vector))
         value = candidate.score - 0.3 * likeness
