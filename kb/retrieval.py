@@ -72,14 +72,6 @@ class Catalogue:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A search's raw result: the question's vector and (chunk position, score, via), best first."""
-
-    vector: Vectors
-    ranked: Sequence[tuple[int, float, str]]
-
-
 class Retriever:
     def __init__(self, store: Store, index: VectorIndex, embedder: Embedder) -> None:
         self.store, self.index, self.embedder = store, index, embedder

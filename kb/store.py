@@ -84,10 +84,6 @@ class Store:
         """Counts the transactions; whoever caches rows compares it."""
         return int(self._all("SELECT value FROM meta WHERE key = 'generation'")[0][0])
 
-    def meta(self, key: str) -> str:
-        rows = self._all("SELECT value FROM meta WHERE key = ?", key)
-        return str(rows[0][0]) if rows else ""
-
     def files(self, source: str | None = None) -> list[FileRecord]:
         where, parameters = ("WHERE source = ?", [source]) if source is not None else ("", [])
         rows = self._all(
@@ -255,9 +251,6 @@ class Change:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._run = connection.execute
         self._many = connection.executemany
-
-    def set_meta(self, key: str, value: str) -> None:
-        self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def put_file(self, record: FileRecord) -> None:
         self._run(

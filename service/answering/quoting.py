@@ -27,17 +27,17 @@ from service.answering.surroundings import (
 
 LONGEST_QUESTION = 2000
 _STATEMENTS = 6
+_FEW = 4  # below so many, notes already quoted may give more
 _SOURCES = 14
 _MAIN_NOTES = 1
 _NEAREST = 5
-_REPEATS = 0.82
-_NEAR = 0.2
-_FALL = 0.16
-_FURTHEST = 0.5
-_LEDE_MAY_LOSE = 0.2
-_FEW = 4
-_LONGEST_QUOTE = 420
-_QUICK_LOOK = 48
+_REPEATS = 0.82  # cosine from which one sentence says what another said
+_NEAR = 0.2  # cosine to the question below which a sentence is not about it
+_FALL = 0.16  # a statement's score may lie so far below the third best note's …
+_FURTHEST = 0.5  # … and so far below the best
+_LEDE_MAY_LOSE = 0.2  # what a lede gives up in score to be a sentence that opens its note
+_LONGEST_QUOTE = 420  # characters of two sentences quoted together
+_QUICK_LOOK = 48  # sentences read to check that a follow-up is answerable
 
 
 def ask(kb: KnowledgeBase, question: str, exclude: Collection[str] = (NoteKind.INQUIRY,)) -> Answer:
