@@ -1,4 +1,4 @@
-"""The typed graph of notes: neighbourhoods, paths, communities, personalised PageRank (the only networkx import).
+"""The typed graph of notes: neighbourhoods, paths, components, personalised PageRank (the only networkx import).
 
 Built from links alone; knows nothing about texts, questions or where the links are kept.
 """
@@ -83,10 +83,10 @@ class NoteGraph:
         steps = [(graph.edges[pair]["link"], pair[0]) for pair in pairwise(route)]
         return [Step(link, link.source == source) for link, source in steps]
 
-    def communities(self) -> list[set[str]]:
-        """Groups of notes that link among themselves more than outward (Louvain, seeded), largest first."""
-        found = nx.community.louvain_communities(self._strongest, weight="weight", seed=0)
-        return sorted((set(group) for group in found), key=lambda group: (-len(group), min(group)))
+    def components(self) -> list[set[str]]:
+        """Groups of notes that links join, in either direction, largest first; alone a note is a group too."""
+        found = [set(group) for group in nx.connected_components(self._strongest)]
+        return sorted(found, key=lambda group: (-len(group), min(group)))
 
     def layout(self, centre: str, neighbourhood: Neighbourhood) -> dict[str, tuple[float, float]]:
         """Positions in the unit square for drawing; the same every time for the same neighbourhood."""

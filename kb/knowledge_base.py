@@ -14,7 +14,8 @@ import numpy as np
 from kb.embedding import Embedder, MiniLM, Vectors
 from kb.graph import Neighbourhood, NoteGraph, Step
 from kb.index import VectorIndex
-from kb.notes import Hit, Link, LinkType, Note, NoteKind, PasskbError
+from kb.inferring import inferred
+from kb.notes import Hit, Link, LinkType, Note, NoteKind, Origin, PasskbError
 from kb.retrieval import Catalogue, Retriever
 from kb.store import Change, Store, text_hash
 
@@ -50,6 +51,7 @@ class KnowledgeBase:
         self._settling = threading.Lock()  # of its own: searches need not wait for the vector index
         self._catalogue: Catalogue | None = None
         self._graphs: tuple[int, dict[frozenset[str], NoteGraph]] = (-1, {})
+        self._walked: tuple[NoteGraph, NoteGraph] | None = None
         self._means: tuple[int, Vectors] | None = None
         self._remembered: dict[str, Vectors] = {}
 
@@ -85,11 +87,21 @@ class KnowledgeBase:
 
     @property
     def graph(self) -> NoteGraph:
-        """All notes and links."""
-        return self.graph_without(())
+        """All notes and links, with the inferred ones that join what no author's link joins. To walk on, not to search by."""
+        with self._lock:
+            written = self.graph_without(())
+            if self._walked is None or self._walked[0] is not written:
+                self._walked = (written, NoteGraph(written.note_ids, [*written.links, *self._inferred(written)]))
+            return self._walked[1]
+
+    def _inferred(self, graph: NoteGraph) -> list[Link]:
+        catalogue = self.catalogue
+        if catalogue.vectors is None:
+            return []
+        return inferred(graph, catalogue.row_of, catalogue.note_ids, self._mean_vectors(catalogue))
 
     def graph_without(self, kinds: Collection[str]) -> NoteGraph:
-        """The notes of other kinds, and the links among them: what is left out of a search leaves no trace in its order."""
+        """The notes of other kinds, and the authors' links among them: what a search leaves out leaves no trace in it."""
         key = frozenset(kinds)
         with self._lock:
             generation = self.store.generation
@@ -140,12 +152,13 @@ class KnowledgeBase:
         note = self.store.note(note_id)
         if note is None:
             raise PasskbError(f"there is no note {note_id!r}")
-        backlinks = tuple(self.store.links(note_id, into=True))
+        joined = [link for link in self.graph.links if link.origin is Origin.INFERRED and note_id in (link.source, link.target)]
+        backlinks = (*self.store.links(note_id, into=True), *(link for link in joined if link.target == note_id))
         drawing = [link.source for link in backlinks if link.type is LinkType.DRAWS_ON]
         inquiries = [i for i, row in self.store.notes(drawing).items() if row.kind in (NoteKind.INQUIRY, NoteKind.STUB)]
         return NoteView(
             note,
-            tuple(self.store.links(note_id)),
+            (*self.store.links(note_id), *(link for link in joined if link.source == note_id)),
             backlinks,
             tuple(self.similar(note_id, similar)),
             tuple(sorted(inquiries)),
@@ -157,13 +170,16 @@ class KnowledgeBase:
         row = catalogue.row_of.get(note_id)
         if row is None or catalogue.vectors is None:
             return []
-        with self._lock:
-            if self._means is None or self._means[0] != catalogue.generation:
-                self._means = (catalogue.generation, _means(catalogue))
-            means = self._means[1]
+        means = self._mean_vectors(catalogue)
         nearness = means @ means[row]
         order = np.argsort(-nearness, kind="stable")[: limit + 1]
         return [(catalogue.note_ids[i], round(float(nearness[i]), 4)) for i in order if i != row][:limit]
+
+    def _mean_vectors(self, catalogue: Catalogue) -> Vectors:
+        with self._lock:
+            if self._means is None or self._means[0] != catalogue.generation:
+                self._means = (catalogue.generation, _means(catalogue))
+            return self._means[1]
 
     def neighbourhood(self, note_id: str, depth: int = 2, limit: int = 60) -> Neighbourhood:
         return self.graph.neighbourhood(note_id, depth, limit)

@@ -27,7 +27,7 @@ def chart(kb: KnowledgeBase, suffix: str, around: str | None, depth: int) -> tup
     """The file's text, and how many notes and links it holds. `around` None: the whole graph."""
     titles = {note_id: (title, kind) for note_id, title, kind, _ in kb.store.titles()}
     if around is None:
-        kept, links = list(titles), kb.store.links()
+        kept, links = list(titles), kb.graph.links
     else:
         near = kb.neighbourhood(around, depth, limit=len(titles))
         kept, links = list(near.distances), list(near.links)
