@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from filelock import FileLock, Timeout
 from kb.notes import PasskbError
 
 PATIENCE = 600.0
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_YOURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 _log = logging.getLogger("passkb")
 
 
@@ -20,18 +23,20 @@ _log = logging.getLogger("passkb")
 def holding(home: Path, waiting: Callable[[str], None] = _log.warning, patience: float = PATIENCE) -> Iterator[None]:
     """Holds the home for writing. `waiting` is told, once, who holds it meanwhile.
 
-    Raises PasskbError that names the holder after `patience` seconds, or when the home can not be written. A process that
-    dies lets go at once.
+    Raises PasskbError that names the holder after `patience` seconds, or when the home can not be written, now or by what is
+    done within. A process that dies lets go at once.
     """
     lock, holder = FileLock(home / "writing.lock"), home / "writing.pid"
     try:
         home.mkdir(parents=True, exist_ok=True)
         _acquire(lock, holder, home, waiting, patience)
     except OSError as error:
-        raise PasskbError(f"{home} can not be used ({error}): choose another folder with --home") from error
+        raise _refused(home, error) from error
     try:
         holder.write_text(str(os.getpid()), encoding="ascii")
         yield
+    except OSError as error:
+        raise _refused(home, error) from error
     finally:
         lock.release()
 
@@ -46,6 +51,18 @@ def _acquire(lock: FileLock, holder: Path, home: Path, waiting: Callable[[str], 
             lock.acquire(timeout=patience)
         except Timeout:
             raise PasskbError(f"{home} is still being written by {name}: let it finish, or end it, and try again") from None
+
+
+def _refused(home: Path, error: OSError) -> PasskbError:
+    """What to do about a file that could not be written, or, outside the home, not be looked at."""
+    name = str(error.filename or home)
+    if not Path(name).is_relative_to(home) and not name.endswith(".lock"):
+        return PasskbError(f"{name} can not be used ({error.strerror or error}): check its permissions and its disk")
+    if error.errno in _NO_ROOM:
+        return PasskbError(f"{home} is full ({error.strerror}): make room on its disk and try again, nothing is lost")
+    if error.errno in _NOT_YOURS:
+        return PasskbError(f"{home} can not be written ({error.strerror}): make it writable, or choose another with --home")
+    return PasskbError(f"{home} can not be used ({error}): choose another folder with --home")
 
 
 def _read(path: Path) -> str:

@@ -26,7 +26,7 @@ def ignored(root: Path) -> Ignored:
     def reason(relative: str) -> str:
         found = spec.check_file(relative)
         if found.include and found.index is not None:
-            return f"left out by {RULES}: {lines[found.index]}"
+            return f"left out by {RULES}, line {found.index + 1}: {lines[found.index]}"
         for rule, matches in excluded:
             if matches(relative):
                 return f"left out by Obsidian's excluded files: {rule}"

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
-from kb.blocks import FIELD, Block, blocks, opaque, plain
+from kb.blocks import FIELD, UUID, Block, blocks, opaque, plain
 from kb.notes import Link, LinkType, WrittenLink, slug
 
 _NO_LINKS = frozenset(("code", "math", "comment", "rule"))
@@ -35,23 +35,26 @@ _BETWEEN = re.compile(r"[\s,;&*_]*(?:\band\b[\s*_]*)?")
 _NEXT = re.compile(r";\s*(?=!?\[\[)")
 _BECAUSE = re.compile(r"[\s,;:.*_(–—-]*(?:because\b[\s:,]*)?", re.I)
 _ATTACHMENT = re.compile(
-    r"\.(?:png|jpe?g|gif|svg|webp|bmp|avif|tiff?|ico|pdf|mp[34]|m4a|wav|ogg|flac|webm|mov|mkv|avi|3gp|csv|tsv|xlsx?|docx?|pptx?|"
-    r"json|jsonl|ya?ml|zip|gz|tar|canvas|base|excalidraw|ipynb|epub|bib|html?)$",
+    r"\.(?:png|jpe?g|gif|svg|webp|bmp|avif|hei[cf]|tiff?|ico|pdf|mp[34]|m4[av]|wav|og[gv]|opus|flac|webm|mov|mkv|avi|3gp|csv|tsv|"
+    r"xlsx?|docx?|pptx?|json|jsonl|ya?ml|zip|gz|tar|7z|rar|canvas|base|excalidraw|drawio|ipynb|epub|bib|html?)$",
     re.I,
 )
+_REFERENCE = re.compile(rf"\(\({UUID}\)\)")
+_NOT_IN_FILES = re.compile(r"[<>~:\"|?*\\]")
 _FILE = re.compile(r"\.(?!md$|markdown$)[a-z][a-z0-9]{0,9}$|/$", re.I)
 _NOTE_ENDING = re.compile(r"\.(?:md|markdown|txt|html?|pdf)$", re.I)
 
 
 def written(text: str) -> tuple[WrittenLink, ...]:
     """The links written in a Markdown body, in order of place; `text[start:end]` is the whole syntax of each. Links to
-    the note itself (`[[#Heading]]`) and to the web are left out, as is what stands in code, formulas and comments."""
+    the note itself (`[[#Heading]]`, `[[^block]]`) and to the web are left out, as is what stands in code, formulas and
+    comments. Logseq's `((…))` names a block, and is a link to the note that holds it."""
     found: list[WrittenLink] = []
     definitions: list[Block] = []
     for block in blocks(text):
         if block.kind == "definition":
             definitions.append(block)
-        elif block.kind not in _NO_LINKS and text.find("[", block.start, block.end) >= 0:
+        elif block.kind not in _NO_LINKS and any(text.find(mark, block.start, block.end) >= 0 for mark in ("[", "((")):
             spans = _spans(text, block.body, block.end)
             m = FIELD.match(text, block.body, block.end) if block.kind == "field" else None
             found += _typed(text, _type(m[1]), spans, block.end) if m else _with_bracketed(text, block, spans)
@@ -143,8 +146,9 @@ def _spans(text: str, start: int, end: int) -> list[WrittenLink]:
             continue
         wiki |= {m.start(1) - 2, m.start(1) - 1}
         target, _, anchor = m[1].split("|", 1)[0].rstrip("\\").partition("#")
-        if target.strip() and not _WEB.match(target.strip()):
-            found.append(WrittenLink(target.strip(), anchor=anchor.strip(), start=m.start(), end=m.end()))
+        target, anchor = target.strip(), anchor.strip().lstrip("#")
+        if target and target[0] != "^" and not _WEB.match(target):
+            found.append(WrittenLink(target, anchor=anchor, start=m.start(), end=m.end()))
     if text.find("](", start, end) >= 0:
         pending: list[int] = []
         for m in _BRACKET.finditer(text, start, end):
@@ -157,7 +161,10 @@ def _spans(text: str, start: int, end: int) -> list[WrittenLink]:
                 image = opened > start and text[opened - 1] == "!" and not is_hidden(opened - 1)
                 if d and (link := _path_link(d[1] if d[1] is not None else d[2], opened - image, d.end())):
                     found.append(link)
-        found.sort(key=lambda link: link.start)
+    if text.find("((", start, end) >= 0:
+        refs = (m for m in _REFERENCE.finditer(text, start, end) if not is_hidden(m.start()))
+        found += (WrittenLink(m[0].lower(), start=m.start(), end=m.end()) for m in refs)
+    found.sort(key=lambda link: link.start)
     return found
 
 
@@ -231,6 +238,8 @@ class Names:
         for known in (self.aliases, self.titles):
             if found := [n for n in known.get(target, []) if n.source == source]:
                 return found
+        if found := self.stems.get((source, _as_file(target)), []):
+            return _nearest(found, folder)
         if exact := self.ids.get(link.target):
             return [exact]
         for known in (self.titles, self.aliases, self.anywhere):
@@ -254,6 +263,9 @@ def resolve(names: Names, from_id: str, links: Iterable[WrittenLink]) -> Resolut
             continue
         if found:
             target = found[0].note_id
+        elif _REFERENCE.fullmatch(link.target):  # a block that is not there is no note to be written
+            dangling.append((from_id, link.target))
+            continue
         elif link.form != "inward" and (_ATTACHMENT.search(link.target) or (link.form == "path" and _FILE.search(link.target))):
             files += 1
             continue
@@ -275,6 +287,11 @@ def _key(name: str) -> str:
     return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
 
+def _as_file(name: str) -> str:
+    """The name as TiddlyWiki and others write it for files, where some characters can not be: `$:/a` is `$__a`."""
+    return _NOT_IN_FILES.sub("_", name.replace("/", "_") if name.startswith("$:/") else name)
+
+
 def _tails(path: str, slashes: int) -> tuple[str, str]:
     tail = "/".join(_key(path).split("/")[-slashes - 1 :])
     return tail, _NOTE_ENDING.sub("", tail)
@@ -282,19 +299,24 @@ def _tails(path: str, slashes: int) -> tuple[str, str]:
 
 def _written_so(found: list[Name], target: str) -> list[Name]:
     """Of names that differ in case alone, the one that is written as the link writes it."""
-    wanted = _NOTE_ENDING.sub("", posixpath.basename(target))
-    return [n for n in found if posixpath.basename(_NOTE_ENDING.sub("", n.path)) == wanted] or found
+    wanted = _stem(target)
+    return [n for n in found if _stem(n.path) == wanted] or found
+
+
+def _stem(path: str) -> str:
+    return unicodedata.normalize("NFC", _NOTE_ENDING.sub("", posixpath.basename(path)))
 
 
 def _nearest(found: list[Name], folder: str) -> list[Name]:
-    """The one in the note's own folder, else the one that shares most of the folders above, else all."""
+    """The one in the note's own folder, else the one that shares most of the folders above and lies the fewest below
+    those, else all that do."""
     if len(found) < 2:
         return found
     own = folder.split("/") if folder else []
 
-    def shared(name: Name) -> int:
-        theirs = posixpath.dirname(_key(name.path)).split("/")
-        return len(posixpath.commonprefix([own, theirs]))
+    def shared(name: Name) -> tuple[int, int]:
+        theirs = _key(name.path).split("/")[:-1]
+        return len(posixpath.commonprefix([own, theirs])), -len(theirs)
 
     here = [n for n in found if posixpath.dirname(_key(n.path)) == folder]
     most = max(map(shared, found))

@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import sqlite3
+import os
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ingest.chunking import chunk
+from ingest.comparing import EVERY, Plan, compare, imported_folder, inside
 from ingest.holding import holding
+from ingest.keeping import Fetch, Pages, is_address, keep
 from ingest.links import Name, Names, Resolution, resolve
 from ingest.readers.markdown import Reading
 from ingest.reading import PAGES, PDF, read_file
 from ingest.report import IngestReport
-from ingest.sources import FoundFile, Registry, Source, note_ids, printable, scan
+from ingest.sources import Registry, Source, printable
 from kb.knowledge_base import KnowledgeBase, Progress
 from kb.notes import Chunk, PasskbError
+from kb.schema import Damaged
 from kb.store import Change, FileRecord, Unresolved, passage
 
 
-@dataclass(slots=True)
-class _Plan:
-    """What differs between the sources and the store. `reread` holds (file, source, note id, its bytes, its record)."""
+def ingest(
+    kb: KnowledgeBase, paths: Iterable[str | Path], progress: Progress | None = None, *, fetch: Fetch | None = None
+) -> IngestReport:
+    """Registers folders and files and indexes what is new in them. What can not be read is in the report.
 
-    reread: list[tuple[FoundFile, Source, str, bytes, FileRecord]] = field(default_factory=list)
-    touched: list[FileRecord] = field(default_factory=list)
-    gone: list[FileRecord] = field(default_factory=list)
-    known: dict[str, FileRecord] = field(default_factory=dict)
-
-
-def ingest(kb: KnowledgeBase, paths: Iterable[str | Path], progress: Progress | None = None) -> IngestReport:
-    """Registers folders and files and indexes what is new in them. What can not be read is in the report."""
+    What stands at a web address among `paths` is fetched (by `fetch`; by default nothing of a private network is), kept in the
+    home and indexed from there.
+    """
+    paths, report, sources = list(paths), IngestReport(), dict[Path, Source]()
+    if addresses := list(dict.fromkeys(str(path) for path in paths if is_address(path))):
+        pages, failed = keep(kb.home, addresses, fetch or _fetch(), progress)
+        report.failed.extend(failed)
+        sources |= {pages.path: pages} if pages else {}
     with holding(kb.home):
-        registry, report = Registry(kb.home), IngestReport()
-        sources: dict[Path, Source] = {}
+        registry = Registry(kb.home)
         for path in paths:
-            if str(path).startswith(("http://", "https://")):
-                report.failed.append((str(path), "web addresses can not be read yet: save the page as Markdown or text"))
+            if is_address(path):
                 continue
             absolute = Path(path).expanduser().absolute()
             if not absolute.exists():
@@ -49,44 +48,87 @@ def ingest(kb: KnowledgeBase, paths: Iterable[str | Path], progress: Progress | 
                 report.failed.append((printable(path), "its name is not Unicode: rename it"))
             else:
                 source = registry.add(absolute.resolve())
-                sources |= {inner.path: inner for inner in (source, *_inside(source, registry.all()))}
+                sources |= {inner.path: inner for inner in (source, *inside(source, registry.all()))}
         return _update(kb, list(sources.values()), report, progress)
 
 
-def sync(kb: KnowledgeBase, *, dry_run: bool = False, progress: Progress | None = None) -> IngestReport:
-    """Reads the registered sources again, only what changed. With `dry_run` nothing is written."""
+def _fetch() -> Fetch:
+    from ingest.addresses import fetch  # only an address pays for loading an HTTP client
+
+    return fetch
+
+
+def sync(
+    kb: KnowledgeBase, *, dry_run: bool = False, forget: Collection[str] = (), progress: Progress | None = None
+) -> IngestReport:
+    """Reads the registered sources again, only what changed. With `dry_run` nothing is written, and `would` says what would be.
+
+    Where most notes of a source are gone at once, they are kept and `held` says so, unless `forget` names the source, or is
+    EVERY. Raises PasskbError for a name in `forget` that is none.
+    """
     registry = Registry(kb.home)
+    _check_names(kb, forget)
     if dry_run:
-        return _update(kb, registry.all(), IngestReport(), progress, dry_run=True)
+        with kb.store.reading():
+            return _update(kb, registry.all(), IngestReport(dry_run=True), progress, forget=forget, whole=True)
     with holding(kb.home):
         written_here = kb.home / "notes"
         if written_here.is_dir():
             registry.add(written_here.resolve())
-        return _update(kb, registry.all(), IngestReport(), progress)
+        return _update(kb, registry.all(), IngestReport(), progress, forget=forget, whole=True)
+
+
+def forget(kb: KnowledgeBase, name: str, progress: Progress | None = None) -> IngestReport:
+    """Unregisters the sources of that name and drops their notes; the files stay as they are.
+
+    Raises PasskbError when there is none. A process killed in between leaves notes that the next sync asks about.
+    """
+    with holding(kb.home):
+        _check_names(kb, [name])
+        registry = Registry(kb.home)
+        registry.remove(name)
+        return _update(kb, registry.all(), IngestReport(), progress, forget=[name], whole=True)
+
+
+def _check_names(kb: KnowledgeBase, given: Collection[str]) -> None:
+    names = {source.name for source in Registry(kb.home).all()} | {record.source for record in kb.store.files()}
+    for name in given:
+        if name != EVERY and name not in names:
+            raise PasskbError(f"no source is called {name!r}: there are {', '.join(sorted(names)) or 'none'}")
 
 
 def rebuild(home: Path, open_kb: type[KnowledgeBase] = KnowledgeBase, progress: Progress | None = None) -> IngestReport:
     """Makes the database and the vector index of a home again, from its sources.
 
-    Raises PasskbError when the home can not be used, or belongs to a newer passkb or to another program; a damaged database
-    is simply replaced.
+    Whoever has the home open goes on with the old state until the new one takes its place in one transaction; so does a home
+    whose rebuild is killed. A damaged database is replaced. Raises PasskbError when the home can not be used, belongs to a
+    newer passkb or to another program, or when a rebuild would forget notes because their folder is not there.
     """
     with holding(home):
-        registry = Registry(home)
-        sources = registry.all()
+        sources = Registry(home).all()
         missing = [source.path for source in sources if not source.path.exists()]
         if missing:
             raise PasskbError(f"{missing[0]} is not there: mount it or put it back first, a rebuild would forget its notes")
         try:
-            open_kb(home).close()
-        except PasskbError as error:
-            if type(error.__cause__) is not sqlite3.DatabaseError:
-                raise
-        for name in ("kb.sqlite", "kb.sqlite-wal", "kb.sqlite-shm"):
-            (home / name).unlink(missing_ok=True)
-        shutil.rmtree(home / "chroma", ignore_errors=True)
-        with open_kb(home) as kb:
-            return _update(kb, sources, IngestReport(), progress)
+            kb = open_kb(home)
+        except Damaged:
+            _discard(home)
+            kb = open_kb(home)
+        with kb:
+            if kb.store.database.damage():
+                kb.close()
+                _discard(home)
+            else:
+                held = IngestReport()
+                compare(kb, sources, held, whole=True)
+                if held.held:
+                    raise PasskbError(f"{held.held[0].path}: {held.held[0].reason}. A rebuild would forget them")
+            return _update(kb, sources, IngestReport(), progress, whole=True, anew=True)
+
+
+def _discard(home: Path) -> None:
+    for name in ("kb.sqlite", "kb.sqlite-wal", "kb.sqlite-shm"):
+        (home / name).unlink(missing_ok=True)
 
 
 def _update(
@@ -95,143 +137,98 @@ def _update(
     report: IngestReport,
     progress: Progress | None,
     *,
-    dry_run: bool = False,
+    forget: Collection[str] = (),
+    whole: bool = False,
+    anew: bool = False,
 ) -> IngestReport:
     started = time.perf_counter()
-    if not dry_run:
-        kb.settle()
-    plan = _compare(kb, sources, report)
-    _count(plan, report)
-    if not dry_run and (plan.reread or plan.gone or plan.touched):
-        _apply(kb, plan, report, progress)
+    plan = compare(kb, sources, report, forget=forget, whole=whole, anew=anew)
+    if not report.dry_run:
+        if anew or plan.reread or plan.gone or plan.touched:
+            _apply(kb, plan, report, progress, anew)
+        _settle(kb, report)
     _describe(kb, report)
     report.seconds = time.perf_counter() - started
     return report
 
 
-def _compare(kb: KnowledgeBase, sources: Sequence[Source], report: IngestReport) -> _Plan:
-    plan = _Plan()
-    registered = Registry(kb.home).all()
-    records = {record.path: record for name in {s.name for s in sources} for record in kb.store.files(name)}
-    seen: set[str] = set()
-    for source in sources:
-        inner = [*_inside(source, registered), Source("imported", _imported_folder(kb))]
-        mine = {path: record for path, record in records.items() if _belongs(path, source, inner)}
-        plan.known |= mine
-        try:
-            found = scan(source)
-        except PasskbError as error:
-            report.failed.append((str(source.path), str(error)))
-            seen.update(mine)
-            continue
-        report.failed.extend(found.closed)
-        seen.update(path for path in mine if any(Path(path).is_relative_to(folder) for folder, _ in found.closed))
-        report.skipped.extend(entry for entry in found.skipped if _belongs(entry[0], source, inner))
-        files = [file for file in found.files if _belongs(file.path, source, inner)]
-        others = [record.note_id for path, record in records.items() if path not in mine]
-        ids = note_ids(source, files, {path: record.note_id for path, record in mine.items()}, others)
-        for file in files:
-            seen.add(file.path)
-            _compare_file(plan, file, source, ids[file.path], report)
-    plan.gone = [record for path, record in plan.known.items() if path not in seen]
-    return plan
-
-
-def _inside(source: Source, registered: Iterable[Source]) -> list[Source]:
-    """The sources within a source: what stands in them is theirs."""
-    return [other for other in registered if other.path != source.path and other.path.is_relative_to(source.path)]
-
-
-def _belongs(path: str, source: Source, inner: Iterable[Source]) -> bool:
-    return Path(path).is_relative_to(source.path) and not any(Path(path).is_relative_to(other.path) for other in inner)
-
-
-def _compare_file(plan: _Plan, file: FoundFile, source: Source, note_id: str, report: IngestReport) -> None:
-    record = plan.known.get(file.path)
-    if record and (record.size, record.mtime_ns) == (file.size, file.mtime_ns) and not record.failure:
-        report.unchanged += 1
-        return
+def _settle(kb: KnowledgeBase, report: IngestReport) -> None:
+    """The vector index last: what it can not take is in the report, and all else is kept and can be searched."""
     try:
-        data = Path(file.path).read_bytes()
-    except OSError as error:
-        reason = f"can not be read ({error.strerror}): check its permissions"
-        failed = FileRecord(file.path, source.name, file.size, -1, "", "", reason)
-        plan.touched.append(failed)
-        report.failed.append((file.path, reason))
-        report.deleted += bool(record and record.note_id)
-        return
-    sha256 = hashlib.sha256(data).hexdigest()
-    fresh = FileRecord(file.path, source.name, file.size, file.mtime_ns, sha256, note_id)
-    if record and record.sha256 == sha256 and not record.failure:
-        plan.touched.append(fresh)
-        report.unchanged += 1
-    else:
-        plan.reread.append((file, source, note_id, data, fresh))
+        if kb.settle():
+            report.warnings.append((str(kb.index.folder), "was damaged, and has been made again from what is known"))
+    except PasskbError as error:
+        report.failed.append((str(kb.index.folder), str(error)))
 
 
-def _count(plan: _Plan, report: IngestReport) -> None:
-    """Added, updated, moved, deleted: a file that is gone and whose bytes are at one new place has moved."""
-    left = Counter(record.sha256 for record in plan.gone if record.note_id)
-    for file, _, _, _, fresh in plan.reread:
-        if file.path in plan.known and plan.known[file.path].note_id:
-            report.updated += 1
-        elif left[fresh.sha256] > 0:
-            left[fresh.sha256] -= 1
-            report.moved += 1
-        else:
-            report.added += 1
-    report.deleted += left.total()
-
-
-def _apply(kb: KnowledgeBase, plan: _Plan, report: IngestReport, progress: Progress | None) -> None:
+def _apply(kb: KnowledgeBase, plan: Plan, report: IngestReport, progress: Progress | None, anew: bool) -> None:
     entries: list[tuple[Reading, tuple[Chunk, ...]]] = []
-    records = list(plan.touched)
-    for done, (file, source, note_id, data, fresh) in enumerate(plan.reread, 1):
+    records, pages = list(plan.touched), Pages(kb.home)
+    for done, entry in enumerate(plan.reread, 1):
+        path, kept_at = entry.file.path, _kept_at(kb, entry.record)
         try:
-            kept_at = _kept_at(kb, fresh)
-            read = read_file(data, path=file.path, note_id=note_id, source=source.name, kept_at=kept_at)
-            if read.imported:
-                kept_at.parent.mkdir(parents=True, exist_ok=True)
-                kept_at.write_text(read.imported, encoding="utf-8")
-            reading = read.reading
+            read = read_file(
+                entry.data,
+                path=path,
+                note_id=entry.record.note_id,
+                source=entry.source.name,
+                kept_at=kept_at,
+                origin=pages.origin(path),
+            )
         except Exception as error:  # one bad file never stops the run, whatever its reader makes of it
-            _uncount(plan, file, report)
-            reason = str(error).removeprefix(f"{file.path}: ")
+            report.count(entry.change, -1)
+            report.deleted += entry.change != "added"
+            reason = str(error).removeprefix(f"{path}: ")
             if not isinstance(error, PasskbError):
                 reason = f"its reader failed ({type(error).__name__}: {reason}): a fault of passkb, please report it"
-            report.failed.append((file.path, reason))
-            records.append(FileRecord(file.path, source.name, file.size, -1, fresh.sha256, "", reason))
+            report.failed.append((path, reason))
+            records.append(replace(entry.record, mtime_ns=-1, note_id="", failure=reason))
             continue
-        report.warnings.extend((file.path, warning) for warning in reading.warnings)
-        records.append(FileRecord(*_fields(fresh), warnings=reading.warnings))
+        reading = read.reading
+        if read.imported:
+            _write_imported(kept_at, read.imported)
+        report.warnings.extend((path, warning) for warning in reading.warnings)
+        records.append(replace(entry.record, warnings=reading.warnings))
         entries.append((reading, chunk(reading.note)))
         if progress and (done % 50 == 0 or done == len(plan.reread)):
             progress("reading", done, len(plan.reread))
     passages = [passage(reading.note, part) for reading, parts in entries for part in parts]
-    report.embedded = kb.embed(passages, progress)
-    removed = [record.note_id for record in plan.gone if record.note_id]
+    report.embedded = kb.embed(passages, progress, again=anew)
     failed = {record.path for record in records if record.failure}
-    removed += [r.note_id for path, r in plan.known.items() if path in failed and r.note_id]
-    with kb.writing() as change:
+    former = [*plan.gone, *(record for path, record in plan.known.items() if path in failed)]
+    removed = [record.note_id for record in former if record.note_id]
+    with kb.store.writing() as change:
+        if anew:
+            change.empty()
         for record in plan.gone:
             change.delete_file(record.path)
         for record in records:
             change.put_file(record)
-        _rewrite(kb, change, entries, removed)
-        if removed or report.updated:
+        if anew or entries or removed:
+            _rewrite(kb, change, entries, removed)
             change.drop_unused_vectors()
-    for record in (*plan.gone, *(record for record in records if record.failure)):
-        if Path(record.path).suffix.lower() in PAGES | PDF and record.path in plan.known:
-            _kept_at(kb, plan.known[record.path]).unlink(missing_ok=True)
+    kept = {record.note_id for record in kb.store.files()} - {""} if former else set()
+    for record in former:
+        if Path(record.path).suffix.lower() in PAGES | PDF and record.note_id not in kept:
+            _kept_at(kb, record).unlink(missing_ok=True)
+    if anew:
+        ours = {_kept_at(kb, record) for record in records}
+        for made in imported_folder(kb).rglob("*.md"):
+            if made not in ours:
+                made.unlink()
 
 
-def _imported_folder(kb: KnowledgeBase) -> Path:
-    return kb.home.resolve() / "notes" / "imported"
+def _write_imported(path: Path, text: str) -> None:
+    """In one step: what stands there is cited, and is never half a note."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(".part")
+    scratch.write_text(text, encoding="utf-8")
+    os.replace(scratch, path)
 
 
 def _kept_at(kb: KnowledgeBase, record: FileRecord) -> Path:
     """Where the Markdown that was made of a page or a PDF stands."""
-    return _imported_folder(kb) / f"{record.note_id or 'unread'}.md"
+    return imported_folder(kb) / f"{record.note_id or 'unread'}.md"
 
 
 def _rewrite(
@@ -272,19 +269,6 @@ def _unresolved(resolutions: Sequence[Resolution]) -> list[Unresolved]:
 
 def _relative(path: str, root: Path | None) -> str:
     return Path(path).relative_to(root).as_posix() if root and Path(path).is_relative_to(root) else Path(path).name
-
-
-def _fields(record: FileRecord) -> tuple[str, str, int, int, str, str]:
-    return record.path, record.source, record.size, record.mtime_ns, record.sha256, record.note_id
-
-
-def _uncount(plan: _Plan, file: FoundFile, report: IngestReport) -> None:
-    """A file that turned out unreadable was neither added nor updated; if it was a note before, that note is gone."""
-    if file.path in plan.known and plan.known[file.path].note_id:
-        report.updated -= 1
-        report.deleted += 1
-    else:
-        report.added -= 1
 
 
 def _describe(kb: KnowledgeBase, report: IngestReport) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import datetime
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -17,6 +19,15 @@ READABLE = TEXT | PAGES | PDF
 
 
 @dataclass(frozen=True, slots=True)
+class Fetched:
+    """Where a page that was fetched came from, what its server called its encoding (or nothing), and the day."""
+
+    address: str
+    charset: str
+    day: datetime.date
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
     """A note as read. `imported` is the Markdown that stands for a page or a PDF, to be kept at `note.path`; else empty."""
 
@@ -24,18 +35,54 @@ class Read:
     imported: str = ""
 
 
-def read_file(data: bytes, *, path: str, note_id: str, source: str, kept_at: Path) -> Read:
-    """`kept_at`: where the Markdown made of a page or a PDF will stand. Raises PasskbError that names what is wrong."""
+def read_file(data: bytes, *, path: str, note_id: str, source: str, kept_at: Path, origin: Fetched | None = None) -> Read:
+    """`kept_at`: where the Markdown made of a page or a PDF will stand; `origin`: where the file came from, if it was fetched.
+    Raises PasskbError that names what is wrong."""
     suffix = PurePath(path).suffix.lower()
     if suffix in TEXT:
-        return Read(_text(data, path=path, note_id=note_id, source=source))
-    imported = _import(data, suffix, path)
-    text = as_note(imported, path, datetime.datetime.now(datetime.UTC).date())
+        if origin is None:
+            return Read(_text(data, path=path, note_id=note_id, source=source))
+        return Read(_from(origin, _text(_in_utf8(data, origin.charset), path=path, note_id=note_id, source=source), path))
+    imported = _import(data, suffix, path, origin)
+    when = origin.day if origin else datetime.datetime.now(datetime.UTC).date()
+    text = as_note(imported, origin.address if origin else path, when)
     reading = read_markdown(text.encode(), path=str(kept_at), note_id=note_id, source=source)
     return Read(replace(reading, warnings=(*imported.warnings, *reading.warnings)), text)
 
 
-def _import(data: bytes, suffix: str, path: str) -> Imported:
+def _from(origin: Fetched, reading: Reading, path: str) -> Reading:
+    """A text keeps its bytes, so where it came from stands beside what its front matter says, not in it."""
+    note = reading.note
+    title = _named(origin.address) if note.title == PurePath(path).stem else note.title
+    return replace(reading, note=replace(note, title=title, properties={**note.properties, "original": origin.address}))
+
+
+def _named(address: str) -> str:
+    """What a page without a title is called."""
+    return re.sub(r"^\w+://|[?#].*|/$", "", address)
+
+
+def _in_utf8(data: bytes, charset: str) -> bytes:
+    """A server's word on the encoding counts where the bytes do not tell. Latin-1 is what servers call Windows-1252."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data
+    latin = re.fullmatch(r"iso[-_]?8859[-_]1|latin-?1|(?:us-)?ascii", charset, re.I)
+    for name in ("utf-8", "cp1252" if latin else charset):
+        try:
+            return data.decode(name).encode("utf-8")
+        except (LookupError, ValueError):
+            continue
+    return data
+
+
+def _import(data: bytes, suffix: str, path: str, origin: Fetched | None) -> Imported:
+    imported = _import_any(data, suffix, path, origin)
+    if origin and imported.title == PurePath(path).stem:
+        return replace(imported, title=_named(origin.address))
+    return imported
+
+
+def _import_any(data: bytes, suffix: str, path: str, origin: Fetched | None) -> Imported:
     try:
         if suffix in PDF:
             from ingest.readers.pdf import read_pdf
@@ -43,7 +90,7 @@ def _import(data: bytes, suffix: str, path: str) -> Imported:
             return read_pdf(data, path=path)
         from ingest.readers.html import read_html
 
-        return read_html(data, path=path)
+        return read_html(data, path=path, charset=origin.charset if origin else "", address=origin.address if origin else "")
     except ImportError as error:
         raise PasskbError(f"{path}: {error.name} is not installed: run `make install`") from error
 

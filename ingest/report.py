@@ -6,9 +6,34 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Notes of a source that are gone, and were not deleted: so many at once are asked about. `reason` says what to do."""
+
+    source: str
+    path: str
+    notes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Would:
+    """A file's change: `added`, `updated`, `moved` (`former`: from where) or `deleted`."""
+
+    path: str
+    change: str
+    former: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        return {"path": self.path, "change": self.change} | ({"from": self.former} if self.former else {})
+
+
 @dataclass(slots=True)
 class IngestReport:
-    """Counts are files; `failed` and `skipped` hold (path, reason); `warnings` (path, what was odd)."""
+    """Counts are files; `failed` and `skipped` hold (path, reason); `warnings` (path, what was odd).
+
+    `would` lists the files that were counted, but for the unchanged: in a dry run, what a sync would do.
+    """
 
     added: int = 0
     updated: int = 0
@@ -18,6 +43,9 @@ class IngestReport:
     failed: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[tuple[str, str]] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+    would: list[Would] = field(default_factory=list)
+    dry_run: bool = False
     embedded: int = 0
     notes: int = 0
     links: int = 0
@@ -25,6 +53,10 @@ class IngestReport:
     dangling: list[tuple[str, str]] = field(default_factory=list)
     ambiguous: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
     seconds: float = 0.0
+
+    def count(self, change: str, by: int) -> None:
+        """`change`: the name of a count."""
+        setattr(self, change, getattr(self, change) + by)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -36,6 +68,10 @@ class IngestReport:
             "failed": [{"path": path, "reason": reason} for path, reason in self.failed],
             "skipped": [{"path": path, "reason": reason} for path, reason in self.skipped],
             "warnings": [{"path": path, "warning": warning} for path, warning in self.warnings],
+            "held": [
+                {"source": held.source, "path": held.path, "notes": held.notes, "reason": held.reason} for held in self.held
+            ],
+            **({"would": [entry.to_json() for entry in self.would]} if self.dry_run else {}),
             "embedded": self.embedded,
             "notes": self.notes,
             "links": self.links,

@@ -1,6 +1,6 @@
 """Sources: the folders and files a person registered, and what stands in them now.
 
-The registry is `sources.json` in the home: the one file besides notes that can not be rebuilt. Knows nothing about what is
+The registry is `sources.json` in the home; like notes and fetched pages it can not be rebuilt. Knows nothing about what is
 inside the files.
 """
 
@@ -11,34 +11,43 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ingest.ignoring import ignored
 from ingest.reading import READABLE
 from kb.notes import NoteKind, PasskbError, slug
 
+_HOW_TO_FOLLOW = "ingest what it leads to by its own path"
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A registered folder, or one file. `root` is the folder that links and note ids are relative to."""
+    """A registered folder, or one `file` (None: not known). `root` is the folder that links and note ids are relative to."""
 
     name: str
     path: Path
+    file: bool | None = field(default=None, compare=False)
 
     @property
     def root(self) -> Path:
-        return self.path.parent if self.path.suffix and not self.path.is_dir() else self.path
+        single = bool(self.path.suffix and not self.path.is_dir()) if self.file is None else self.file
+        return self.path.parent if single else self.path
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file of a source that can be read: `relative` is its POSIX path below the source's root."""
+    """A file of a source that can be read: `relative` is its POSIX path below the source's root.
+
+    `mtime_ns` is the sum of the times of its content and of its status, so that content that was changed and given its old
+    time again is noticed: only the system sets the second. `written_ns` is the later of the two.
+    """
 
     path: str
     relative: str
     size: int
     mtime_ns: int
+    written_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +71,42 @@ class Registry:
             return []
         try:
             entries = json.loads(self._file.read_text(encoding="utf-8"))
-            return [Source(str(entry["name"]), Path(entry["path"])) for entry in entries]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            return [Source(str(entry["name"]), Path(entry["path"]), entry.get("file")) for entry in entries]
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise PasskbError(f"{self._file} can not be read ({error}): mend it, or delete it and ingest again") from error
 
-    def add(self, path: Path) -> Source:
-        """Registers a folder or file; one that is registered, or lies inside a registered folder, gives that source."""
+    def add(self, path: Path, *, apart: bool = False) -> Source:
+        """Registers a folder or file; one that is registered, or lies inside a registered folder, gives that source.
+
+        With `apart` it becomes a source of its own even inside another.
+        """
         known = self.all()
         for source in known:
-            if source.path == path or (source.path.is_dir() and path.is_relative_to(source.path)):
+            if source.path == path or (not apart and source.path.is_dir() and path.is_relative_to(source.path)):
                 return source
         folder = path if path.is_dir() else path.parent
         shared = next((source.name for source in known if source.root == folder), "")
         taken = {source.name for source in known} | {NoteKind.STUB}
-        added = Source(shared or _free_name(slug(folder.name), taken), path)
-        entries = [{"name": source.name, "path": str(source.path)} for source in [*known, added]]
+        added = Source(shared or _free_name(slug(folder.name), taken), path, not path.is_dir())
+        self._write([*known, added])
+        return added
+
+    def remove(self, name: str) -> None:
+        self._write([source for source in self.all() if source.name != name])
+
+    def _write(self, sources: Iterable[Source]) -> None:
+        """In one step: killed anywhere, or without room, the old registry stands."""
+        entries = [
+            {"name": source.name, "path": str(source.path)} | ({} if source.file is None else {"file": source.file})
+            for source in sources
+        ]
         self._file.parent.mkdir(parents=True, exist_ok=True)
         scratch = self._file.with_suffix(".part")
-        scratch.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        with open(scratch, "w", encoding="utf-8") as file:
+            file.write(json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(scratch, self._file)
-        return added
 
 
 def scan(source: Source) -> Scan:
@@ -91,16 +116,17 @@ def scan(source: Source) -> Scan:
     that is gone from a folder that is there was deleted.
     """
     if not source.path.exists():
-        if source.path.suffix.lower() in READABLE and source.path.parent.is_dir():
+        if source.file is not False and source.path.suffix.lower() in READABLE and source.path.parent.is_dir():
             return Scan((), ())
         raise PasskbError(
-            f"{source.path} is not there: nothing of {source.name!r} was touched. Mount it, or put it back, and sync again"
+            f"{source.path} is not there: nothing of {source.name!r} was touched. Mount it, or put it back, and sync again; "
+            f"`passkb forget {source.name}` gives it up"
         )
     files: list[FoundFile] = []
     skipped: list[tuple[str, str]] = []
     closed: list[tuple[str, str]] = []
     left_out = ignored(source.root)
-    for path in _walk(source.path, closed):
+    for path in _walk(source.path, closed, skipped):
         suffix = path.suffix.lower()
         if suffix in READABLE and (why := left_out(path.relative_to(source.root).as_posix())):
             skipped.append((printable(path), why))
@@ -111,16 +137,21 @@ def scan(source: Source) -> Scan:
             try:
                 status = path.stat()
             except OSError as error:
-                skipped.append((str(path), f"can not be read: {error.strerror}"))
+                if path.is_symlink():
+                    reason = f"a link that leads nowhere ({error.strerror}): mend or remove it"
+                    skipped.append((str(path), reason))
+                elif not isinstance(error, FileNotFoundError):
+                    closed.append((str(path), f"can not be looked at ({error.strerror}): check its permissions and its disk"))
                 continue
             if not stat.S_ISREG(status.st_mode):
                 skipped.append((str(path), "not a regular file"))
                 continue
             if path.is_symlink() and not path.resolve().is_relative_to(source.root.resolve()):
-                skipped.append((str(path), "a link that leads outside the source is not followed"))
+                skipped.append((str(path), f"a link that leads outside the source is not followed: {_HOW_TO_FOLLOW}"))
                 continue
             relative = path.relative_to(source.root).as_posix()
-            files.append(FoundFile(str(path), relative, status.st_size, status.st_mtime_ns))
+            times = status.st_mtime_ns, status.st_ctime_ns
+            files.append(FoundFile(str(path), relative, status.st_size, sum(times), max(times)))
         elif path == source.path:
             skipped.append((str(path), f"{suffix or 'such'} files are not notes: passkb reads {', '.join(sorted(READABLE))}"))
     return Scan(tuple(files), tuple(skipped), tuple(closed))
@@ -153,7 +184,7 @@ def printable(path: str | Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _walk(path: Path, closed: list[tuple[str, str]]) -> Iterator[Path]:
+def _walk(path: Path, closed: list[tuple[str, str]], skipped: list[tuple[str, str]]) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
@@ -163,6 +194,10 @@ def _walk(path: Path, closed: list[tuple[str, str]]) -> Iterator[Path]:
 
     for folder, folders, names in os.walk(path, onerror=refused):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            if os.path.islink(os.path.join(folder, name)):
+                reason = f"a link to a folder is not followed: {_HOW_TO_FOLLOW}"
+                skipped.append((printable(os.path.join(folder, name)), reason))
         for name in sorted(names):
             if not name.startswith("."):
                 yield Path(folder, name)

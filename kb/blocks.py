@@ -16,6 +16,11 @@ from kb.notes import LinkType
 
 _TYPES = "|".join(t.value.replace("_", "[ _-]") for t in LinkType)
 FIELD = re.compile(rf"(?i:[*_]*({_TYPES})[*_]*[ \t]*::[*_]*[ \t]*)")
+PROPERTY = re.compile(r"[*_]{0,3}([^\W\d_][\w./-]{0,40}(?: [\w./-]{1,40}){0,2})[*_]{0,3}::[*_]{0,3}(?:[ \t]+|$)")
+UUID = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
+_NAMING = frozenset(("title", "alias", "aliases", "tag", "tags", "type", "id"))  # their values are no sentences
+_SAYS = re.compile(r"(?:\S++[ \t]++){3}.*[.!?…][\"'”’)*_\]]{0,3}(?:[ \t]+\^[\w-]+)?[ \t]*$")
+_PLANNED = re.compile(r"(?:SCHEDULED|DEADLINE|CLOSED): ?[<\[]")
 
 _LINE = re.compile(r"((?: {0,3}>[ \t]?)*)([ \t]*)")
 _FENCE = re.compile(r"(`{3,})[^`\n]*$|(~{3,})")
@@ -23,26 +28,38 @@ _UNQUOTED = re.compile(r"\n(?! {0,3}>)")
 _HEADING = re.compile(r"(#{1,6})(?:[ \t]+|$)")
 _RULE = re.compile(r"([-*_])[ \t]*(?:\1[ \t]*){2,}+$")
 _UNDERLINE = re.compile(r"(?:=+|-{2,})[ \t]*$")
-_ITEM = re.compile(r"([-*+]|(\d{1,9})[.)])(?:[ \t]+(?:\[[ xX]\][ \t]+)?|$)")
+_ITEM = re.compile(r"([-*+]|(\d{1,9})[.)])(?:[ \t]+(?:\[[ xX/<>!?*-]\][ \t]+)?|$)")
+_QUOTED = re.compile(r"(?:>[ \t]?)+(?:\[![^\[\]\n]+\][+-]?[ \t]*)?")
 _DEFINITION = re.compile(r"\[(?!\^)[^\[\]\n]+\]:[ \t]*\S")
-_LEAD = re.compile(r"\[\^[^\[\]\s]+\]:[ \t]*|\[![\w-]+\][+-]?[ \t]*")
+_LEAD = re.compile(r"\[\^[^\[\]\s]+\]:[ \t]*|\[![^\[\]\n]+\][+-]?[ \t]*")
 SEPARATOR = re.compile(r"[> \t]*\|?[ \t]*:?-++:?[ \t]*(?:\|[ \t]*:?-++:?[ \t]*)*+\|?[ \t]*$", re.M)
 _ROWS = re.compile(r"(?:\n[^\n|]*\|[^\n]*)*+")
 _HTML = re.compile(r"<(pre|script|style)\b", re.I)
+_MATHS = re.compile(r"\\begin\{((?:equation|align|aligned|gather|multline|eqnarray|cases)\*?)\}")
+_FORMULA = re.compile(r"\\[a-zA-Z]|[\^_={}]")
+_DRAWER = re.compile(r":(?:LOGBOOK|PROPERTIES):[ \t]*$")
+_ORG = re.compile(r"#\+(?:(BEGIN|begin)_(QUERY|SRC|EXAMPLE|query|src|example)\b|\w+)")
+_OPENER = re.compile(r"%%|<!--|\$\$[ \t]*$", re.M)
+_BLANK = re.compile(r"\n[ \t>]*(?=\n)")
 
+# What stands for something else, or shows what stands elsewhere: links, Logseq's `((…))` and `{{…}}`, the size of an image.
+_MACRO = rf"\(\({UUID}\)\)|\{{\{{[a-z][\w-]*[ \t][^{{}}\n]*\}}\}}|\{{:[^{{}}\n]*\}}"
 LINK = re.compile(
-    r"!?\[\[[^\[\]\n]*\]\]|!?\[[^\[\]\n]*\]\((?:[^()\n]|\([^()\n]*\))*+\)|<?https?://[^\s<>]*[^\s<>.,;:!?)\]*_]>?"
+    r"!?\[\[[^\[\]\n]*\]\]|!?\[[^\[\]\n]*\]\((?:\(\([\w-]+\)\)|(?:[^()\n]|\([^()\n]*\))*+)\)"
+    rf"|<?https?://[^\s<>]*[^\s<>.,;:!?)\]*_]>?|{_MACRO}"
 )
 _LINKS_ONLY = re.compile(rf"(?:{LINK.pattern}|[\s,;|·•.–—-])++$")
 _MARK = re.compile(r"\\[!-/:-@\[-`{-~]|`+|\$\$?|<!--|%%|\ue000")
+_CLOSERS = {"\\(": "\\)", "\\[": "\\]"}
 _DOLLAR = re.compile(r"(?<![\s\\$])\$(?![\d$])")
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """A run of lines. `kind` is heading, paragraph, list (one item), quote, table, code, math, comment, definition,
-    field (a typed link on a line of its own), links (a line of nothing but links) or rule; `body` is where its words
-    begin, after markers; `path` the headings above it, itself included; `level` 1 to 6 for a heading, else 0."""
+    field (a typed link on a line of its own), property (another `key:: value`, or what Logseq plans with), links (a line of
+    nothing but links) or rule; `body` is where its words begin, after markers; `path` the headings above it, itself
+    included; `level` 1 to 6 for a heading, 0 for one within a list and for all else."""
 
     kind: str
     start: int
@@ -68,14 +85,43 @@ class _Scanner:
         self.quoted, self.blank = False, True
         self.columns: list[int] = []  # where the words of the open list items begin, outermost first
         self.absent: set[str] = set()  # closers known not to come any more
+        self.mark = -1  # where the next of what may open such stands
+        self.inside = 0  # up to where a comment or formula that opened in mid-line is known to reach
 
     def run(self) -> tuple[Block, ...]:
         pos, length = 0, len(self.text)
         while pos < length:
             eol = self.text.find("\n", pos)
-            pos = self.line(pos, length if eol < 0 else eol)
+            eol = length if eol < 0 else eol
+            cut = self.opened(pos, eol)
+            after = self.line(pos, eol if cut < 0 else cut)
+            if 0 <= cut < after <= cut + 1:  # the line was taken up to there
+                after = self.region(cut, eol, cut)
+            pos = after
         self.close()
         return tuple(self.out)
+
+    def opened(self, pos: int, eol: int) -> int:
+        """Where in mid-line a comment or display formula opens that ends only beyond a blank line, or -1: one that ends
+        within its paragraph is a part of it."""
+        text, pos = self.text, max(pos, self.inside)
+        if self.mark < pos:
+            self.mark = m.start() if (m := _OPENER.search(text, pos)) else len(text)
+        if self.mark >= eol:
+            return -1
+        hidden, lead = opaque(text, pos, eol), _LINE.match(text, pos, eol)
+        for m in _OPENER.finditer(text, pos, eol):
+            i = bisect_right(hidden, m.start(), key=lambda span: span[0]) - 1
+            if (i >= 0 and m.start() < hidden[i][1]) or (lead and m.start() == lead.end()):
+                continue
+            end = self.find({"<": "-->", "%": "%%", "$": "$$"}[m[0][0]], m.end())
+            if end < 0 or (m[0][0] == "$" and not _FORMULA.search(text, m.end(), end - 2)):
+                continue
+            if _BLANK.search(text, m.end(), end):
+                return m.start()
+            self.inside = end
+            return -1
+        return -1
 
     def emit(self, kind: str, start: int, end: int, body: int = -1, level: int = 0) -> None:
         self.close()
@@ -107,7 +153,7 @@ class _Scanner:
             return eol + 1
         column = len(m[2].expandtabs(4))
         first = self.text.index(">", pos) if quoted else at
-        inside = next((c for c in reversed(self.columns) if c <= column), 0)
+        inside = self.columns[at_most - 1] if (at_most := bisect_right(self.columns, column)) else 0
         if column >= inside + 4 and (self.kind == "code" or (not self.kind and self.blank)):
             if not (self.columns and _ITEM.match(self.text, at, eol)):
                 if self.kind == "code":
@@ -142,10 +188,11 @@ class _Scanner:
             self.columns.append(column + len(m[1]) + 1)
             if m.end() < eol and (after := self.region(m.end(), eol, first)) >= 0:
                 return after
-            if FIELD.match(text, m.end(), eol):
-                self.emit("field", first, eol, m.end())
-            else:
-                self.open("list", first, eol, m.end())
+            if title := _HEADING.match(text, m.end(), eol):
+                self.emit("heading", first, eol, title.end())
+            elif not self.field(m.end(), eol, first, "list"):
+                words = _QUOTED.match(text, m.end(), eol)
+                self.open("list", first, eol, words.end() if words else m.end())
         elif not self.kind and _DEFINITION.match(text, at, eol):
             self.emit("definition", first, eol, at)
         elif m := _LEAD.match(text, at, eol):
@@ -182,6 +229,19 @@ class _Scanner:
             kind, end = "math", self.find("$$", at + 2)
             if end <= eol and text[end:eol].strip(" \t.,;"):
                 return -1
+        elif text.startswith("\\[", at):
+            kind, end = "math", self.find("\\]", at + 2)
+            alone = not text[at + 2 : eol].strip()
+            if not alone and (text[end:eol].strip(" \t.,;") or not _FORMULA.search(text, at + 2, min(eol, max(end - 2, at)))):
+                return -1
+        elif m := _MATHS.match(text, at, eol):
+            kind, end = "math", self.find(f"\\end{{{m[1]}}}", m.end())
+        elif _DRAWER.match(text, at, eol):
+            kind, end = "comment", self.find(":END:", eol)
+        elif m := _ORG.match(text, at, eol):
+            kind, end = "comment", eol
+            if m[1]:
+                kind, end = "code", self.find(f"#+{'END' if m[1] == 'BEGIN' else 'end'}_{m[2]}", eol)
         elif m := _HTML.match(text, at, eol):
             end = self.find(f"</{m[1]}>", m.end())
         if end < 0:
@@ -205,10 +265,9 @@ class _Scanner:
             end = rows.end() if rows else m.end()
             self.emit("table", first, end, at)
             return end + 1
-        if FIELD.match(text, at, eol):
-            self.emit("field", first, eol, at)
+        if self.field(at, eol, first, "quote" if self.quoted else "paragraph"):
             return eol + 1
-        links = text[at] in "![<h" and _LINKS_ONLY.match(text, at, eol)
+        links = text[at] in "![<h{(" and _LINKS_ONLY.match(text, at, eol)
         if self.kind == "links" and not links and text[at].islower():
             self.kind = "quote" if self.quoted else "paragraph"  # a sentence that begins with a link, wrapped
         if self.kind and self.kind != "links" and not (links and text[self.end - 1] in ".!?:"):
@@ -222,18 +281,42 @@ class _Scanner:
             self.open("quote" if self.quoted else "paragraph", first, eol, at)
         return eol + 1
 
+    def field(self, at: int, eol: int, first: int, kind: str) -> bool:
+        """Whether the words at `at` are `key:: value`, which is then emitted; as `kind` where the value is a sentence."""
+        text = self.text
+        if text.find(":", at, eol) < 0:
+            return False
+        if FIELD.match(text, at, eol):
+            self.emit("field", first, eol, at)
+        elif m := PROPERTY.match(text, at, eol):
+            says = m[1].lower() not in _NAMING and _SAYS.match(text, m.end(), eol)
+            self.emit(kind if says else "property", first, eol, m.end() if says else at)
+        elif _PLANNED.match(text, at, eol):
+            self.emit("property", first, eol, at)
+        else:
+            return False
+        return True
+
 
 def opaque(text: str, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
     """The spans between `start` and `end` that are not prose though they stand in it, in order: inline code, formulas,
-    comments and backslash escapes (two characters). Spans do not overlap."""
+    comments and backslash escapes (two characters; a formula in `\\(…\\)` or `\\[…\\]` is one span). Spans do not overlap."""
     stop, pos = len(text) if end is None else end, start
     spans: list[tuple[int, int]] = []
     absent: set[str] = set()
     ticks: dict[int, list[int]] = {}
+    ends: dict[str, int] = {}  # where the next closer of a formula stands
     while m := _MARK.search(text, pos, stop):
         mark, pos, close = m[0], m.end(), -1
         if mark[0] in "\\\ue000":
             close = pos
+            if mark in _CLOSERS and mark not in absent:
+                if ends.get(mark, -1) < pos:
+                    ends[mark] = text.find(_CLOSERS[mark], pos, stop)
+                if ends[mark] < 0:
+                    absent.add(mark)
+                elif text.find(mark, pos, ends[mark]) < 0 and _FORMULA.search(text, pos, ends[mark]):
+                    close = ends[mark] + 2
         elif mark[0] == "`":
             if not ticks:
                 for run in re.compile("`+").finditer(text, m.start(), stop):
@@ -262,9 +345,12 @@ def opaque(text: str, start: int = 0, end: int | None = None) -> list[tuple[int,
 _WIKI = re.compile(r"!?\[\[([^\[\]\n|]*?)\\?(?:\|([^\[\]\n]*))?\]\]")
 _INLINE = re.compile(r"!?\[([^\[\]]*)\](?:\((?:[^()\n]|\([^()\n]*\))*+\)|\[[^\[\]\n]*\])")
 _DROPPED = re.compile(
-    r"</?[a-zA-Z][^<>\n]*>|\[\^[^\[\]\s]+\]:?|(?<=\s)\^[\w-]+[ \t]*$|^[ \t]*(?:>[ \t]?)+(?:\[![\w-]+\][+-]?)?", re.M
+    r"</?[a-zA-Z][^<>\n]*>|\[\^[^\[\]\s]+\]:?|\^\[[^\[\]\n]*\]|(?<=\s)\^[\w-]+[ \t]*$"
+    r"|^[ \t]*(?:>[ \t]?)+(?:\[![^\[\]\n]+\][+-]?)?",
+    re.M,
 )
-_STARTS = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|(?:[-*+]|\d{1,9}[.)])[ \t]+(?:\[[ xX]\][ \t]+)?)", re.M)
+_MACROS = re.compile(_MACRO)
+_STARTS = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|(?:[-*+]|\d{1,9}[.)])[ \t]+(?:\[[ xX/<>!?*-]\][ \t]+)?)", re.M)
 _STRONG = re.compile(r"\*\*|~~|==(?=\S)|(?<=\S)==|(?<!\w)__(?=\S)|(?<=\S)__(?!\w)")
 _STRESS = re.compile(r"(?<![\w*])\*(?=[^\s*])|(?<=[^\s*])\*(?![\w*])|(?<!\w)_(?=\S)|(?<=\S)_(?!\w)")
 _EMBEDDED_FILE = re.compile(r"\.[a-z]\w{1,4}\s*$", re.I)
@@ -274,6 +360,8 @@ _ADDRESS = re.compile(r"<(https?://[^<>\s]+)>")
 def plain(text: str) -> str:
     """The same words for reading: links as what they show, marks of emphasis, code, quotes and lists dropped, escapes
     and entities resolved, comments gone, white space collapsed. Formulas stay as written."""
+    if text.replace(" ", "").isalnum():
+        return " ".join(text.split())
     kept: list[str] = []
     parts: list[str] = []
     pos = 0
@@ -281,7 +369,7 @@ def plain(text: str) -> str:
         piece, mark = text[start:end], text[start]
         if mark == "`":
             piece = piece.strip("`").strip()
-        elif mark == "\\":
+        elif mark == "\\" and len(piece) == 2:
             if piece == "\\|" and "[[" in text[max(0, start - 200) : start]:
                 continue
             piece = piece[1:]
@@ -291,7 +379,9 @@ def plain(text: str) -> str:
         parts += (text[pos:start], "\ue000")
         pos = end
     words = "".join((*parts, text[pos:]))
-    words = _INLINE.sub(r"\1", _WIKI.sub(_shown, words)) if "[" in words else words
+    words = _WIKI.sub(_shown, words) if "[[" in words else words
+    words = _MACROS.sub("", words) if "((" in words or "{" in words else words
+    words = _INLINE.sub(r"\1", words) if "[" in words else words
     words = _DROPPED.sub("", _ADDRESS.sub(r"\1", words))
     words = _STRESS.sub("", _STRONG.sub("", _STARTS.sub("", words)))
     words = html.unescape(words) if "&" in words else words

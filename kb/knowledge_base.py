@@ -71,11 +71,17 @@ class KnowledgeBase:
         self, query: str, limit: int = 10, *, widen: bool = True, exclude: Collection[str] = ()
     ) -> tuple[Vectors, list[Hit]]:
         """The question's vector, shape (size,), and the best chunks. `exclude`: kinds of notes to leave out."""
-        catalogue = self.catalogue
-        if catalogue.vectors is None:
-            self.settle()
-        graph = self.graph_without(exclude) if widen else None
-        return self._retriever.search(catalogue, graph, query, limit, exclude)
+        with self.reading():
+            graph = self.graph_without(exclude) if widen else None
+            return self._retriever.search(self.catalogue, graph, query, limit, exclude)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """All that is read within is of one moment, whatever is written meanwhile."""
+        if self.catalogue.vectors is None and not self.store.database.connection.in_transaction:
+            self._make_up()
+        with self.store.reading():
+            yield
 
     @property
     def catalogue(self) -> Catalogue:
@@ -149,6 +155,10 @@ class KnowledgeBase:
 
     def view(self, note_id: str, similar: int = 8) -> NoteView:
         """Everything about one note. Raises PasskbError when there is none."""
+        with self.reading():
+            return self._view(note_id, similar)
+
+    def _view(self, note_id: str, similar: int) -> NoteView:
         note = self.store.note(note_id)
         if note is None:
             raise PasskbError(f"there is no note {note_id!r}")
@@ -206,10 +216,11 @@ class KnowledgeBase:
             yield change
         self.settle()
 
-    def embed(self, passages: Sequence[str], progress: Progress | None = None) -> int:
-        """Makes and keeps the vectors of those texts that have none yet. How many were made."""
+    def embed(self, passages: Sequence[str], progress: Progress | None = None, *, again: bool = False) -> int:
+        """Makes and keeps the vectors of those texts that have none yet, or of all. How many were made."""
         by_hash = {text_hash(passage): passage for passage in passages}
-        missing = sorted(self.store.missing_vectors(self.embedder.name, by_hash), key=lambda key: len(by_hash[key]))
+        wanted = by_hash if again else self.store.missing_vectors(self.embedder.name, by_hash)
+        missing = sorted(wanted, key=lambda key: len(by_hash[key]))
         for i in range(0, len(missing), _EMBED_AT_ONCE):
             keys = missing[i : i + _EMBED_AT_ONCE]
             self.store.add_vectors(self.embedder.name, keys, self.embedder([by_hash[key] for key in keys]))
@@ -217,16 +228,43 @@ class KnowledgeBase:
                 progress("embedding", min(i + _EMBED_AT_ONCE, len(missing)), len(missing))
         return len(missing)
 
-    def settle(self) -> None:
-        """Brings the vector index in step with the store: after a change, and before a search for one that was cut short."""
+    def settle(self) -> str:
+        """Brings the vector index in step with the store, after a change; for who holds the home.
+
+        An index whose writing was cut short, or that fails, is made from nothing: its files may be torn. Gives why it failed,
+        empty when it did not. Raises PasskbError when it can not be written.
+        """
         with self._settling:
-            entries = self.store.outbox()
-            if not entries:
-                return
-            self.index.delete([chunk_id for chunk_id, text in entries if not text])
-            keep = [chunk_id for chunk_id, text in entries if text]
-            self.index.upsert(*self.store.vectors_of(self.embedder.name, self.embedder.size, keep))
-            self.store.clear_outbox(entries)
+            state = self.store.index_state()
+            try:
+                self._settle(anew=bool(state))
+                return ""
+            except PasskbError as error:
+                self._settle(anew=True)
+                return str(error)
+
+    def _settle(self, *, anew: bool) -> None:
+        if anew:
+            self.store.mark_index("behind")
+            self.index.reset()
+        entries = self.store.outbox()
+        if entries and not anew:
+            self.store.mark_index("written")
+        if entries or anew:
+            self._tell(entries)
+            self.store.mark_index("")
+
+    def _make_up(self) -> None:
+        """Tells the vector index what it has not heard of, for a search that needs it; one that somebody writes is left."""
+        with self._settling:
+            if not self.store.index_state() and (entries := self.store.outbox()):
+                self._tell(entries)
+
+    def _tell(self, entries: Sequence[tuple[str, bytes]]) -> None:
+        self.index.delete([chunk_id for chunk_id, text in entries if not text])
+        keep = [chunk_id for chunk_id, text in entries if text]
+        self.index.upsert(*self.store.vectors_of(self.embedder.name, self.embedder.size, keep))
+        self.store.clear_outbox(entries)
 
 
 def _means(catalogue: Catalogue) -> Vectors:

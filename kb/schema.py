@@ -5,15 +5,18 @@ Every thread has a connection of its own; writing is serialised by SQLite (WAL: 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kb.notes import PasskbError
 
 VERSION = 1
+_REMEDY = "`passkb rebuild` makes it again from the notes"
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -48,14 +51,23 @@ INSERT INTO words (words, rank) VALUES ('rank', 'bm25(1.0, 0.5, 1.0)');
 CREATE TABLE vectors (
   model TEXT NOT NULL, hash BLOB NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (model, hash)) WITHOUT ROWID;
 CREATE TABLE outbox (chunk_id TEXT PRIMARY KEY, keep INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO meta VALUES ('generation', '0');
 """
+# A generation is never used twice, not even by a database that takes another's place: whoever caches rows compares it.
+_META = """
+INSERT INTO meta VALUES ('generation', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));
+INSERT INTO meta VALUES ('index', 'behind');
+"""
+_KEPT = ("meta", "vectors")  # when all else is made again
+
+
+class Damaged(PasskbError):
+    """The file is no database any more, or one of an older passkb: a rebuild replaces it."""
 
 
 class Database:
     """One SQLite file; a connection for each thread that asks.
 
-    Raises PasskbError when the file is not a database, belongs to a newer passkb, or can not be written.
+    Raises PasskbError when the file is not a database (`Damaged`), belongs to a newer passkb, or can not be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,31 +76,41 @@ class Database:
         self._opened: list[sqlite3.Connection] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if self._version(self.connection) != VERSION:
-                with self.writing() as connection:
-                    self._prepare(connection)
+            self.connection  # noqa: B018 - opened now, so that what is wrong is said now
         except PasskbError:
             self.close()
             raise
-        except (OSError, sqlite3.Error) as error:
+        except sqlite3.Error as error:
+            self.close()
+            raise self.explained(error) from error
+        except OSError as error:
             self.close()
             raise PasskbError(
-                f"{path} can not be used ({error}). Check that its folder is yours to write and has room; "
-                "if the file itself is damaged, move it away and run `passkb rebuild`"
+                f"{path} can not be used ({error}). Check that its folder is yours to write and has room, "
+                "or choose another with --home"
             ) from error
 
     @property
     def connection(self) -> sqlite3.Connection:
+        """This thread's. When a rebuild has put another file in the place of a damaged one, it is opened."""
         existing: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if existing is not None:
-            return existing
+            if existing.in_transaction or self._identity() == self._local.identity:
+                return existing
+            self._opened.remove(existing)
+            self._local.connection = None
+            existing.close()
+        torn = self._torn()
         connection = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
+        self._opened.append(connection)
+        if torn:
+            raise Damaged(f"{self.path} can not be used (cut short: {torn}): {_REMEDY}")
+        _patiently(connection, "PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA cache_size = -32000")
         connection.execute("PRAGMA mmap_size = 268435456")
-        self._local.connection = connection
-        self._opened.append(connection)
+        self._ready(connection)
+        self._local.connection, self._local.identity = connection, self._identity()
         return connection
 
     @contextmanager
@@ -102,19 +124,32 @@ class Database:
         try:
             yield
         finally:
-            connection.execute("COMMIT")
+            with suppress(sqlite3.DatabaseError):  # of a damaged file; what was read is what it is
+                connection.execute("COMMIT")
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it is kept, or, on any exception, none."""
-        connection = self.connection
-        connection.execute("BEGIN IMMEDIATE")
+        """A transaction: all of it is kept, or, on any exception, none. SQLite's failures become a PasskbError."""
         try:
-            yield connection
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+            connection = self.connection
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # a full disk may have ended it
+                    connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise self.explained(error) from error
+
+    def damage(self) -> str:
+        """What is wrong with the file, by reading all of it; empty when nothing is."""
+        try:
+            found = str(self.connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        except sqlite3.DatabaseError as error:
+            return str(error)
+        return "" if found == "ok" else found
 
     def close(self) -> None:
         for connection in self._opened:
@@ -122,20 +157,100 @@ class Database:
         self._opened.clear()
         self._local = threading.local()
 
+    def explained(self, error: sqlite3.Error) -> PasskbError:
+        """What SQLite says, with the file it says it of and what to do."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return Damaged(f"{self.path} can not be used ({error}): {_REMEDY}")
+        remedies = {
+            sqlite3.SQLITE_FULL: "make room on its disk and try again; what was known is still known",
+            sqlite3.SQLITE_IOERR: "check its disk and the room on it, and try again; what was known is still known",
+            sqlite3.SQLITE_READONLY: "make it and its folder writable, or choose another with --home",
+            sqlite3.SQLITE_CANTOPEN: "check that its folder is yours to write and has room, or choose another with --home",
+            sqlite3.SQLITE_BUSY: "another program holds it: let that finish, and try again",
+        }
+        return PasskbError(f"{self.path} can not be used ({error}): {remedies.get(code, _REMEDY)}")
+
+    def _identity(self) -> tuple[int, int]:
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return 0, 0
+        return status.st_dev, status.st_ino
+
+    def _torn(self) -> str:
+        """Why the file can not be whole, as far as its first bytes and its size say; SQLite looks only where it reads."""
+        try:
+            if not self.path.is_file() or any(Path(f"{self.path}{end}").exists() for end in ("-wal", "-shm", "-journal")):
+                return ""
+            with open(self.path, "rb") as file:
+                header = file.read(100)
+            size = self.path.stat().st_size
+        except OSError:
+            return ""
+        if len(header) < 100 or not header.startswith(b"SQLite format 3\0") or header[24:28] != header[92:96]:
+            return ""
+        page = int.from_bytes(header[16:18], "big")
+        whole = int.from_bytes(header[28:32], "big") * (65536 if page == 1 else page)
+        return f"{size:,} of its {whole:,} bytes are there" if size < whole else ""
+
+    def _ready(self, connection: sqlite3.Connection) -> None:
+        if self._version(connection) == VERSION:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            self._prepare(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
     @staticmethod
     def _version(connection: sqlite3.Connection) -> int:
         return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         version = self._version(connection)
+        if version == VERSION:
+            return
         if version > VERSION:
             raise PasskbError(
                 f"{self.path} was written by a newer passkb (format {version}, this one knows {VERSION}): "
                 "upgrade passkb, or use another folder with --home"
             )
-        if version == 0:
-            if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise PasskbError(f"{self.path} is not a passkb database: use another folder with --home")
-            for statement in _TABLES.split(";\n"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {VERSION}")
+        if version:
+            raise Damaged(
+                f"{self.path} was written by an older passkb (format {version}, this one knows {VERSION}): "
+                "`passkb rebuild` makes it again from the notes"
+            )
+        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise PasskbError(f"{self.path} is not a passkb database: use another folder with --home")
+        for statement in (_TABLES + _META).split(";\n"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def empty(connection: sqlite3.Connection) -> None:
+    """Makes all tables again, without rows, but for the generation and the vectors."""
+    for statement in _TABLES.split(";\n"):
+        words = statement.split("(")[0].split()
+        if words[:1] == ["CREATE"] and words[-1] not in _KEPT:
+            if words[1] != "INDEX":
+                connection.execute(f"DROP TABLE IF EXISTS {words[words.index('TABLE') + 1]}")
+            connection.execute(statement)
+        elif words[:1] == ["INSERT"]:
+            connection.execute(statement)
+
+
+def _patiently(connection: sqlite3.Connection, statement: str) -> None:
+    """Tries again while another process sets up the file: SQLite does not wait here by itself."""
+    until = time.monotonic() + 20
+    while True:
+        try:
+            connection.execute(statement)
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.02)

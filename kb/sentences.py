@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 from kb.blocks import LINK, SEPARATOR, Block, blocks, opaque
 
-_STOP = re.compile(r"(?<![.!?…])[.!?…]++(?:[\"'”’»)\]*_]|\[\^?[\w,-]{1,20}\])*+(?=\s|\Z)|[。！？]++[」』”’）)]*+")
+_STOP = re.compile(
+    r"(?<![.!?…؟۔।])[.!?…؟۔।]++(?:[\"'”’»)\]*_]|\[\^?[\w,-]{1,20}\]|[ ]\[\^[\w,-]{1,20}\](?!:))*+(?=\s|\Z)"
+    r"|[。！？]++[」』”’）)]*+"
+)
 _WORD_BEFORE = re.compile(r"[\w.]+\Z")
 _NOT_YET = re.compile(r"[\s>\"'“‘«(\[*_]*+")
 _NEVER = re.compile(
@@ -26,6 +29,12 @@ _STARTER = re.compile(
     "|from|to|with|by|our|one|both|each|here|hence|what|why|how|not?|most|some|many|all"
 )
 _LEFT_OUT = re.compile(r"(?i)(?:\d[\d.]*\s+)?(?:sources?|references?|bibliography|see also|related)\s*:?")
+_EMOJI = "\u200d\u2600-\u27bf\ufe0f\U0001f000-\U0001faff"
+TAG = re.compile(rf"(?<![^\s(])#(?:\[\[([^\[\]\n|]+)\]\]|([\w/{_EMOJI}-]+))")
+_ASIDE = re.compile(r"\^\[[^\[\]\n]*\]")  # a footnote where it is referred to
+_UNSAID = re.compile(rf"[\[(][\w -]{{1,40}}::[^\[\]()\n]*[\])]|{_ASIDE.pattern}|{TAG.pattern}")
+_BLOCK_ID = re.compile(r"\^[\w-]+")
+_LINE_MARKS = re.compile(r"\n[> \t]*\Z")
 _SPACE = "".join(c for c in map(chr, range(0x3001)) if c.isspace())
 _PROSE = frozenset(("paragraph", "list", "quote", "table"))
 
@@ -75,7 +84,7 @@ def _split(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     for m in _STOP.finditer(text, start, end):
         if m.end() < end:
             if masked is None:
-                masked = sorted(opaque(text, start, end) + [link.span() for link in LINK.finditer(text, start, end)])
+                masked = sorted([*opaque(text, start, end), *_held(text, start, end)])
                 starts = [s for s, _ in masked]
             i = bisect_right(starts, m.start()) - 1
             if any(m.start() < e for _, e in masked[max(0, i - 2) : i + 1]) or not _ends(text, start, m, end):
@@ -87,18 +96,55 @@ def _split(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         yield span
 
 
+def _held(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The spans in which a full stop ends nothing: links, and footnotes written where they are referred to."""
+    for held in (LINK, _ASIDE):
+        yield from (m.span() for m in held.finditer(text, start, end))
+
+
 def _prose_span(text: str, start: int, end: int) -> tuple[int, int] | None:
-    """The span without the white space around it; None when it holds no words but those of links and formulas alone."""
+    """The span without the white space, comments and block id around it; None when it holds no words but those of links,
+    formulas, tags and fields alone."""
     piece = text[start:end]
     words = piece.lstrip(">" + _SPACE)
     if "\n" not in piece[: len(piece) - len(words)]:  # a `>` is a mark of quotation only where a line begins
         words = piece.lstrip()
-    start, words = end - len(words), words.rstrip()
-    bare = LINK.sub("", words) if "[" in words or "://" in words else words
+    start = end - len(words)
+    shown = bare = words = _without_id(words.rstrip())
+    if "%%" in words or "<!--" in words:
+        first, last, bare = _uncommented(words)
+        shown, start = words[first:last], start + first
+    bare = LINK.sub("", bare) if "[" in bare or "://" in bare or "((" in bare or "{" in bare else bare
     if bare.startswith("$$") and bare.find("$$", 2) >= 0:
         bare = bare[bare.find("$$", 2) + 2 :]
+    bare = _UNSAID.sub("", bare) if "#" in bare or "::" in bare or "^[" in bare else bare
     says = any(map(str.isalnum, bare)) and not _LEFT_OUT.fullmatch(bare)
-    return (start, start + len(words)) if says else None
+    return (start, start + len(shown)) if says else None
+
+
+def _without_id(words: str) -> str:
+    """The words without the `^id` at their end by which a block is linked to."""
+    at = words.rfind("^")
+    if at < 0 or (at and not words[at - 1].isspace()) or not _BLOCK_ID.fullmatch(words, at):
+        return words
+    return _LINE_MARKS.sub("", words[:at]).rstrip()
+
+
+def _uncommented(words: str) -> tuple[int, int, str]:
+    """From where to where the words go without the comments at their ends, and they without any comment."""
+    comments = [(a, b) for a, b in opaque(words) if words[a] in "<%"]
+    first, last = 0, len(words)
+    for a, b in comments:
+        if words[first:a].strip():
+            break
+        first = b
+    for a, b in reversed(comments):
+        if a < first or words[b:last].strip():
+            break
+        last = a
+    kept = words[first:last]
+    gaps = zip([first, *(b for _, b in comments)], [*(a for a, _ in comments), last], strict=True)
+    return first + len(kept) - len(kept.lstrip()), first + len(kept.rstrip()), "".join(words[a:b] for a, b in gaps)
 
 
 def _ends(text: str, start: int, m: re.Match[str], end: int) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from kb.embedding import Vectors
 from kb.lexical import document_frequency, lexical_search
 from kb.notes import Chunk, Claim, ClaimStatus, Link, LinkType, Note, NoteKind, Origin, WrittenLink
-from kb.schema import Database
+from kb.schema import Database, empty
 
 _NOTE = "id, title, kind, text, path, source, gist, aliases, tags, properties"
 _LINK = 'source, target, type, why, origin, anchor, start, "end", writer'
@@ -76,8 +76,10 @@ class Store:
     def writing(self) -> Iterator[Change]:
         """One transaction over notes, links, chunks and full text; readers see all of it or nothing."""
         with self.database.writing() as connection:
-            yield Change(connection)
-            connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+            change = Change(connection)
+            yield change
+            if change.seen:
+                connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
 
     @property
     def generation(self) -> int:
@@ -90,6 +92,12 @@ class Store:
             f"SELECT path, source, size, mtime_ns, sha256, note_id, failure, warnings FROM files {where}", *parameters
         )
         return [_file(row) for row in rows]
+
+    def standing(self, note_id: str) -> tuple[tuple[str, ...], int]:
+        """What was odd when a note's file was read, and in how many chunks the note is searched."""
+        rows = self._all("SELECT warnings FROM files WHERE note_id = ?", note_id)
+        chunks = self._all("SELECT count(*) FROM chunks WHERE note_id = ?", note_id)[0][0]
+        return tuple(warning for row in rows for warning in json.loads(row[0])), chunks
 
     def note(self, note_id: str) -> Note | None:
         rows = self._all(f"SELECT {_NOTE} FROM notes WHERE id = ?", note_id)
@@ -168,7 +176,10 @@ class Store:
 
     def lexical(self, query: str, limit: int) -> list[tuple[int, float]]:
         """Chunk numbers with their BM25 score, best first."""
-        return lexical_search(self.database.connection, query, limit)
+        try:
+            return lexical_search(self.database.connection, query, limit)
+        except sqlite3.DatabaseError as error:
+            raise self.database.explained(error) from error
 
     def document_frequency(self, word: str) -> int:
         """In how many chunks a word, or another of the same stem, occurs."""
@@ -211,6 +222,18 @@ class Store:
                 heard,
             )
 
+    def index_state(self) -> str:
+        """`behind` when the vector index must be made from nothing, `written` while it is written to, else empty."""
+        rows = self._all("SELECT value FROM meta WHERE key = 'index'")
+        return str(rows[0][0]) if rows else ""
+
+    def mark_index(self, state: str) -> None:
+        """`written` before the index is written to, empty afterwards. `behind`: it is to hear of all chunks again."""
+        with self.database.writing() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('index', ?)", (state,))
+            if state == "behind":
+                connection.execute("INSERT OR REPLACE INTO outbox SELECT id, 1 FROM chunks")
+
     def vectors_of(self, model: str, size: int, chunk_ids: Sequence[str]) -> tuple[list[str], Vectors]:
         rows = self._all(
             "SELECT c.id, v.vector FROM chunks c JOIN vectors v ON v.model = ? AND v.hash = c.hash "
@@ -242,15 +265,26 @@ class Store:
         return note_id, replace(claim, status=status, evidence=tuple(dict.fromkeys(row[0] for row in rows)))
 
     def _all(self, statement: str, *parameters: Any) -> list[Any]:
-        return self.database.connection.execute(statement, parameters).fetchall()
+        try:
+            return self.database.connection.execute(statement, parameters).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise self.database.explained(error) from error
 
 
 class Change:
     """The writing half, valid inside one `Store.writing()`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
         self._run = connection.execute
         self._many = connection.executemany
+        self.seen = False  # whether readers can see a difference: records of files alone make none
+
+    def empty(self) -> None:
+        """Forgets everything but the vectors; the vector index is to be made from nothing."""
+        self.seen = True
+        empty(self._connection)
+        self._run("INSERT OR REPLACE INTO meta VALUES ('index', 'behind')")
 
     def put_file(self, record: FileRecord) -> None:
         self._run(
@@ -290,6 +324,7 @@ class Change:
 
     def delete_note(self, note_id: str) -> None:
         """Forgets the note and all that was derived from it. Links into it stay until they are resolved again."""
+        self.seen = True
         for number, chunk_id in self._run("SELECT number, id FROM chunks WHERE note_id = ?", (note_id,)).fetchall():
             self._run("DELETE FROM words WHERE rowid = ?", (number,))
             self._run("INSERT OR REPLACE INTO outbox VALUES (?, 0)", (chunk_id,))
@@ -302,6 +337,7 @@ class Change:
 
         What another note says of a note's links gives way to what that note says itself.
         """
+        self.seen = True
         if of is None:
             self._run("DELETE FROM links")
             self._run("DELETE FROM unresolved")

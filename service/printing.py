@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from kb.blocks import plain
 from kb.graph import Step
 from kb.knowledge_base import NoteView
 from kb.notes import Claim, Hit
+from service.status import shortened
 
 if TYPE_CHECKING:
     from ingest.report import IngestReport
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from service.doctor import Finding
 
 _WIDTH = 88
+_NAMED = 3  # files named for each rule
+_STANDINGS = {"failed": "failed", "skipped": "left out", "warnings": "read with a warning", "waiting": "waiting"}
 
 
 def progress(stage: str, done: int, total: int) -> None:
@@ -136,8 +140,8 @@ def ledger(entries: Sequence[tuple[str, Claim]]) -> str:
     return "\n".join(lines) or "no claims"
 
 
-def report(done: IngestReport, *, dry_run: bool = False) -> str:
-    would = "would be " if dry_run else ""
+def report(done: IngestReport) -> str:
+    would = "would be " if done.dry_run else ""
     counts = [
         f"{number} {would}{name}"
         for name, number in (
@@ -146,6 +150,8 @@ def report(done: IngestReport, *, dry_run: bool = False) -> str:
         if number
     ]  # fmt: skip
     lines = [", ".join([*counts, f"{done.unchanged} unchanged"]) + f" in {done.seconds:.1f} s"]
+    if done.dry_run:
+        lines += [f"  {entry.change}  {f'{entry.former} -> ' * bool(entry.former)}{entry.path}" for entry in done.would]
     lines.append(f"{done.notes} notes, {done.links} links, {done.stubs} stubs (referred to, not written yet)")
     if done.ambiguous:
         lines.append(f"{len(done.ambiguous)} links could mean several notes:")
@@ -162,10 +168,48 @@ def status(result: Mapping[str, Any]) -> str:
 
     lines = [f"notes: {counted(result['notes'])}", f"links: {counted(result['links'])}"]
     lines.append(f"chunks: {result['chunks']}, embedder {result['embedder']}")
+    if result["synced"]:
+        lines.append(f"last read: {datetime.fromisoformat(result['synced']).astimezone():%Y-%m-%d %H:%M}")
     for source in result["sources"]:
-        lines.append(f"{source['name']}: {source['notes']} notes in {source['path']}")
-        lines += [f"  failed: {entry['path']}: {entry['reason']}" for entry in source["failed"]]
-    return "\n".join(lines + ["nothing is registered yet: `passkb ingest PATH`"] * (not result["sources"]))
+        lines += ["", *_source(source)]
+    waiting, failed = (sum(len(source[key]) for source in result["sources"]) for key in ("waiting", "failed"))
+    if not result["sources"]:
+        lines.append("nothing is registered yet: `passkb ingest PATH`")
+    elif waiting or failed:
+        what = [f"reads the {waiting} waiting"] * bool(waiting) + [f"tries the {failed} failed again"] * bool(failed)
+        lines += ["", f"next: `passkb sync` {' and '.join(what)}"]
+    return "\n".join(lines)
+
+
+def _source(source: Mapping[str, Any]) -> list[str]:
+    """A source in a line, then what failed, was odd, waits, and what which rule left out."""
+
+    def short(entry: Mapping[str, Any]) -> str:
+        return shortened(entry["path"], source["path"])
+
+    counts = [f"{source['notes']} notes", f"{source['chunks']} chunks"]
+    counts += [f"{len(source[key])} {name}" for key, name in _STANDINGS.items() if source[key]]
+    lines = [f"{source['name']} ({source['path']}): {', '.join(counts)}"]
+    lines += [f"  failed: {short(entry)}: {entry['reason']}" for entry in source["failed"]]
+    lines += _first([f"  warning: {short(entry)}: {entry['warning']}" for entry in source["warnings"]])
+    lines += _first([f"  waiting: {short(entry)}: {entry['reason']}" for entry in source["waiting"]])
+    rules: dict[str, list[str]] = {}
+    for entry in source["skipped"]:
+        number = entry["files"] if entry["path"].endswith("/") else None
+        rules.setdefault(entry["reason"], []).append(short(entry) + (f" ({number})" if number else ""))
+    for reason, names in rules.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        lines.append(f"  skipped: {', '.join(names[:_NAMED])}{more}: {reason}")
+    if source["others"]:
+        lines.append("  other kinds of files: " + ", ".join(f"{number} {kind}" for kind, number in source["others"].items()))
+    for file in source.get("files", ()):
+        held = f"{file['note_id']}, {file['chunks']} chunks" if file["note_id"] else ""
+        lines.append(f"  {file['state']:<8} {short(file)}: {'; '.join(filter(None, (held, file['reason'])))}")
+    return lines
+
+
+def _first(lines: Sequence[str], most: int = 20) -> list[str]:
+    return [*lines[:most], *([f"  … and {len(lines) - most} more (--json names all)"] if len(lines) > most else [])]
 
 
 def findings(found: Sequence[Finding]) -> str:

@@ -56,8 +56,9 @@ _NEW_LINE = re.compile(r"</?(?:p|div|br|li|h[1-6]|tr|td|dt|dd|pre|blockquote|sec
 logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # a page that it can not judge is no news
 
 
-def read_html(data: bytes, *, path: str) -> Imported:
-    """Read one page of at most 20 MB. `path` names it, in errors and for want of a title.
+def read_html(data: bytes, *, path: str, charset: str = "", address: str = "") -> Imported:
+    """Read one page of at most 20 MB. `path` names it, in errors and for want of a title. `charset` is its encoding where the
+    page itself names none, `address` where it was fetched, if it was.
 
     Raises PasskbError when it is empty, too large, no HTML, or holds no text.
     """
@@ -66,7 +67,7 @@ def read_html(data: bytes, *, path: str) -> Imported:
     if len(data) > _LARGEST:
         raise PasskbError(f"{path}: larger than 20 MB: save the part that matters, or save it as text")
     warnings: list[str] = []
-    source = _decode(data, warnings)
+    source = _decode(data, warnings, charset)
     start = source[:200_000]
     if data.startswith((b"%PDF-", b"PK\x03\x04")) or "\0" in source or not _KNOWN.search(start):
         raise PasskbError(f"{path}: not an HTML page: save it from the browser as HTML, or rename it to what it is")
@@ -75,24 +76,25 @@ def read_html(data: bytes, *, path: str) -> Imported:
     body = root if body is None else body
     part, kept = _main(body, warnings)
     title = _title(root, part) or PurePosixPath(unquote(path)).stem or "Untitled"
-    address = _address(root, start)
-    text = Renderer(part, lambda element: _beside(element, kept), address).markdown(part)
+    base = _address(root, start, address)
+    text = Renderer(part, lambda element: _beside(element, kept), base).markdown(part)
     if not text.strip() and part is not body:
         part = body
     if not text.strip():
-        text = Renderer(part, lambda _: False, address).markdown(part)
+        text = Renderer(part, lambda _: False, base).markdown(part)
     if not text.strip():
         raise PasskbError(f"{path}: no text in it: open the page in a browser, let it load, and save it complete")
     return Imported(title, text, tuple(warnings))
 
 
-def _decode(data: bytes, warnings: list[str]) -> str:
-    """By byte-order mark, else by what the page declares unless its bytes say UTF-8, else as UTF-8, else as Windows-1252."""
+def _decode(data: bytes, warnings: list[str], charset: str = "") -> str:
+    """By byte-order mark, else by what the page declares, or for want of that `charset`, unless its bytes say UTF-8, else as
+    UTF-8, else as Windows-1252."""
     for bom, name in _BOMS:
         if data.startswith(bom):
             return data[len(bom) :].decode(name, "replace")
     m = _META.search(data[:8192])
-    declared = m[1].decode("ascii", "replace").lower() if m else ""
+    declared = m[1].decode("ascii", "replace").lower() if m else charset.lower()
     names = [declared] if _CHARSETS.fullmatch(declared) else []
     if not names or _ANY_BYTE.fullmatch(declared):
         names = ["utf-8"]
@@ -135,10 +137,11 @@ def _title(root: Element, part: Element) -> str:
     return str(declared or written or heading)
 
 
-def _address(root: Element, start: str) -> str:
-    """Where the page was, as far as it says."""
+def _address(root: Element, start: str, fetched: str = "") -> str:
+    """Where the page was: where it was fetched, as far as that and the page say."""
     saved = _SAVED_FROM.search(start)
-    found = [*root.xpath("//base/@href"), *([saved[1]] if saved else []), *root.xpath("//link[@rel='canonical']/@href")]
+    said = [*([saved[1]] if saved else []), *root.xpath("//link[@rel='canonical']/@href")]
+    found = [*root.xpath("//base/@href"), fetched, *said]
     return next((str(one) for one in found if re.match(r"https?://[^\s/]+", one)), "")
 
 

@@ -1,38 +1,44 @@
 """A Markdown file into a `Note` and the links its author wrote. Pure: bytes in, values out.
 
-Knows nothing about which notes exist (see `ingest.links`), folders, or databases. Reads what Obsidian reads, and
-Dataview's inline fields where their key is a type of link.
+Knows nothing about which notes exist (see `ingest.links`), folders, or databases. Reads what Obsidian reads, Dataview's
+inline fields where their key is a type of link, and what Logseq writes at the head of a page.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from pathlib import PurePosixPath
 from typing import Any
 
 import yaml
 
 from ingest.links import named, written
+from ingest.readers.outlines import block_ids, inline_tags, page_properties, spelled
 from kb.blocks import blocks, plain
 from kb.notes import Claim, ClaimStatus, LinkType, Note, NoteKind, PasskbError, WrittenLink, slug
 from kb.sentences import sentences
 
 _MOST_YAML = 256 * 1024  # characters
 _MOST_ALIASES = 32
+_MOST_MERGED = 8  # aliases where there are merges, each of which copies all that it names
+_LONGEST_NUMBER = 4000  # digits
 _MOST_VALUES = 50_000
 _DEEPEST = 40
 _GIST = 240  # characters
+_OPENING = 100_000  # characters in which its sentences are looked for
 _KINDS = {kind.value for kind in NoteKind} - {NoteKind.STUB.value}  # a note that is written is no stub
 _TYPES, _STATUSES = ({member.value for member in kind} for kind in (LinkType, ClaimStatus))
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Strings: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 _OPEN = re.compile(r"---[ \t]*\n")
+_KEY = re.compile(r"^([\w-]+):(?:[ \t]|$)", re.M)
 _CLOSE = re.compile(r"^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.M)
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f\ufffd]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
@@ -66,18 +72,25 @@ def read_markdown(data: bytes, *, path: str, note_id: str, source: str) -> Readi
     warnings: list[str] = []
     text = decode(data, path, warnings)
     properties, body = _front_matter(text, warnings)
-    header = Header(properties, warnings)
+    header = Header({**page_properties(body), **properties}, warnings)
     links = header.links()
+    spelt, names = spelled(path)
+    title = header.text("title") or _first_heading(body) or spelt or note_id
+    aliases = header.names("aliases", ",") or header.names("alias", ",")
+    tags: dict[str, str] = {}
+    for tag in (*(header.names("tags", ", ") or header.names("tag", ", ")), *inline_tags(body)):
+        if name := tag.lstrip("#").strip():
+            tags.setdefault(name.casefold(), name)
     note = Note(
         id=note_id,
-        title=header.text("title") or _first_heading(body) or PurePosixPath(path).stem or note_id,
+        title=title,
         kind=header.kind(),
         text=body,
         path=path,
         source=source,
         gist=header.text("gist") or header.text("description") or header.text("summary") or _gist(body),
-        aliases=header.names("aliases", ",") or header.names("alias", ","),
-        tags=tuple(tag.lstrip("#") for tag in header.names("tags", ", ") or header.names("tag", ", ")),
+        aliases=tuple(dict.fromkeys((*aliases, *(name for name in names if name != title), *block_ids(body)))),
+        tags=tuple(tags.values()),
         claims=header.claims(),
         properties=header.rest(),
     )
@@ -94,14 +107,25 @@ def decode(data: bytes, path: str, warnings: list[str]) -> str:
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            try:
-                text = data.decode("cp1252")
-            except UnicodeDecodeError:
-                text = data.decode("latin-1")
-            warnings.append("not UTF-8: read as Windows-1252; save it as UTF-8 if characters look wrong")
+            text = _decode_broken(data, warnings)
+        text = text.lstrip("\ufeff")
     if "\0" in text or data.startswith(b"%PDF-") or 10 * len(_CONTROL.findall(text)) > len(text):
         raise PasskbError(f"{path}: not a text file; save it as Markdown in UTF-8, or remove the ending .md")
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _decode_broken(data: bytes, warnings: list[str]) -> str:
+    """UTF-8 with a few bytes that are none, else one of the encodings of old."""
+    text = data.decode("utf-8-sig", "replace")
+    broken = text.count("\ufffd")
+    if sum(map(len, _BEYOND_ASCII.findall(text))) > 2 * broken:
+        warnings.append("not all of it is valid UTF-8; the characters that are not show as \ufffd")
+        return text
+    warnings.append("not UTF-8: read as Windows-1252; save it as UTF-8 if characters look wrong")
+    try:
+        return data.decode("cp1252")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def _front_matter(text: str, warnings: list[str]) -> tuple[dict[str, Any], str]:
@@ -123,6 +147,7 @@ def _front_matter(text: str, warnings: list[str]) -> tuple[dict[str, Any], str]:
             return {}, body
         if isinstance(loaded, dict):
             properties: dict[str, Any] = _json(loaded, [_MOST_VALUES], 0)
+            warnings += [f"the front matter has {key!r} twice: the last counts" for key in _repeated(written)]
             return properties, body
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         problem = str(getattr(error, "problem", "") or error).split("\n")[0]
@@ -134,16 +159,23 @@ def _front_matter(text: str, warnings: list[str]) -> tuple[dict[str, Any], str]:
     return {}, text
 
 
+def _repeated(written: str) -> list[str]:
+    """The keys that stand more than once at the margin."""
+    counted = Counter(_KEY.findall(written)) if written.count(":") < _MOST_VALUES else {}
+    return [key for key, times in counted.items() if times > 1][:3]
+
+
 def _load(written: str) -> Any:
     """Raises ValueError or `yaml.YAMLError`. What could blow up is looked at first: merged aliases double with each
     level, and the C loader overruns its stack on deep nesting, which would end the process."""
-    if len(written) > 2000 or written.count("*") > _MOST_ALIASES:
-        aliases = depth = 0
+    merged = "<<" in written
+    if merged or len(written) > 2000 or written.count("*") > _MOST_ALIASES:
+        most, aliases, depth = _MOST_MERGED if merged else _MOST_ALIASES, 0, 0
         for event in yaml.parse(written, Loader=_Loader):
             aliases += isinstance(event, yaml.AliasEvent)
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if aliases > _MOST_ALIASES or depth > _DEEPEST:
-                raise ValueError(f"more than {_MOST_ALIASES} aliases, or nested more than {_DEEPEST} deep")
+            if aliases > most or depth > _DEEPEST:
+                raise ValueError(f"more than {most} aliases, or nested more than {_DEEPEST} deep")
     try:
         return yaml.load(written, Loader=_Loader)
     except (ValueError, OverflowError):  # 2024-02-31 looks like a date and is none
@@ -155,6 +187,8 @@ def _json(value: Any, budget: list[int], depth: int) -> Any:
     budget[0] -= 1
     if budget[0] < 0 or depth > _DEEPEST:
         raise ValueError("too large, or refers to itself")
+    if isinstance(value, int) and value.bit_length() > 3 * _LONGEST_NUMBER:  # which Python would not write out
+        raise ValueError("a number is too long")
     if value is None or isinstance(value, (bool, str, int)):
         return value
     if isinstance(value, float):
@@ -269,13 +303,13 @@ def _entries(value: Any) -> list[Any]:
 
 
 def _first_heading(body: str) -> str:
-    first = next(iter(blocks(body)), None)
+    first = next((block for block in blocks(body) if block.kind not in ("property", "field")), None)
     return plain(body[first.body : first.end].rstrip().rstrip("#")) if first and first.level == 1 else ""
 
 
 def _gist(body: str) -> str:
     """The first sentence of the prose, or the first two where they fit, without markup, at most 240 characters."""
-    for text in (body[:4000].rpartition("\n")[0] or body[:4000], body):
+    for text in (body[:4000].rpartition("\n")[0] or body[:4000], body[:_OPENING]):
         prose = [s for s in sentences(text) if s.block == "paragraph"] or list(sentences(text))
         said = [plain(text[s.start : s.end]) for s in prose[:2]]
         if said and said[0]:

@@ -47,10 +47,11 @@ def ask(kb: KnowledgeBase, question: str, exclude: Collection[str] = (NoteKind.I
     """
     started = time.perf_counter()
     asked = checked(question)
-    gathered = gather(kb, asked, exclude)
-    verdict = judge(gathered)
-    answer = _composed(kb, gathered, exclude) if verdict.enough else _refusal(gathered, verdict.reason)
-    answer = replace(answer, inquiries=_kept_inquiries(kb, gathered) if NoteKind.INQUIRY in exclude else ())
+    with kb.reading():
+        gathered = gather(kb, asked, exclude)
+        verdict = judge(gathered)
+        answer = _composed(kb, gathered, exclude) if verdict.enough else _refusal(gathered, verdict.reason)
+        answer = replace(answer, inquiries=_kept_inquiries(kb, gathered) if NoteKind.INQUIRY in exclude else ())
     return replace(answer, seconds=time.perf_counter() - started)
 
 

@@ -15,16 +15,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
+from service.status import survey
 from service.watching import keep_up
 from service.web.ask_tab import build_ask_tab, exchange, in_turn, welcome_html
 from service.web.indexing import Indexing, status_html
 from service.web.markup import explained, sentence
 from service.web.notes_tab import build_notes_tab, note_page
+from service.web.sources_panel import sources_html, summary_html, toggle_html
 
 _HERE = Path(__file__).parent
 # Events that the page sends over the bridge: the names stand here so that Gradio knows them.
 _BRIDGE = """
-const names = ['walk', 'question'];
+const names = ['walk', 'question', 'sources'];
 window.passkbSend = (name, data) => names.includes(name) && trigger(name, data);
 document.dispatchEvent(new Event("passkb-ready"));
 """
@@ -43,8 +45,15 @@ def build(kb: KnowledgeBase, indexing: Indexing | None = None) -> Any:
         with gr.Row(elem_id="masthead"):
             gr.HTML('<a class="brand" href="/">passkb</a>', elem_id="brand", apply_default_css=False)
             status = gr.HTML(elem_id="status", apply_default_css=False)
+            gr.HTML(toggle_html(), elem_id="status-details", apply_default_css=False)
+        with gr.Column(elem_id="sources-status"):
+            with gr.Row(elem_id="sources-head"):
+                summary = gr.HTML(elem_id="sources-summary", apply_default_css=False)
+                again = gr.Button("Try again", elem_id="try-again", scale=0)
+            listed = gr.HTML(elem_id="sources-list", apply_default_css=False)
         bridge = gr.HTML(elem_id="bridge", elem_classes="offstage", js_on_load=_BRIDGE, apply_default_css=False)
         timer = gr.Timer(1.0, active=False)
+        looked_at = gr.State(False)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Ask", id="ask", elem_id="tab-ask", render_children=True):
                 ask_tab = build_ask_tab(kb)
@@ -56,8 +65,15 @@ def build(kb: KnowledgeBase, indexing: Indexing | None = None) -> Any:
             welcome = gr.skip() if wanted.get("q", "").strip() else _welcome(kb, reading)
             return *_header(kb, reading), welcome, *_page(kb, wanted.get("note", ""))
 
-        def ticked() -> tuple[Any, ...]:
-            return _header(kb, reading)
+        def ticked(panel_is_shown: bool) -> tuple[Any, ...]:
+            return *_header(kb, reading), *(_panel(kb, reading) if panel_is_shown else (gr.skip(),) * 3)
+
+        def looked() -> tuple[Any, ...]:
+            return True, *_header(kb, reading), *_panel(kb, reading, whole=True)
+
+        def tried_again() -> tuple[Any, ...]:
+            reading.start(kb)
+            return _header(kb, reading)[0], gr.Timer(active=True), gr.skip(), gr.skip(), _again(busy=True)
 
         def walked(event: gr.EventData) -> tuple[Any, ...]:
             return _page(kb, str(event._data.get("note", "")))
@@ -67,7 +83,10 @@ def build(kb: KnowledgeBase, indexing: Indexing | None = None) -> Any:
 
         quietly = {"show_progress": "hidden", "api_visibility": "private"}
         blocks.load(opened, None, [status, timer, ask_tab.answer, *notes_tab.outputs], **quietly)
-        timer.tick(ticked, None, [status, timer], **quietly)
+        panel = [status, timer, summary, listed, again]
+        timer.tick(ticked, [looked_at], panel, **quietly)
+        again.click(tried_again, None, panel, **quietly)
+        bridge.sources(looked, None, [looked_at, *panel], **quietly)
         bridge.walk(walked, None, notes_tab.outputs, **in_turn("walk"))
         bridge.question(questioned, [ask_tab.past], ask_tab.outputs, **in_turn("ask"))
     return blocks
@@ -78,6 +97,25 @@ def _header(kb: KnowledgeBase, reading: Indexing) -> tuple[Any, Any]:
         return status_html(kb, reading), gr.Timer(active=not reading.finished)
     except Exception as error:
         return sentence(explained(error)), gr.Timer(active=False)
+
+
+def _panel(kb: KnowledgeBase, reading: Indexing, *, whole: bool = False) -> tuple[Any, Any, Any]:
+    """Values for summary, sources and button; while the notes are read only the button, unless `whole` is asked for."""
+    again = _again(busy=not reading.finished)
+    if not reading.finished and not whole:
+        return gr.skip(), gr.skip(), again
+    try:
+        return *_shown(kb, reading), again
+    except Exception as error:
+        return sentence(explained(error)), "", again
+
+
+def _shown(kb: KnowledgeBase, reading: Indexing) -> tuple[str, str]:
+    return summary_html(reading.report, reading.ended), sources_html(survey(kb), reading.report, reading.problem)
+
+
+def _again(*, busy: bool) -> Any:
+    return gr.Button("Reading…" if busy else "Try again", interactive=not busy)
 
 
 def _welcome(kb: KnowledgeBase, reading: Indexing) -> str:

@@ -29,6 +29,7 @@
 
   const walk = (note, push = true) => {
     closeSheet();
+    showSources(false);
     openTab("notes");
     if (push) remember(note ? `?note=${encodeURIComponent(note)}` : "");
     send("walk", { note });
@@ -37,6 +38,7 @@
 
   const ask = (question, push = true) => {
     closeSheet();
+    showSources(false);
     openTab("ask");
     if (push) asked(question);
     send("question", { question });
@@ -86,12 +88,22 @@
     lastMark?.focus({ preventScroll: true });
   };
 
+  // -- what is indexed: a panel under the header, made anew whenever it is opened -----------------------------------------
+
+  const showSources = (open) => {
+    const toggle = find("#status-toggle");
+    if (!toggle || document.documentElement.classList.contains("sources-open") === open) return;
+    document.documentElement.classList.toggle("sources-open", open);
+    toggle.setAttribute("aria-expanded", String(open));
+    if (open) send("sources", {});
+  };
+
   // -- listeners ---------------------------------------------------------------------------------------------------
 
   document.addEventListener("click", (event) => {
     if (event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     const target = event.target instanceof Element ? event.target : null;
-    const link = target?.closest("[data-cite], [data-note], [data-ask], [data-close], [data-sheet], a[href^='#']");
+    const link = target?.closest("[data-cite], [data-note], [data-ask], [data-close], [data-sheet], [data-sources], a[href^='#']");
     if (!link) {
       if (document.documentElement.classList.contains("sheet-open") && !target?.closest("#source-column")) closeSheet();
       return;
@@ -102,6 +114,7 @@
     else if (note !== undefined) walk(note);
     else if (question !== undefined) ask(question);
     else if (link.hasAttribute("data-close")) closeSheet();
+    else if (link.hasAttribute("data-sources")) showSources(!document.documentElement.classList.contains("sources-open"));
     else if (link.hasAttribute("data-sheet")) narrow.matches ? openSheet() : find("#sources")?.scrollIntoView({ block: "nearest" });
     else document.getElementById(link.getAttribute("href").slice(1))?.scrollIntoView({ block: "center" });
   });
@@ -109,7 +122,11 @@
   document.addEventListener("keydown", (event) => {
     const target = event.target instanceof Element ? event.target : document.body;
     const typing = target.closest("input, textarea, select, [contenteditable]");
-    if (event.key === "Escape") closeSheet();
+    if (event.key === "Escape") {
+      closeSheet();
+      if (target.closest("#sources-status")) find("#status-toggle")?.focus();
+      showSources(false);
+    }
     if (event.key === "/" && !typing && !event.metaKey && !event.ctrlKey && !event.altKey) {
       const field = find(onNotes() ? "#note-search :is(input, textarea)" : "#ask-input :is(input, textarea)");
       if (field) {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
 import traceback
 from dataclasses import dataclass, field
 
 from ingest.pipeline import sync
+from ingest.report import IngestReport
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from service.web.markup import counted, text
@@ -14,27 +16,38 @@ from service.web.markup import counted, text
 
 @dataclass(slots=True)
 class Indexing:
-    """Written by one thread, read by many. `total` 0: nothing to count yet. `problem`: why reading stopped early."""
+    """Written by one thread, read by many. `total` 0: nothing to count yet. `problem`: why reading stopped early.
+
+    `report` says what the last reading did, and `ended` when; both are None before the first has ended.
+    """
 
     stage: str = ""
     done: int = 0
     total: int = 0
     finished: bool = True
     problem: str = ""
-    failed: tuple[tuple[str, str], ...] = ()
+    report: IngestReport | None = None
+    ended: datetime.datetime | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def begin(self) -> None:
+    def begin(self) -> bool:
+        """False when a reading is going on."""
         with self._lock:
-            self.stage, self.done, self.total, self.finished, self.problem, self.failed = "", 0, 0, False, "", ()
+            fresh = self.finished
+            self.finished = False
+            if fresh:
+                self.stage, self.done, self.total, self.problem = "", 0, 0, ""
+            return fresh
 
     def progress(self, stage: str, done: int, total: int) -> None:
         with self._lock:
             self.stage, self.done, self.total = stage, done, total
 
-    def end(self, failed: tuple[tuple[str, str], ...] = (), problem: str = "") -> None:
+    def end(self, report: IngestReport | None, problem: str = "") -> None:
         with self._lock:
-            self.finished, self.failed, self.problem = True, failed, problem
+            self.finished, self.report, self.problem = True, report, problem
+            self.ended = datetime.datetime.now().astimezone()
 
     def words(self) -> str:
         """What is going on, for the header; empty when nothing is."""
@@ -43,44 +56,51 @@ class Indexing:
                 return ""
             verb = {"reading": "Reading", "embedding": "Indexing"}.get(self.stage, "Looking for changes")
             what = "passages" if self.stage == "embedding" else "notes"
-            return f"{verb} {self.done:,} of {counted(self.total, what[:-1])}" if self.total else f"{verb} in the notes"
+            return f"{verb} {self.done:,} of {counted(self.total, what[:-1])}" if self.total else verb
 
-    def start(self, kb: KnowledgeBase) -> threading.Thread:
-        """Reads the registered sources again in a thread of its own."""
-        self.begin()
-        thread = threading.Thread(target=self.run, args=(kb,), name="indexing", daemon=True)
-        thread.start()
-        return thread
+    def start(self, kb: KnowledgeBase) -> bool:
+        """Reads the registered sources again in a thread of its own; False when that is going on already."""
+        if not self.begin():
+            return False
+        threading.Thread(target=self.run, args=(kb,), name="indexing", daemon=True).start()
+        return True
 
     def run(self, kb: KnowledgeBase) -> None:
-        """Reads the registered sources again, here and now; what goes wrong is kept to be shown, never raised."""
-        self.begin()
-        failed: tuple[tuple[str, str], ...] = ()
-        problem = ""
-        try:
-            kb.search("first", 1)  # loads the embedder, so that the first question does not wait for it
-            failed = tuple(sync(kb, progress=self.progress).failed)
-        except PasskbError as error:
-            problem = str(error)
-        except Exception as error:
-            traceback.print_exc()
-            problem = f"reading the notes stopped ({type(error).__name__}: {error}); `passkb sync` tries again"
-        self.end(failed, problem)
+        """Reads the registered sources again, here and now, after a reading that goes on; what goes wrong is kept to be
+        shown, never raised."""
+        with self._turn:
+            self.begin()
+            report: IngestReport | None = None
+            problem = ""
+            try:
+                kb.search("first", 1)  # loads the embedder, so that the first question does not wait for it
+                report = sync(kb, progress=self.progress)
+            except PasskbError as error:
+                problem = str(error)
+            except Exception as error:
+                traceback.print_exc()
+                problem = f"reading the notes stopped ({type(error).__name__}: {error}); `passkb sync` tries again"
+            self.end(report, problem)
+
+
+def failures(kb: KnowledgeBase, indexing: Indexing) -> dict[str, str]:
+    """What could not be read, by path: files as they are known now, and what else the last reading met."""
+    known = {file.path: file.failure for file in kb.store.files()}
+    met = dict(indexing.report.failed) if indexing.report else {}
+    return {path: why for path, why in (met | known).items() if why}
 
 
 def status_html(kb: KnowledgeBase, indexing: Indexing) -> str:
-    """The line in the header: how much is known, what is going on, and what failed."""
+    """The line in the header: how much is known, what is going on, and whether something needs a look at the details."""
     kinds, types, _ = kb.store.counts()
     notes = sum(count for kind, count in kinds.items() if kind != "stub")
-    parts = [f"{counted(notes, 'note')} · {counted(sum(types.values()), 'link')}"]
+    parts = [f"<span>{counted(notes, 'note')} · {counted(sum(types.values()), 'link')}</span>"]
     if going := indexing.words():
         parts.append(f'<span class="going">{text(going)}</span>')
     if indexing.problem:
         parts.append(f'<span class="message">{text(indexing.problem)}</span>')
-    failed = indexing.failed or tuple((file.path, file.failure) for file in kb.store.files() if file.failure)
-    if failed:
-        listed = "".join(
-            f"<li><code>{text(path)}</code> {text(reason.removeprefix(f'{path}: '))}</li>" for path, reason in failed
-        )
-        parts.append(f"<details><summary>{counted(len(failed), 'file')} could not be read</summary><ul>{listed}</ul></details>")
-    return f'<div class="status-line" role="status">{" ".join(parts)}</div>'
+    if failed := failures(kb, indexing):
+        parts.append(f'<span class="message">{len(failed):,} could not be read</span>')
+    if indexing.report and indexing.report.held:
+        parts.append('<span class="message">deletions held back</span>')
+    return f'<div class="status-line" role="status" data-sources>{" ".join(parts)}</div>'

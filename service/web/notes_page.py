@@ -40,7 +40,8 @@ def _opens_with(note: Note) -> bool:
     return note.gist.rstrip(" .…")[:60] in note.text[:400]
 
 
-def text_html(view: NoteView, notes: Notes, note_href: NoteHref) -> str:
+def text_html(view: NoteView, notes: Notes, note_href: NoteHref, warnings: Sequence[str] = (), passages: int = 0) -> str:
+    """`warnings`: what was odd when its file was read; `passages`: in how many it is searched."""
     note = view.note
     if note.kind is NoteKind.STUB:
         who = "".join(f"<li>{_named(link.source, notes)}{_why(link)}</li>" for link in _once(view.backlinks, of_source=True))
@@ -52,7 +53,8 @@ def text_html(view: NoteView, notes: Notes, note_href: NoteHref) -> str:
     inquiries = "".join(f"<li>{_named(note_id, notes)}</li>" for note_id in view.inquiries)
     listed = f'<ul class="link-list">{inquiries}</ul>' if inquiries else ""
     standing = str(note.properties.get("original") or note.path)
-    path = f'<p class="path quiet">{text(standing)}</p>' if standing else ""
+    foot = [standing, f"indexed in {counted(passages, 'passage')}" if passages else ""]
+    path = f'<p class="path quiet">{"<br>".join(text(line) for line in (*foot, *warnings) if line)}</p>' if standing else ""
     below = _part("Claims", claims) + _part("Inquiries that use this note", listed)
     return f'<div class="note-body">{body}</div>{below}{path}'
 

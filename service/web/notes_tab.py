@@ -74,7 +74,7 @@ def note_page(kb: KnowledgeBase, name: str) -> tuple[Any, ...]:
         "",
         "",
         title_html(view),
-        text_html(view, notes, href),
+        text_html(view, notes, href, *kb.store.standing(note_id)),
         links_html(view, notes),
         map_html(note_id, near, points, notes),
     )

@@ -58,6 +58,37 @@ PIECES = (
     "\ufeff",
     "| |\n|-|\n",
     "cites",
+    "> [!tip]- ",
+    "- > ",
+    "- # ",
+    "key:: ",
+    "Two words:: ",
+    "[due:: ",
+    "x %% ",
+    "x <!-- ",
+    "x^2 $$\n",
+    "((64a1b2c3-1111-2222-3333-444455556666))",
+    "{{embed ",
+    "}}",
+    "{:height 3}",
+    "#tag/b ",
+    "^[note ",
+    "[[^b]]",
+    "\\[",
+    "\\]",
+    "\\( x_1",
+    "\\)",
+    "\n\\begin{cases}",
+    "\\end{cases}",
+    ":LOGBOOK:\n",
+    ":END:",
+    "#+BEGIN_QUERY\n",
+    "SCHEDULED: <",
+    "؟ ",
+    "title:: ",
+    "alias:: [[",
+    "tags:: #",
+    "id:: 64a1b2c3-1111-2222-3333-444455556666\n",
 )
 
 
@@ -221,6 +252,9 @@ def test_any_text_is_read_and_offsets_point_at_what_they_claim(text: str) -> Non
         assert "\0" in text or sum(c < " " for c in text) * 10 > len(text)
         return
     json.dumps(got.note.properties, allow_nan=False)
+    body = text.encode("utf-8", "replace").decode().lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    assert body.endswith(got.note.text)
+    assert all(map(str.strip, (got.note.title, *got.note.aliases, *got.note.tags)))
     for link in got.links:
         assert link.target.strip()
         if link.start >= 0:

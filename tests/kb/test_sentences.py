@@ -61,7 +61,39 @@ PIECES = (
     "<b>",
     "~~~",
     "===\n",
+    "> [!tip]- ",
+    "- > ",
+    "- # ",
+    "key:: ",
+    "Two words:: ",
+    "[due:: ",
+    "x %% ",
+    "x <!-- ",
+    "x^2 $$\n",
+    "((64a1b2c3-1111-2222-3333-444455556666))",
+    "{{embed ",
+    "}}",
+    "{:height 3}",
+    "#tag/b ",
+    "^[note ",
+    "[[^b]]",
+    "\\[",
+    "\\]",
+    "\\( x_1",
+    "\\)",
+    "\n\\begin{cases}",
+    "\\end{cases}",
+    ":LOGBOOK:\n",
+    ":END:",
+    "#+BEGIN_QUERY\n",
+    "SCHEDULED: <",
+    "؟ ",
 )
+HOSTILE = (
+    ">", "> > - ", "[", "x <!-- a\n\n", "x <!-- a\n", "x %%\n", "x %% y ", "x $$\n^", "{{a ", "((", "key:: ", "[a:: ", "(a:: ",
+    "\\(", "\\[", "\\[ ^\n", "#a/", "# ", "^[", "^a ", "> [!n] ", "\n\\begin{cases}", ":LOGBOOK:\n", "#+BEGIN_SRC\n", "- - ",
+    "… ", "a_", "*_",
+)  # fmt: skip
 MARKDOWN = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
 
 
@@ -159,7 +191,9 @@ def test_any_text(text: str) -> None:
         end = sentence.end
 
 
-@pytest.mark.parametrize("piece", ["[[", "`a ``", "$a ", "<!-- ", "%%\n", "> ~~~\n> ```\n\n", "[a](", "**a* ", "a. ", "a|\n|-"])
+@pytest.mark.parametrize(
+    "piece", ["[[", "`a ``", "$a ", "<!-- ", "%%\n", "> ~~~\n> ```\n\n", "[a](", "**a* ", "a. ", "a|\n|-", *HOSTILE]
+)
 def test_time_is_linear_in_the_text(piece: str) -> None:
     def cost(size: int) -> float:
         text, begun = piece * size, time.process_time()

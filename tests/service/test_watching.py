@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +15,7 @@ from ingest.pipeline import ingest
 from kb.knowledge_base import KnowledgeBase
 from service.watching import keep_up
 from service.web.indexing import Indexing
+from tests.ingest.states import fresh_state, whole_state
 
 if TYPE_CHECKING:
     from tests.conftest import Vault
@@ -49,9 +52,54 @@ def test_edits_bursts_and_deletions_are_followed(watched: KnowledgeBase, vault: 
     assert eventually(lambda: len(titles(watched)) == 301)
     note = watched.store.note("vault/first")
     assert note is not None and note.text == "Edited by hand."
-    for i in range(300):
+    for i in range(100):
         (root / "burst" / f"{i}.md").unlink()
-    assert eventually(lambda: titles(watched) == {"first"})
+    assert eventually(lambda: len(titles(watched)) == 201)
+
+
+def test_a_burst_of_a_thousand_changes_ends_where_a_fresh_home_begins(
+    watched: KnowledgeBase, vault: Vault, tmp_path: Path
+) -> None:
+    root = vault({f"{i % 5}/{i}.md": f"# Note {i}\n\nOf otters. See [[{i + 1}]]." for i in range(400)})
+    chance = random.Random(7)
+    for i in range(600):
+        file = root / str(i % 5) / f"{chance.randrange(400)}.md"
+        if i % 6 == 0 and i < 500:
+            file.unlink(missing_ok=True)
+        elif i % 6 == 1 and file.exists():
+            file.rename(file.with_name(f"moved {i}.md"))
+        else:
+            file.write_text(f"Changed in step {i}. See [[{i}]].")
+    (root / "2").rename(root / "moved as a whole")
+    (root / "3").rename(tmp_path / "moved out")
+    fresh = fresh_state(tmp_path / "fresh", root)
+    assert eventually(lambda: len(fresh["files"]) == len(watched.store.files()))
+    assert eventually(lambda: whole_state(watched) == fresh)
+
+
+def test_a_fault_in_one_sync_does_not_end_the_watching(watched: KnowledgeBase, vault: Vault) -> None:
+    registry = watched.home / "sources.json"
+    kept = registry.read_bytes()
+    registry.write_text("{")
+    vault({"second.md": "The second note."})
+    time.sleep(3)
+    registry.write_bytes(kept)
+    assert eventually(lambda: titles(watched) == {"first", "second"})
+
+
+def test_a_vault_that_vanishes_and_returns_is_kept_and_followed(watched: KnowledgeBase, vault: Vault, tmp_path: Path) -> None:
+    root = vault({f"{i}.md": f"Note {i}." for i in range(6)})
+    assert eventually(lambda: len(titles(watched)) == 7)
+    root.rename(tmp_path / "unplugged")
+    root.mkdir()
+    time.sleep(7)
+    assert len(titles(watched)) == 7
+    root.rmdir()
+    (tmp_path / "unplugged").rename(root)
+    (root / "back.md").write_text("Back.")
+    assert eventually(lambda: "back" in titles(watched))
+    (root / "later.md").write_text("Later.")
+    assert eventually(lambda: "later" in titles(watched))
 
 
 def test_a_vault_registered_meanwhile_is_followed_too(watched: KnowledgeBase, vault: Vault) -> None:
