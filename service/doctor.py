@@ -39,6 +39,7 @@ def examine(home: Path) -> list[Finding]:
         _chroma,
         _server,
         _gpu,
+        _torch,
         _vllm,
         _sandbox,
     ]
@@ -105,29 +106,33 @@ def _gpu(_: Path) -> Finding:
         result = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
         if result.returncode == 0 and result.stdout.strip():
             return Finding("gpu", True, result.stdout.strip().replace("\n", "; "))
-    return Finding("gpu", False, "no NVIDIA GPU answers", "none needed to read and ask; experiments will run on the CPU build")
+    remedy = "none needed to read and ask; experiments run on the CPU, small models at a fair pace"
+    return Finding("gpu", False, "no NVIDIA GPU answers", remedy)
 
 
-def _vllm(_: Path) -> Finding:
-    python = Path(".venv-vllm/bin/python")
-    if python.exists():
-        return Finding("vllm", True, str(python.parent.parent.absolute()))
-    return Finding("vllm", False, "no .venv-vllm here", "only experiments need it, and they come with a later version")
+def _vllm(home: Path) -> Finding:
+    from service.experiments.engines.contract import EngineError
+    from service.experiments.engines.vllm import find_python
+
+    try:
+        return Finding("vllm", True, str(find_python(read_config(home).vllm_python)))
+    except EngineError as error:
+        return Finding("vllm", False, "none found; the transformers engine needs none", str(error))
+
+
+def _torch(_: Path) -> Finding:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found = f"torch {version('torch')}, transformers {version('transformers')}"
+    except PackageNotFoundError as error:
+        return Finding("transformers", False, str(error), "run `make install`")
+    return Finding("transformers", True, found)
 
 
 def _sandbox(_: Path) -> Finding:
-    program = shutil.which("bwrap")
-    if not program:
-        return Finding("sandbox", False, "bubblewrap is not installed", "apt-get install bubblewrap (only experiments need it)")
-    ran = subprocess.run(
-        [program, "--unshare-all", "--ro-bind", "/", "/", "true"],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-    if ran.returncode:
-        return Finding(
-            "sandbox", False, ran.stderr.strip()[:200], "allow unprivileged user namespaces (only experiments need it)"
-        )
-    return Finding("sandbox", True, program)
+    from service.experiments.sandbox import available
+
+    works, remedy = available()
+    found = "bubblewrap, tried just now" if works else "it can't be had here, and code is graded nowhere else"
+    return Finding("sandbox", works, found, remedy)

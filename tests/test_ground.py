@@ -60,6 +60,7 @@ def test_the_lock_holds_every_direct_dependency_in_its_range() -> None:
         for line in (ROOT / name).read_text(encoding="utf-8").split():
             package, _, version = line.partition("==")
             locked[package.lower().replace("_", "-")] = version
+    locked["torch"] = re.search(r"^TORCH := torch==(\S+)$", MAKEFILE, re.MULTILINE)[1]  # type: ignore[index]
     for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
         name, lower = re.match(r"([\w-]+)(?:[><=]=([\d.]+))?", requirement).groups()  # type: ignore[union-attr]
         name = name.replace("_", "-")

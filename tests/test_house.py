@@ -11,11 +11,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("kb", "ingest", "service")
 NEVER = {"kb": {"ingest", "service"}, "ingest": {"service"}}
+TORCH = {f"service/experiments/{name}.py" for name in ("engines/transformers", "organisms/training", "organisms/model")}
 BORDERS = {
     "chromadb": {"kb/index.py", "service/doctor.py"},
+    "httpcore": {"ingest/addresses.py"},
+    "httpx": {"ingest/addresses.py", "service/experiments/engines/endpoints.py", "service/experiments/engines/vllm.py"},
     "networkx": {"kb/graph.py"},
     "openvino": {"kb/embedding.py"},
-    "torch": set[str](),
+    "torch": TORCH,
+    "transformers": TORCH,
+    "dbos": {"service/experiments/queue.py"},
+    "math_verify": {"service/experiments/grading/maths.py"},
     "sentence_transformers": set[str](),
 }
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
@@ -29,6 +35,18 @@ def imported(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are written in full"
             yield str(node.module).partition(".")[0]
+
+
+def test_danger_arithmetic_and_files_stay_apart() -> None:
+    """Statistics know nothing of engines, graders or files; answers know nothing of experiments, nor the other way about."""
+    for path in FILES:
+        name, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+        if name.startswith("service/experiments/statistics/"):
+            assert not {"pathlib", "os", "subprocess", "sqlite3", "kb", "ingest"} & set(imported(path)), name
+        if name.startswith("service/answering/"):
+            assert "service.experiments" not in text, name
+        if name.startswith("service/experiments/"):
+            assert "service.answering" not in text, name
 
 
 def test_the_files_are_where_they_are_looked_for() -> None:

@@ -113,7 +113,7 @@ def experiments(claims: Iterable[tuple[str, Claim, float]]) -> tuple[Experiment,
 
 
 def _asked(claim: Claim) -> str:
-    return str((claim.test or {}).get("question") or f"Does it hold that {claim.text[0].lower()}{claim.text[1:].rstrip('.')}?")
+    return str((claim.test or {}).get("question") or claim.question)
 
 
 def _spec(note_id: str, claim: Claim) -> dict[str, Any]:

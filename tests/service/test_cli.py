@@ -282,13 +282,6 @@ def test_serve_keeps_notes_from_other_machines(passkb: Passkb) -> None:
     assert "no port 99999" in refused(passkb("serve", "--port", "99999"))
 
 
-@pytest.mark.parametrize(
-    "command", [["experiment", "run", "spec.yaml", "--wait"], ["experiment", "list", "--json"], ["worker"]]
-)
-def test_what_comes_later_says_so(passkb: Passkb, command: list[str]) -> None:
-    assert "later version" in refused(passkb(*command))
-
-
 def test_a_setting_nobody_knows_is_named_with_the_nearest(passkb: Passkb, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home.mkdir()
     for written, said in (

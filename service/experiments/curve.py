@@ -1,0 +1,191 @@
+"""A result's curve as one SVG: pass@k over log2 k with its band, the crossing, and what may not be claimed paled. Pure.
+
+Knows nothing about runs, files or the page it is shown on. No script, no link, no font from elsewhere: it can stand in a page,
+or in a file of its own. The models can be told apart without colour, by dashes and marks, and are named at their line's end.
+Colours are the page's `--curve-base` and `--curve-tuned` where it has them; text is in the page's own colour.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+_TOP, _BOTTOM, _LEFT = 28, 44, 52
+_STYLES = (("var(--curve-base, #2b7bbb)", "7 4", "circle"), ("var(--curve-tuned, #c2571a)", "none", "square"))
+_PALE = 0.35
+_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_LONGEST = 24
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Where k and a share lie, in pixels."""
+
+    width: int
+    height: int
+    right: int
+    k_max: int
+    top: float
+
+    def x(self, k: float) -> float:
+        span = math.log2(self.k_max) or 1.0
+        return round(_LEFT + (self.width - _LEFT - self.right) * math.log2(max(k, 1)) / span, 1)
+
+    def y(self, share: float) -> float:
+        return round(self.height - _BOTTOM - (self.height - _BOTTOM - _TOP) * share / self.top, 1)
+
+
+def curve_svg(result: Mapping[str, Any], width: int = 640, height: int = 400) -> str:
+    """The SVG's text, with a title and a description for who does not see it. `result`: as `results.result` gives it.
+
+    ks above n/2 are pale: nothing is claimed there. Without any value, the axes with a word that says so.
+    """
+    models = [(str(model["name"]), _points(model["pass_at_k"])) for model in result["models"]]
+    drawn = [(name, points) for name, points in models if points]
+    everything = [point for _, points in drawn for point in points]
+    edge = max((k for k in _ks(everything) if k not in result["noisy_edge"]), default=0)
+    shown = [_clean(name) for name, _ in drawn]
+    right = 18 + max((7 * len(name) + 8 for name in shown), default=0)
+    frame = _Frame(width, height, right, max([2, *_ks(everything)]), _top(everything))
+    name = "curve-" + re.sub(r"[^\w-]", "-", str(result.get("run_id") or "run"))
+    parts = [
+        f'<svg class="passkb-curve" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" role="img" aria-labelledby="{name}-title {name}-desc" font-family="system-ui, sans-serif" '
+        'font-size="12" fill="currentColor" style="max-width: 100%; height: auto">',
+        f'<title id="{name}-title">{_text(_title(models))}</title>',
+        f'<desc id="{name}-desc">{_text(_description(result, models))}</desc>',
+        # A file of its own has no page to take its colour from; `:root` matches nothing inside a page.
+        "<style>svg.passkb-curve:root { color: #222 } @media (prefers-color-scheme: dark) "
+        "{ svg.passkb-curve:root { color: #ddd; background: #1b1b1b } }</style>",
+        *_axes(frame, _ks(everything), edge),
+        *_crossing(frame, (result.get("comparison") or {}).get("crossover"), edge),
+    ]
+    if not drawn:
+        middle = f'x="{width // 2}" y="{height // 2}" text-anchor="middle"'
+        return "\n".join([*parts, f"<text {middle}>no attempts counted yet</text>", "</svg>"])
+    for i, (_, points) in enumerate(drawn):
+        parts += _line(frame, points, edge, _STYLES[_place(models, drawn[i][0])])
+    parts += _labels(frame, [(shown[i], points[-1], _STYLES[_place(models, label)]) for i, (label, points) in enumerate(drawn)])
+    return "\n".join([*parts, "</svg>"])
+
+
+def _place(models: Sequence[tuple[str, Any]], name: str) -> int:
+    """A tuned model keeps its style while the base has no points."""
+    return [other for other, _ in models].index(name) % len(_STYLES)
+
+
+def _points(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, float, float | None, float | None]]:
+    return [(row["k"], row["estimate"], row["low"], row["high"]) for row in rows if row["estimate"] is not None]
+
+
+def _ks(points: Sequence[tuple[int, float, Any, Any]]) -> list[int]:
+    return sorted({point[0] for point in points})
+
+
+def _top(points: Sequence[tuple[int, float, float | None, float | None]]) -> float:
+    highest = max((point[3] if point[3] is not None else point[1] for point in points), default=1.0)
+    return next((top for top in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if highest <= top), 1.0)
+
+
+def _axes(frame: _Frame, ks: Sequence[int], edge: int) -> list[str]:
+    bottom, end = frame.y(0), frame.width - frame.right
+    out = [f'<g stroke="currentColor" stroke-opacity=".25"><path d="M{_LEFT} {bottom}H{end}"/>']
+    ticks = [frame.top * i / 4 for i in range(5)] if frame.top != 1.0 else [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    out += [f'<path d="M{_LEFT} {frame.y(share)}H{end}" stroke-opacity=".1"/>' for share in ticks[1:]]
+    out.append("</g>")
+    out += [f'<text x="{_LEFT - 6}" y="{frame.y(t) + 4}" text-anchor="end">{100 * t:.3g} %</text>' for t in ticks]
+    last = -100.0
+    for k in ks:
+        if frame.x(k) - last >= 12 + 7 * len(str(k)):
+            out.append(f'<text x="{frame.x(k)}" y="{bottom + 16}" text-anchor="middle">{k}</text>')
+            last = frame.x(k)
+    middle = (_LEFT + end) / 2
+    out.append(f'<text x="{middle:.0f}" y="{bottom + 34}" text-anchor="middle">k, attempts (each step doubles)</text>')
+    out.append(f'<text x="6" y="{_TOP - 12}">pass@k</text>')
+    if edge and ks and ks[-1] > edge:
+        at = frame.x(edge)
+        out.append(f'<path d="M{at} {_TOP}V{bottom}" stroke="currentColor" stroke-opacity=".3" stroke-dasharray="2 3"/>')
+        out.append(f'<text x="{end}" y="{bottom - 6}" text-anchor="end" fill-opacity=".6">k &gt; n/2: noisy edge</text>')
+    return out
+
+
+def _crossing(frame: _Frame, found: Mapping[str, Any] | None, edge: int) -> list[str]:
+    if not found or found.get("k") is None:
+        return []
+    k, low, high = found["k"], found.get("low"), found.get("high")
+    out = []
+    if low is not None:
+        start, end = frame.x(low), frame.x(high if high is not None else max(edge, low))
+        box = f'x="{start}" y="{_TOP}" width="{max(1.0, end - start):.1f}" height="{frame.y(0) - _TOP:.1f}"'
+        out.append(f'<rect {box} fill="currentColor" fill-opacity=".07"/>')
+    out.append(f'<path d="M{frame.x(k)} {_TOP}V{frame.y(0)}" stroke="currentColor" stroke-opacity=".7"/>')
+    words = (
+        f"k* = {k:.0f} ({low:.0f} to {f'{high:.0f}' if high is not None else 'beyond'})" if low is not None else f"k* = {k:.0f}"
+    )
+    anchor = "start" if frame.x(k) < frame.width / 2 else "end"
+    out.append(f'<text x="{frame.x(k)}" y="{_TOP - 8}" text-anchor="{anchor}">{words}</text>')
+    return out
+
+
+def _line(frame: _Frame, points: Sequence[tuple[int, float, Any, Any]], edge: int, style: tuple[str, str, str]) -> list[str]:
+    """Band, line and marks; from the edge on, pale."""
+    sure = [point for point in points if point[0] <= edge]
+    noisy = [point for point in points if point[0] >= edge] if len(sure) < len(points) else []
+    out = []
+    for part, opacity, dash in ((noisy, _PALE, "2 4"), (sure, 1.0, style[1])):
+        banded = [point for point in part if point[2] is not None and point[3] is not None]
+        if len(banded) > 1:
+            upper = [f"{frame.x(k)},{frame.y(min(high, frame.top))}" for k, _, _, high in banded]
+            lower = [f"{frame.x(k)},{frame.y(low)}" for k, _, low, _ in reversed(banded)]
+            out.append(f'<polygon points="{" ".join(upper + lower)}" fill="{style[0]}" fill-opacity="{0.18 * opacity:.2g}"/>')
+        if len(part) > 1:
+            line = " ".join(f"{frame.x(k)},{frame.y(share)}" for k, share, _, _ in part)
+            how = f'stroke="{style[0]}" stroke-width="2" stroke-opacity="{opacity}" stroke-dasharray="{dash}"'
+            out.append(f'<polyline points="{line}" fill="none" {how}/>')
+    out += [_mark(frame.x(k), frame.y(share), style, 1.0 if k <= edge else _PALE) for k, share, _, _ in points]
+    return out
+
+
+def _mark(x: float, y: float, style: tuple[str, str, str], opacity: float) -> str:
+    paint = f'fill="{style[0]}" fill-opacity="{opacity}"'
+    if style[2] == "circle":
+        return f'<circle cx="{x}" cy="{y}" r="3.2" {paint}/>'
+    return f'<rect x="{x - 2.8:.1f}" y="{y - 2.8:.1f}" width="5.6" height="5.6" {paint}/>'
+
+
+def _labels(frame: _Frame, ends: Sequence[tuple[str, tuple[int, float, Any, Any], tuple[str, str, str]]]) -> list[str]:
+    """Names at the lines' ends, moved apart where the lines end together."""
+    placed = sorted((frame.y(point[1]), name, frame.x(point[0]), style) for name, point, style in ends)
+    out, last = [], -math.inf
+    for y, name, x, style in placed:
+        last = max(y, last + 15)
+        out.append(f'<text x="{x + 8}" y="{last + 4:.1f}" fill="{style[0]}" font-weight="600">{_text(name)}</text>')
+    return out
+
+
+def _title(models: Sequence[tuple[str, Any]]) -> str:
+    return "pass@k of " + " and ".join(name for name, _ in models)
+
+
+def _description(result: Mapping[str, Any], models: Sequence[tuple[str, Sequence[tuple[int, float, Any, Any]]]]) -> str:
+    said = []
+    for name, points in models:
+        figures = ", ".join(f"{100 * share:.1f} % at k = {k}" for k, share, _, _ in points)
+        said.append(f"{name}: {figures or 'no values'}.")
+    if noisy := [k for k in result["noisy_edge"] if any(k == p[0] for _, points in models for p in points)]:
+        said.append(f"Nothing is claimed at k = {', '.join(map(str, noisy))}, above half of the attempts.")
+    if sentence := (result.get("prediction") or {}).get("sentence"):
+        said.append(str(sentence))
+    return " ".join(said)
+
+
+def _clean(name: str) -> str:
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+
+
+def _text(text: str) -> str:
+    return escape(_NOT_XML.sub("\ufffd", text), quote=True)

@@ -1,0 +1,135 @@
+"""Requests in, completions out: what every engine's `sample` gives back, closable from any thread.
+
+Knows nothing about models or servers. Standard library only.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from queue import SimpleQueue
+
+from service.experiments.engines.contract import EngineError, Request
+from service.experiments.words import Completion
+
+
+def chunks(requests: Iterable[Request], most: int) -> Iterator[Request]:
+    """The same attempts in requests of at most `most`. The seed stays: an attempt's own seed is `attempt_seed`."""
+    if most < 1:
+        raise EngineError(f"requests of at most {most} attempts hold none: the engine has to take 1 or more")
+    for request in requests:
+        for start in range(0, request.n, most):
+            yield replace(request, first=request.first + start, n=min(most, request.n - start))
+
+
+def attempt_seed(request: Request, index: int) -> int:
+    """The seed of a request's attempt number `first + index`. How a problem's attempts are split into requests with one
+    seed does not enter, so chunks and resumed runs draw what one request would have drawn."""
+    return request.seed + request.first + index
+
+
+class Channel:
+    """What an engine's own threads see of a Stream. `stopped` is set when nobody wants the rest."""
+
+    def __init__(self, farewell: Callable[[Channel], object]) -> None:
+        self.stopped = threading.Event()
+        self._results: SimpleQueue[tuple[int, list[Completion]] | BaseException | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._flying = self._unread = 0
+        self._farewell = farewell
+
+    def give(self, completions: list[Completion]) -> None:
+        """One request's completions, all `n`."""
+        with self._lock:
+            self._flying -= len(completions)
+            self._unread += len(completions)
+        self._results.put((len(completions), completions))
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing more will be given; the reader sees it after what was given before."""
+        self._results.put(error)
+
+    def sent(self, rows: int) -> None:
+        with self._lock:
+            self._flying += rows
+
+    def room(self, rows: int) -> bool:
+        """Whether more may be sent: fewer than `rows` in flight, and the reader is not far behind."""
+        return self._flying < rows and self._unread < 4 * rows
+
+    def read(self) -> list[Completion] | None:
+        """Waits for the next; None when there is nothing left. Raises what the engine failed with."""
+        with self._lock:
+            if not self._flying and not self._unread:
+                return None
+        item = self._results.get()
+        if item is None or self.stopped.is_set():
+            return None
+        if isinstance(item, BaseException):
+            raise item
+        with self._lock:
+            self._unread -= item[0]
+        return item[1]
+
+    def stop(self) -> None:
+        with self._lock:
+            again = self.stopped.is_set()
+            self.stopped.set()
+        if not again:
+            self._results.put(None)
+            self._farewell(self)
+
+
+class Stream(Iterator[list[Completion]]):
+    """Sends requests ahead, about `rows` attempts of them, and yields each one's completions when they are all there.
+
+    `submit` gets several requests at once and returns at once; it answers through the channel. `farewell` is told once that
+    no more is wanted. The requests are pulled in the thread that reads. `close` may come from any thread, also while
+    another one waits for the next.
+    """
+
+    def __init__(
+        self,
+        requests: Iterable[Request],
+        rows: int,
+        submit: Callable[[Sequence[Request], Channel], object],
+        farewell: Callable[[Channel], object] = lambda _: None,
+    ) -> None:
+        self._requests = iter(requests)
+        self._rows = rows
+        self._submit = submit
+        self._channel = Channel(farewell)
+
+    def __next__(self) -> list[Completion]:
+        if self._channel.stopped.is_set():
+            raise StopIteration
+        try:
+            self._send_ahead()
+            completions = self._channel.read()
+        except BaseException:
+            self.close()
+            raise
+        if completions is None:
+            self.close()
+            raise StopIteration
+        return completions
+
+    def close(self) -> None:
+        self._channel.stop()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_channel"):
+            self.close()
+
+    def _send_ahead(self) -> None:
+        more: list[Request] = []
+        while self._channel.room(self._rows):
+            request = next(self._requests, None)
+            if request is None:
+                break
+            if request.n > 0:
+                self._channel.sent(request.n)
+                more.append(request)
+        if more:
+            self._submit(more, self._channel)

@@ -1,0 +1,103 @@
+"""From a run that succeeded to its evidence note: written into the home, indexed like any note, linked to its claim.
+
+Each run has a note of its own, whatever came out; a later one stands beside it, and the newest gives the claim its status.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ingest.holding import holding
+from ingest.pipeline import ingest
+from ingest.sources import Registry
+from kb.knowledge_base import KnowledgeBase
+from kb.notes import LinkType, PasskbError
+from service.experiments.claims import claim_named
+from service.experiments.curve import curve_svg
+from service.experiments.evidence_note import evidence_markdown, toys
+from service.experiments.results import result
+from service.experiments.runs import Run, RunStatus, write_json
+
+_log = logging.getLogger("passkb")
+
+
+def publish(home: Path, run: Run, open_kb: Callable[[Path], KnowledgeBase] = KnowledgeBase) -> str:
+    """Writes and indexes the evidence note of a run, and gives its id. Doing it again changes nothing.
+
+    Beside the note stands its curve; the run's folder gets result.json and curve.svg, and run.json the note's id, the verdict
+    and the claim as it was found. Raises PasskbError for a run that has not succeeded, or when its note can't be written.
+    """
+    if run.state["status"] != RunStatus.SUCCEEDED:
+        raise PasskbError(f"{run.id} has not succeeded: only a finished run becomes evidence")
+    folder = home / "notes" / "evidence"
+    with open_kb(home) as kb:
+        claim, text = _claim(kb, run)
+        run.note(claim=claim, toys=run.state.get("toys", toys(run.spec)))
+        found = result(run, RunStatus.SUCCEEDED)
+        svg = curve_svg(found)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(folder / f"{run.id}.svg", svg)
+            _write(folder / f"{run.id}.md", evidence_markdown(run, found, text))
+            _write(run.folder / "curve.svg", svg)
+        except OSError as error:
+            raise PasskbError(f"{folder} can not be written ({error.strerror}): make room, and try again") from error
+        note_id = _index(kb, folder / f"{run.id}.md")
+        if claim and not _linked(kb, note_id, claim):
+            _log.warning(
+                "%s: its claim %s is in no note that is indexed; the link is there, and holds once it is", note_id, claim
+            )
+    prediction = found["prediction"] or {}
+    run.note(evidence_note_id=note_id, verdict=prediction.get("verdict") or "", p_value=prediction.get("p_value"))
+    write_json(run.folder / "result.json", result(run, RunStatus.SUCCEEDED))
+    return note_id
+
+
+def _claim(kb: KnowledgeBase, run: Run) -> tuple[str, str]:
+    """`NOTE#ID` with the note's id, and what the claim says; as it was written, where no such claim is known."""
+    claim = run.spec.claim
+    if not claim:
+        return "", ""
+    try:
+        note_id, found = claim_named(kb, claim)
+    except PasskbError:
+        return claim, ""
+    return f"{note_id}#{found.id}", found.text
+
+
+def _index(kb: KnowledgeBase, path: Path) -> str:
+    """The note's id. The home's notes are a source of their own, also where the home lies inside a registered folder."""
+    notes = path.parent.parent.resolve()
+    with holding(kb.home):
+        Registry(kb.home).add(notes, apart=True)
+    report = ingest(kb, [notes])
+    wanted = str(path.resolve())
+    if reasons := [reason for failed, reason in report.failed if failed == wanted]:
+        raise PasskbError(f"{wanted} could not be indexed: {reasons[0]}")
+    ids = [record.note_id for record in kb.store.files() if record.path == wanted and record.note_id]
+    if not ids:
+        raise PasskbError(f"{wanted} was written, but not indexed: is it left out by an ignore file? `passkb sync` tries again")
+    return ids[0]
+
+
+def _linked(kb: KnowledgeBase, note_id: str, claim: str) -> bool:
+    target, _, anchor = claim.partition("#")
+    return any(
+        link.target == target and link.anchor == anchor and link.type is LinkType.EVIDENCE_FOR
+        for link in kb.store.links(note_id)
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        scratch.write_bytes(text.encode("utf-8", "replace"))
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+__all__ = ["evidence_markdown", "publish"]
