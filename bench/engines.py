@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from bench.data import REPOSITORY, Absent
 from bench.figures import Figure, median, spread
@@ -17,7 +18,9 @@ from service.experiments.engines.contract import Engine, Request, Settings
 from service.experiments.engines.opening import open_engine
 from service.experiments.engines.vllm import find_python
 from service.experiments.problems.countdown import countdown
-from service.experiments.spec import ModelSpec
+from service.experiments.running import execute
+from service.experiments.runs import Runs, RunStatus
+from service.experiments.spec import ModelSpec, from_mapping
 from service.experiments.words import Problem, seed_of
 
 MODEL = REPOSITORY / "samples" / "models" / "countdown" / "base"
@@ -88,18 +91,25 @@ def _compared(name: str, scratch: Path, problems: Sequence[Problem], python: Pat
     try:
         rows, device, version = engine.rows, engine.device, engine.version
         ours, tokens = _through(engine, asked)
+        whole = _whole(engine, name, scratch)
     finally:
         engine.close()
     arguments = {"dtype": "float32", "enforce_eager": True, "enable_chunked_prefill": False} if "cpu" in device else {}
     job = {"model": str(MODEL), "prompts": [r.prompt for r in asked], "seeds": [r.seed for r in asked], "n": _N,
            "tokens": _TOKENS, "rounds": _ROUNDS, "rows": rows // 2, "arguments": arguments}  # fmt: skip
     offline = _offline(scratch / name, python, program, job)
-    ratio = median(ours) / median(offline)
+    ratio = median(whole) / median(offline)
     what = f"{name} ({version}; {device}; {_PROBLEMS} prompts, n = {_N}, {tokens / (_PROBLEMS * _N):.1f} tokens each)"
     return [
         Figure(f"{what}: its own offline batch, completions/s", spread(offline, 0)),
         Figure(f"{name}: through the engine contract, completions/s", spread(ours, 0)),
-        Figure(f"**{name}: relative to its own offline batch**", f"{ratio:.2f}", f"at least {BUDGET}", ratio >= BUDGET),
+        Figure(f"{name}: a whole run, with grading and what is kept on disk, completions/s", spread(whole, 0)),
+        Figure(
+            f"**{name}: a whole run relative to the engine's own offline batch**",
+            f"{ratio:.2f}",
+            f"at least {BUDGET}",
+            ratio >= BUDGET,
+        ),
     ]
 
 
@@ -113,6 +123,32 @@ def _through(engine: Engine, asked: Sequence[Request]) -> tuple[list[float], int
         rates.append(len(found) / (time.perf_counter() - began))
         tokens = sum(completion.tokens for completion in found)
     return rates, tokens
+
+
+class _Open:
+    """An engine that stays open: a run's rate is wanted without its start."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def close(self) -> None: ...
+
+
+def _whole(engine: Engine, name: str, scratch: Path) -> list[float]:
+    """Completions per second of runs from queue to counts: sampling, grading, shards, tallies, progress."""
+    rates = []
+    for i in range(_ROUNDS):
+        spec = from_mapping({"problems": {"set": "countdown", "limit": _PROBLEMS}, "models": {"base": {"model": str(MODEL)}},
+                             "sampling": {"n": _N, "max_tokens": _TOKENS, "seed": i}})  # fmt: skip
+        run = Runs(scratch / f"{name} runs").create(spec)
+        began = time.perf_counter()
+        if execute(run, lambda *_: cast(Engine, _Open(engine))) is not RunStatus.SUCCEEDED:
+            raise SystemExit(f"the run failed: {run.state['error']}")
+        rates.append(_PROBLEMS * _N / (time.perf_counter() - began))
+    return rates
 
 
 def _offline(folder: Path, python: Path, program: str, job: dict[str, object]) -> list[float]:

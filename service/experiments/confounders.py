@@ -28,19 +28,21 @@ Scores = Mapping[str, Mapping[str, Sequence[Sequence[Any]]]]
 def confounders(of: Sequence[Totals], recorded: Collection[str]) -> dict[str, Any]:
     """`truncation`, `format_failures`: shares of attempts. `distinct_answers`: mean number a problem; `entropy`: of a problem's
     answers in bits, mean over problems (plug-in, so a little low). `token_entropy`: nats a token, from the log-probabilities of
-    what was sampled. `guessing`: distinct answers over all problems, and how often an answer to another problem is right."""
+    what was sampled, at the problems that have them, which are so many. `guessing`: distinct answers over all problems, and how
+    often an answer to another problem is right."""
     even = [entry for entry_totals in of for entry in entry_totals.even]
     attempts, tokens = sum(entry.n for entry in even), sum(entry.tokens for entry in even)
     answers = [_answers(entry.even) for entry in of]
     answered = [given for given in answers if given]
-    whole = bool(even) and all(entry.scored == entry.n for entry in even) and tokens > 0
+    scored = [entry for entry in even if entry.scored == entry.n and entry.tokens]
     truncated = sum(entry.verdicts.get(Verdict.TRUNCATED, 0) for entry in even)
     return {
         "truncation": truncated / attempts if attempts and "truncation" in recorded else None,
         "format_failures": sum(entry.unformatted for entry in even) / attempts if attempts and "format" in recorded else None,
         "distinct_answers": float(np.mean([len(given) for given in answered])) if answered else None,
         "entropy": float(np.mean([_entropy(given) for given in answered])) if answered else None,
-        "token_entropy": -sum(entry.logprob for entry in even) / tokens if whole else None,
+        "token_entropy": -sum(e.logprob for e in scored) / sum(e.tokens for e in scored) if scored else None,
+        "token_entropy_problems": len({entry.problem for entry in scored}) or None,
         "tokens_mean": tokens / attempts if attempts and "tokens" in recorded and tokens else None,
         "guessing": _guessing(answers, [right_answers(entry) for entry in of]) if answered else None,
     }

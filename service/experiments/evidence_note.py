@@ -58,7 +58,7 @@ def _front(run: Run, spec: ExperimentSpec, result: Mapping[str, Any], state: Map
         "kind": "evidence",
         "date": when,
     }
-    if verdict:
+    if verdict and not _scripted(result):  # made-up completions decide no claim
         out["status"] = verdict
     out |= {"run_id": run.id, "tags": ["evidence", "pass-at-k"]}
     if claim:
@@ -101,11 +101,18 @@ def _cautions(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[st
     if state.get("imported"):
         return []
     said = [f"{CAUTION} That is {' and '.join(found)} here."] if (found := state.get("toys", toys(spec))) else []
-    scripted = "scripted" in str(result["environment"]["engine"])
     return [
         *said,
-        *(["No model was run: the scripted engine makes completions up, at pass rates it is given."] if scripted else []),
+        *(
+            ["No model was run: the scripted engine makes completions up, at pass rates it is given."]
+            if _scripted(result)
+            else []
+        ),
     ]
+
+
+def _scripted(result: Mapping[str, Any]) -> bool:
+    return "scripted" in str(result["environment"]["engine"]).split(", ")
 
 
 def _what(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, Any]) -> str:
@@ -219,8 +226,9 @@ def _beyond(result: Mapping[str, Any]) -> str:
             f"{model} foretells {100 * test['predicted']:.1f} % at k = {test['k']} from {test['attempts']} attempts, where "
             f"{100 * test['observed']:.1f} % is seen"
             for model, test in found["back_tests"].items()
+            if test["predicted"] is not None
         )
-        lines.append(f"- {_line(name)}: {band}. Tested on the attempts there are: {tests}.")
+        lines.append(f"- {_line(name)}: {band}. Tested on the attempts there are: {tests or 'too few'}.")
     told = "A guess of three models, as the range of what they say; it is no result, and nothing above rests on it."
     return "\n".join([told, "", *lines]) if lines else ""
 

@@ -25,6 +25,7 @@ from service.experiments.words import Completion, Judgement
 
 _log = logging.getLogger("passkb")
 _BATCH = 500  # problems a shard
+_EVERY = 16  # up to so many attempts, every k: published values are at odd ones
 Entries = dict[str, list[Counted | Attempt]]
 
 
@@ -213,7 +214,7 @@ def _spec(
         "problems": {"set": f"imported-{digest[:12]}"},
         "models": {role.name: {"model": role.original} for role in roles},
         "sampling": {"n": n},
-        "ks": list(default_ks(n)),
+        "ks": list(range(1, n + 1) if n <= _EVERY else default_ks(n)),
     }
     return from_mapping({**spec, **({"prediction": given} if given is not None else {})}, "the import")
 

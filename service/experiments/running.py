@@ -26,6 +26,7 @@ from service.experiments.words import Problem, ProblemSet
 DIRECT = ".direct"  # the control's tallies stand beside the model's
 _SCORED = 4  # correct completions a problem that are scored under both models
 _DIRECT_TOKENS = 32
+_WITH_LOGPROBS = 8  # one problem in so many has log-probabilities: enough for an entropy, and over HTTP they cost a fifth
 _TELLING = 0.02
 
 OpenEngine = Callable[[ModelSpec, Settings, Run, ProblemSet], Engine]
@@ -90,15 +91,16 @@ def _one_model(
                 run.append(label, batch)
                 counter.add(label, [entry for entry, _ in batch])
 
-        screen, n = spec.sampling.screen, spec.sampling.n
-        drawn(name, problems.problems, settings, screen or n)
+        screen, n, silent = spec.sampling.screen, spec.sampling.n, replace(settings, logprobs=False)
+        drawn(name, problems.problems[::_WITH_LOGPROBS], settings, screen or n)
+        drawn(name, problems.problems, silent, screen or n)
         if screen:
             hard = unsolved(problems.problems, run.tallies(name), screen)
             counter.expect(name, len(hard))
-            drawn(name, hard, settings, n, screen)
+            drawn(name, hard, silent, n, screen)
         direct = [_direct(problem) for problem in problems.problems if direct_prompt(problem)]
         if spec.direct and direct:
-            drawn(name + DIRECT, direct, replace(settings, max_tokens=_DIRECT_TOKENS), spec.direct)
+            drawn(name + DIRECT, direct, replace(silent, max_tokens=_DIRECT_TOKENS), spec.direct)
 
 
 def _direct(problem: Problem) -> Problem:

@@ -19,7 +19,8 @@ from service.experiments.words import Completion, Problem, seed_of
 
 _LOOK = 0.1  # seconds between looks at whether to stop
 _BATCH_SECONDS, _BATCH_ROWS = 2.0, 20_000
-_ROUNDS = 8  # a problem's attempts come in about so many requests, so that counts grow evenly and grading starts early
+_ROUNDS = 8  # a problem's attempts come in at most so many requests, so that counts grow evenly and grading starts early
+_LEAST = 64  # attempts a request, where so many are wanted: vLLM's server draws half as fast in requests of 16
 _WAITING = 64  # requests between engine and grader: back-pressure
 
 
@@ -34,7 +35,7 @@ def requests(
     attempted: dict[str, set[int]] = {}
     for entry in done:
         attempted.setdefault(entry.problem, set()).update(range(entry.first, entry.first + entry.n))
-    size = max(1, min(most, -(-(upto - start) // _ROUNDS) if upto - start > 16 else upto - start))
+    size = max(1, min(most, upto - start, max(_LEAST, -(-(upto - start) // _ROUNDS))))
     rounds: dict[int, list[Request]] = {}
     for problem in problems:
         missing = [i for i in range(start, upto) if i not in attempted.get(problem.id, ())]

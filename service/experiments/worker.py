@@ -24,7 +24,7 @@ _GRACE = 5.0  # seconds that a run gets to put its batch down
 
 
 def work(
-    home: Path, publish: Callable[[Path, Run], None], *, parent: int = 0, until_idle: bool = False, vllm: str = ""
+    home: Path, publish: Callable[[Path, Run], object], *, parent: int = 0, until_idle: bool = False, vllm: str = ""
 ) -> None:
     """Executes what is queued, until a signal, or until nothing is left (`until_idle`, or once process `parent` is gone).
 
@@ -51,7 +51,7 @@ def work(
         queue.leave()
 
 
-def one(home: Path, run_id: str, publish: Callable[[Path, Run], None], stopping: Callable[[], bool], vllm: str = "") -> None:
+def one(home: Path, run_id: str, publish: Callable[[Path, Run], object], stopping: Callable[[], bool], vllm: str = "") -> None:
     """Executes one run and publishes it. Whatever goes wrong is said in its run.json; nothing is raised."""
     try:
         run = Runs(home).find(run_id)

@@ -55,7 +55,7 @@ def p_for_and_against(question: Question, differences: Mapping[int, Floats]) -> 
 
 def either(one: Floats, other: Floats) -> Floats:
     """The P-value that one of two things holds, corrected for there being two."""
-    return np.minimum(1.0, 2 * np.minimum(one, other))
+    return np.asarray(np.minimum(1.0, 2 * np.minimum(one, other)), np.float64)
 
 
 def holm(p_values: Sequence[float] | ArrayLike) -> Floats:

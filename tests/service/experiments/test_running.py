@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,8 @@ def test_stopped_again_and_again_it_ends_where_an_undisturbed_run_does(make: Cal
     whole = make(name="whole")
     execute(whole, scripted)
     dice, stops = random.Random(0), 0
-    slow = {"base": {"model": "beta:0.4,1.2;delay=0.0005", "engine": "scripted"},
-            "tuned": {"model": "beta:1,1;delay=0.0005", "engine": "scripted"}}  # fmt: skip
+    slow = {"base": {"model": "beta:0.4,1.2;delay=0.002", "engine": "scripted"},
+            "tuned": {"model": "beta:1,1;delay=0.002", "engine": "scripted"}}  # fmt: skip
     run = make(name="stopped", models=slow)
     while True:
         until = time.monotonic() + dice.uniform(0.02, 0.4)
@@ -95,7 +95,7 @@ def test_an_engine_that_dies_leaves_a_run_that_can_go_on(make: Callable[..., Run
 
 
 def test_cancelling_takes_effect_within_two_seconds_and_resuming_goes_on(make: Callable[..., Run]) -> None:
-    run, began = make(base="rate:0.5;delay=0.05"), time.monotonic()
+    run, began = make(base="rate:0.5;delay=0.01"), time.monotonic()
 
     def cancel_soon() -> bool:
         if time.monotonic() - began > 1.0:
@@ -157,7 +157,8 @@ def test_problems_that_changed_meanwhile_are_not_mixed_into_a_run(home: Path, tm
 class _Refusing:
     """Stands for an engine that starts and then can't make anything."""
 
-    name, version, device, most_per_request, rows, effective = "none", "0", "none", 8, 8, {"temperature": 0.5}
+    name, version, device, most_per_request, rows = "none", "0", "none", 8, 8
+    effective: Mapping[str, Any] = {"temperature": 0.5}
 
     def __init__(self) -> None:
         self.closed = False
