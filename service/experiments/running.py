@@ -49,6 +49,7 @@ def execute(run: Run, open_engine: OpenEngine, stopping: Callable[[], bool] = la
     except PasskbError as problem:
         status, error = RunStatus.FAILED, str(problem)
     except OSError as problem:
+        run.make_room()
         status = RunStatus.FAILED
         error = f"{run.folder}: {problem.strerror or problem}: make room or mend it, then `passkb experiment resume {run.id}`"
     run.note(status=status, error=error, finished=_now(), seconds=round(before + time.monotonic() - started, 2))

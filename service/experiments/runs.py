@@ -7,6 +7,7 @@
       completions/<model>/NNNNNN.jsonl.gz      what the model wrote and how it was judged, a shard a batch
       completions/<model>/NNNNNN.tally.json    the shard's counts: all that statistics need
       counts.csv                   model, problem_id, n, c
+      reserve                      room for a last word when the disk is full
 
 A shard is complete or absent (written aside, then renamed), and so is its tally; a killed worker loses at most one batch. A
 shard that can't be read is set aside as `.corrupt`: its tally stands, and if that is gone too, its attempts are made again.
@@ -44,6 +45,7 @@ class RunStatus(StrEnum):
 
 
 ENDED = frozenset((RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED))
+_RESERVE = 64 * 1024  # bytes
 _ID = re.compile(r"[\w.-]{1,200}")
 
 
@@ -119,7 +121,13 @@ class Run:
         (self.folder / "cancel").touch()
 
     def go_on(self) -> None:
+        """Takes a stop back, and sets room aside for the last words of a run that fills its disk."""
         (self.folder / "cancel").unlink(missing_ok=True)
+        (self.folder / "reserve").write_bytes(bytes(_RESERVE))
+
+    def make_room(self) -> None:
+        """Gives up what `go_on` set aside: the disk is full, and what happened has to be written down."""
+        (self.folder / "reserve").unlink(missing_ok=True)
 
     # -- attempts --------------------------------------------------------------------------------------------------
 
@@ -213,6 +221,7 @@ class Runs:
             run.folder.mkdir(parents=True)
             write_json(run.folder / "spec.json", spec.to_json())
             write_json(run.folder / "run.json", {"status": RunStatus.QUEUED, "created": now.isoformat(), **state})
+            run.go_on()
         except FileExistsError as error:
             raise PasskbError(f"a run {name} was made this second already: try again") from error
         except OSError as error:

@@ -68,6 +68,7 @@ def one(home: Path, run_id: str, publish: Callable[[Path, Run], object], stoppin
         _log.warning("%s: %s%s", run.id, status, f": {run.state['error']}" if run.state.get("error") else "")
     except Exception as error:  # a run's fault must not take the worker along
         _log.exception("%s", run.id)
+        run.make_room()
         told = (
             str(error)
             if isinstance(error, PasskbError)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +19,8 @@ from service.experiments.running import DIRECT, execute
 from service.experiments.runs import Run, Runs, RunStatus, counts_of, read_json
 from service.experiments.spec import ModelSpec, from_mapping
 from service.experiments.words import Completion, ProblemSet
+
+ROOT = Path(__file__).parents[3]
 
 
 def spec_of(base: str = "beta:0.4,1.2", tuned: str = "beta:1,1", **changes: Any) -> dict[str, Any]:
@@ -178,3 +183,36 @@ def test_an_engine_is_closed_whatever_happens_and_its_words_reach_the_person(mak
     assert execute(run, lambda *_: engine) is RunStatus.FAILED
     assert engine.closed and run.state["error"] == "the GPU is in use: free it and resume"
     assert run.state["environment"]["base"]["differs"] == {"temperature": [1.0, 0.5]}, "asked is not what is in force"
+
+
+_FULL = """
+import subprocess, sys
+from pathlib import Path
+from service.experiments.running import execute
+from service.experiments.runs import Runs, counts_of
+from service.experiments.spec import from_mapping
+from tests.service.experiments.test_running import scripted, spec_of
+home = Path(sys.argv[1])
+home.mkdir()
+if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", str(home)]).returncode:
+    sys.exit("mount: permission denied")
+run = Runs(home).create(from_mapping(spec_of(sampling={"n": 600, "max_tokens": 64})))
+print(execute(run, scripted), run.state["status"], run.state["error"])
+print(sum(n for name in ("base", "tuned") for n, _ in counts_of(run.tallies(name)).values()))
+subprocess.run(["mount", "-o", "remount,size=64m", str(home)], check=True)
+run.go_on()
+print(execute(run, scripted), {n for name in ("base", "tuned") for n, _ in counts_of(run.tallies(name)).values()})
+"""
+
+
+def test_a_full_disk_fails_the_run_with_a_sentence_and_with_room_it_goes_on(home: Path) -> None:
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-m", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    command = [unshare, "-m", sys.executable, "-c", _FULL, str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    if "permission denied" in done.stderr:
+        pytest.skip("mounting is not allowed here")
+    failed, drawn, resumed = done.stdout.splitlines()
+    assert failed.startswith("failed failed ") and "No space left" in failed and "experiment resume" in failed, done
+    assert 0 < int(drawn) < 2 * 12 * 600 and resumed == "succeeded {600}"
