@@ -7,7 +7,9 @@ of one is not taken for the third of another.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from urllib.parse import quote
 
 from kb.notes import Note, page_of
 from service.answering.answer import (
@@ -19,7 +21,8 @@ from service.answering.answer import (
     Statement,
     Support,
 )
-from service.web.markup import ask_link, counted, note_link, text, verb
+from service.web.figures import day
+from service.web.markup import ask_link, counted, note_link, run_link, text, verb
 from service.web.prose import NoteHref, inline, passage
 
 # A sign of its own shape for each grade, and what it says to those who hover or listen.
@@ -37,8 +40,32 @@ _STATUS = {
 }
 
 
-def answer_html(answer: Answer, key: str, shown: int | None = None) -> str:
-    """The answer column. `shown`: only the first so many statements and nothing after them, while it streams."""
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A test that can be run from the answer: what it costs, or why it can't be run. `ran`: it was, so it would be repeated."""
+
+    cost: str
+    problem: str = ""
+    ran: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What an evidence note says first, as a citation, and the curve of its run as SVG that we drew."""
+
+    says: Citation | None
+    curve: str = ""
+
+
+def answer_html(
+    answer: Answer,
+    key: str,
+    shown: int | None = None,
+    offers: Mapping[str, Offer] | None = None,
+    findings: Mapping[str, Finding] | None = None,
+) -> str:
+    """The answer column. `shown`: only the first so many statements and nothing after them, while it streams. `offers` by
+    claim, `findings` by evidence note."""
     statements = answer.statements if shown is None else answer.statements[:shown]
     parts = [f'<h2 class="question">{text(answer.question)}</h2>']
     if not answer.answered:
@@ -48,16 +75,13 @@ def answer_html(answer: Answer, key: str, shown: int | None = None) -> str:
     if shown is None:
         parts += [
             _section("Where they disagree", _disputes(answer, key)),
-            _section("Fresh evidence", map(_evidence, answer.evidence)),
-            _section("What would settle it", map(_experiment, answer.experiments), _LATER),
+            _section("Fresh evidence", (_evidence(e, key, (findings or {}).get(e.note_id)) for e in answer.evidence)),
+            _section("What would settle it", (_experiment(e, (offers or {}).get(e.claim)) for e in answer.experiments)),
             _section("Asked before", map(_inquiry, answer.inquiries)),
             _section("Ask next", (f"<p>{ask_link(question)}</p>" for question in answer.follow_ups), cls="next"),
             _foot(answer),
         ]
     return f'<article class="exchange" data-exchange="{text(key)}">{"".join(parts)}</article>'
-
-
-_LATER = '<p class="quiet">Running such a test from here comes in a later version of passkb.</p>'
 
 
 def _section(title: str, items: Iterable[str], after: str = "", cls: str = "") -> str:
@@ -129,22 +153,45 @@ def _because(why: str) -> str:
     return f' <span class="why">because {inline(why)}.</span>' if why else ""
 
 
-def _evidence(item: EvidenceItem) -> str:
+def _evidence(item: EvidenceItem, key: str, finding: Finding | None) -> str:
+    """What was measured, cited; when and on which claim; the curve."""
     status = text(_STATUS.get(item.status, item.status))
-    date = f'<time datetime="{text(item.date)}">{text(item.date)}</time>, ' if item.date else ""
+    date = f'<time datetime="{text(item.date)}">{text(day(item.date))}</time>, ' if item.date else ""
+    says = finding.says if finding else None
+    quoted = f'<q>{inline(says.quote)}</q><span class="marks">{_mark(says, key)}</span><br>' if says else ""
+    curve = f'<div class="curve">{finding.curve}</div>' if finding and finding.curve else ""
+    run = f" {run_link(item.run_id, 'The run', 'quiet')}" if item.run_id else ""
     return (
-        f'<p class="evidence">{note_link(item.note_id, item.title, "title")}<br>'
-        f'<span class="quiet">{date}on the claim</span> {inline(item.claim_text or item.claim)} '
+        f'<div class="evidence"><p>{note_link(item.note_id, item.title, "title")} '
         f'<span class="status {text(item.status)}">{status}</span></p>'
+        f'<p>{quoted}<span class="quiet">{date}on the claim</span> {inline(item.claim_text or item.claim)}{run}</p>'
+        f"{curve}</div>"
     )
 
 
-def _experiment(item: Experiment) -> str:
+def _experiment(item: Experiment, offer: Offer | None) -> str:
+    """The claim, what its author says would settle it, what a test costs, and the button that runs it."""
     note_id = item.claim.rsplit("#", 1)[0]
-    settles = f"<dt>Settled by</dt><dd>{inline(item.settles)}</dd>" if item.settles else ""
     where = note_link(note_id, "where it is claimed", "quiet")
     claim = f'{inline(item.claim_text)} <span class="quiet">({where})</span>'
-    return f'<dl class="open"><dt>Claim</dt><dd>{claim}</dd>{settles}</dl>'
+    problem = f'<span class="message">{text(offer.problem)}</span>' if offer and offer.problem else ""
+    rows = [("Claim", claim), ("Settled by", inline(item.settles)), ("Costs", text(offer.cost if offer else ""))]
+    rows.append(("Can not be run", problem))
+    listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows if value)
+    return f'<dl class="open">{listed}</dl>{_button(item, offer)}'
+
+
+def _button(item: Experiment, offer: Offer | None) -> str:
+    if offer is None or offer.problem:
+        return ""
+    address = f"/?claim={quote(item.claim, safe='')}"
+    see = f'<a class="quiet" href="{address}" data-fill="{text(item.claim)}">See or change it first</a>'
+    words, again = ("Run it again with a new seed", " data-again") if offer.ran else ("Run this experiment", "")
+    label = text(f"{words}: {item.claim_text}")
+    return (
+        f'<p class="run-it"><button type="button" class="act" data-start="{text(item.claim)}"{again} aria-label="{label}">'
+        f"{words}</button> {see}</p>"
+    )
 
 
 def _inquiry(entry: SourceNote) -> str:
@@ -180,17 +227,24 @@ def _foot(answer: Answer) -> str:
 # -- the sources -----------------------------------------------------------------------------------------------------
 
 
-def citations(answer: Answer) -> list[Citation]:
-    """Every citation of the answer, by number."""
-    found = [c for s in answer.statements for c in s.citations]
+def citations(answer: Answer, findings: Mapping[str, Finding] | None = None) -> list[Citation]:
+    """Every citation of the answer and of what is found, by number."""
+    found = [finding.says for finding in (findings or {}).values() if finding.says is not None]
+    found += [c for s in answer.statements for c in s.citations]
     found += [c for d in answer.disagreements for c in (d.source_says, d.target_says) if c is not None]
     return sorted(dict.fromkeys(found), key=lambda c: (c.number, c.start))
 
 
-def opened_html(answer: Answer, key: str, notes: Mapping[str, Note], hrefs: Callable[[str], NoteHref]) -> str:
+def opened_html(
+    answer: Answer,
+    key: str,
+    notes: Mapping[str, Note],
+    hrefs: Callable[[str], NoteHref],
+    findings: Mapping[str, Finding] | None = None,
+) -> str:
     """One `<article>` a citation: the paragraph in its note, the cited sentence highlighted."""
     articles = []
-    for number, group in groupby(citations(answer), key=lambda c: c.number):
+    for number, group in groupby(citations(answer, findings), key=lambda c: c.number):
         found = list(group)
         note = notes.get(found[0].note_id)
         if note is None:

@@ -1,8 +1,12 @@
-"""The web app: tabs Ask and Notes over a KnowledgeBase. What is shown is made by the pure renderers beside it."""
+"""The web app: tabs Ask, Notes, Claims and Experiments over a KnowledgeBase. The pure renderers beside it make what is shown.
+
+It holds no GPU: runs are queued here and read from their files; a worker process executes them.
+"""
 
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,21 +19,30 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
+from service.experiments import control
 from service.status import survey
 from service.watching import keep_up
-from service.web.ask_tab import build_ask_tab, exchange, in_turn, welcome_html
+from service.web.ask_tab import build_ask_tab, exchange, start_test, stop_test, welcome_html
+from service.web.claims_tab import build_claims_tab, ledger
+from service.web.downloads import Downloads, SameSite
+from service.web.experiment_form import filled
+from service.web.experiments_tab import build_experiments_tab, reopened, run_page, start_page
 from service.web.indexing import Indexing, status_html
 from service.web.markup import explained, sentence
 from service.web.notes_tab import build_notes_tab, note_page
 from service.web.sources_panel import sources_html, summary_html, toggle_html
+from service.web.turns import in_turn
+from service.web.working import Working
 
 _HERE = Path(__file__).parent
 # Events that the page sends over the bridge: the names stand here so that Gradio knows them.
 _BRIDGE = """
-const names = ['walk', 'question', 'sources'];
+const names = ['walk', 'question', 'sources', 'start', 'stop', 'resume', 'run', 'fill'];
 window.passkbSend = (name, data) => names.includes(name) && trigger(name, data);
 document.dispatchEvent(new Event("passkb-ready"));
 """
+_SLOWLY = 10.0  # seconds between two looks at whether the watcher has read something
+_LARGEST = "50mb"  # of a file that is imported
 _LOCAL = ["127.0.0.1", "localhost"]
 # Gradio's own front end needs inline code and eval; nothing may be fetched from, or sent to, another machine.
 _POLICY = (
@@ -38,9 +51,10 @@ _POLICY = (
 )
 
 
-def build(kb: KnowledgeBase, indexing: Indexing | None = None) -> Any:
-    """The app as `gr.Blocks`. `indexing`: shown in the header while it runs."""
-    reading = indexing or Indexing()
+def build(kb: KnowledgeBase, indexing: Indexing | None = None, working: Working | None = None) -> Any:
+    """The app as `gr.Blocks`. `indexing`: shown in the header while it runs. `working`: told when a run is queued; without it
+    nothing works on them."""
+    reading, worker = indexing or Indexing(), working or Working(kb.home, allowed=False)
     with gr.Blocks(title="passkb", analytics_enabled=False, fill_width=True) as blocks:
         with gr.Row(elem_id="masthead"):
             gr.HTML('<a class="brand" href="/">passkb</a>', elem_id="brand", apply_default_css=False)
@@ -52,49 +66,90 @@ def build(kb: KnowledgeBase, indexing: Indexing | None = None) -> Any:
                 again = gr.Button("Try again", elem_id="try-again", scale=0)
             listed = gr.HTML(elem_id="sources-list", apply_default_css=False)
         bridge = gr.HTML(elem_id="bridge", elem_classes="offstage", js_on_load=_BRIDGE, apply_default_css=False)
-        timer = gr.Timer(1.0, active=False)
-        looked_at = gr.State(False)
+        timer, slowly = gr.Timer(1.0, active=False), gr.Timer(_SLOWLY)
+        looked_at, told = gr.State(False), gr.State("")
         with gr.Tabs(elem_id="tabs"):
-            with gr.Tab("Ask", id="ask", elem_id="tab-ask", render_children=True):
-                ask_tab = build_ask_tab(kb)
-            with gr.Tab("Notes", id="notes", elem_id="tab-notes", render_children=True):
+            with gr.Tab("Ask", id="ask", elem_id="tab-ask", render_children=True) as ask:
+                ask_tab = build_ask_tab(kb, worker)
+            with gr.Tab("Notes", id="notes", elem_id="tab-notes", render_children=True) as notes:
                 notes_tab = build_notes_tab(kb)
+            with gr.Tab("Claims", id="claims", elem_id="tab-claims", render_children=True) as claims:
+                claims_tab = build_claims_tab(kb)
+            with gr.Tab("Experiments", id="experiments", elem_id="tab-experiments", render_children=True) as experiments:
+                experiments_tab = build_experiments_tab(kb, worker)
 
         def opened(request: gr.Request) -> tuple[Any, ...]:
             wanted = dict(request.query_params)
             welcome = gr.skip() if wanted.get("q", "").strip() else _welcome(kb, reading)
-            return *_header(kb, reading), welcome, *_page(kb, wanted.get("note", ""))
+            runs = run_page(kb, wanted.get("run", ""), worker.problem)
+            return *_header(kb, reading, worker), welcome, *_page(kb, wanted.get("note", "")), ledger(kb), *runs
 
         def ticked(panel_is_shown: bool) -> tuple[Any, ...]:
-            return *_header(kb, reading), *(_panel(kb, reading) if panel_is_shown else (gr.skip(),) * 3)
+            return *_header(kb, reading, worker), *(_panel(kb, reading) if panel_is_shown else (gr.skip(),) * 3)
 
         def looked() -> tuple[Any, ...]:
-            return True, *_header(kb, reading), *_panel(kb, reading, whole=True)
+            return True, *_header(kb, reading, worker), *_panel(kb, reading, whole=True)
 
         def tried_again() -> tuple[Any, ...]:
             reading.start(kb)
-            return _header(kb, reading)[0], gr.Timer(active=True), gr.skip(), gr.skip(), _again(busy=True)
+            return _header(kb, reading, worker)[0], gr.Timer(active=True), gr.skip(), gr.skip(), _again(busy=True)
+
+        def glanced(before: str) -> tuple[Any, ...]:
+            now, often = _header(kb, reading, worker)
+            return (gr.skip(),) * 3 if now == before and reading.finished else (now, often, now)
 
         def walked(event: gr.EventData) -> tuple[Any, ...]:
             return _page(kb, str(event._data.get("note", "")))
 
         def questioned(past: list[Any], event: gr.EventData) -> Iterator[tuple[Any, ...]]:
-            yield from exchange(kb, str(event._data.get("question", "")), past)
+            yield from exchange(kb, str(event._data.get("question", "")), past, worker.problem)
+
+        def started(past: list[Any], watched: Any, event: gr.EventData) -> tuple[Any, ...]:
+            claim, anew = str(event._data.get("claim", "")), event._data.get("again") is True
+            return start_test(kb, worker, past, claim, watched, anew)
+
+        def stopped(watched: Any, event: gr.EventData) -> tuple[Any, ...]:
+            return stop_test(kb, str(event._data.get("run", "")), watched, control.cancel)
+
+        def resumed(watched: Any, event: gr.EventData) -> tuple[Any, ...]:
+            shown = stop_test(kb, str(event._data.get("run", "")), watched, control.resume)
+            worker.look()
+            return shown
+
+        def run_opened(event: gr.EventData) -> tuple[Any, ...]:
+            return run_page(kb, str(event._data.get("run", "")), worker.problem)
+
+        def form_filled(event: gr.EventData) -> tuple[Any, ...]:
+            given = {name: str(event._data.get(name) or "") for name in ("claim", "preset")}
+            return *start_page(kb), *filled(kb, given["claim"], given["preset"])
 
         quietly = {"show_progress": "hidden", "api_visibility": "private"}
-        blocks.load(opened, None, [status, timer, ask_tab.answer, *notes_tab.outputs], **quietly)
+        everything = [status, timer, ask_tab.answer, *notes_tab.outputs, claims_tab.table, *experiments_tab.outputs]
+        blocks.load(opened, None, everything, **quietly)
         panel = [status, timer, summary, listed, again]
         timer.tick(ticked, [looked_at], panel, **quietly)
+        slowly.tick(glanced, [told], [status, timer, told], **quietly)
         again.click(tried_again, None, panel, **quietly)
         bridge.sources(looked, None, [looked_at, *panel], **quietly)
         bridge.walk(walked, None, notes_tab.outputs, **in_turn("walk"))
         bridge.question(questioned, [ask_tab.past], ask_tab.outputs, **in_turn("ask"))
+        bridge.start(started, [ask_tab.past, ask_tab.watched], ask_tab.tests, **in_turn("watch"))
+        bridge.stop(stopped, [ask_tab.watched], ask_tab.tests, **in_turn("watch"))
+        bridge.resume(resumed, [ask_tab.watched], ask_tab.tests, **in_turn("watch"))
+        bridge.run(run_opened, None, experiments_tab.outputs, **in_turn("run"))
+        bridge.fill(form_filled, None, [*experiments_tab.outputs, *experiments_tab.form], **in_turn("run"))
+        claims.select(lambda words, status: ledger(kb, words, status), claims_tab.filters, claims_tab.table, **quietly)
+        shown, pages = experiments_tab.shown, experiments_tab.outputs
+        experiments.select(lambda now: reopened(kb, now, worker.problem), shown, pages, **in_turn("run"))
+        experiments.select(*experiments_tab.check, **in_turn("check"))
+        for elsewhere in (ask, notes, claims):
+            elsewhere.select(lambda: gr.Timer(active=False), None, experiments_tab.timer, **quietly)
     return blocks
 
 
-def _header(kb: KnowledgeBase, reading: Indexing) -> tuple[Any, Any]:
+def _header(kb: KnowledgeBase, reading: Indexing, worker: Working) -> tuple[Any, Any]:
     try:
-        return status_html(kb, reading), gr.Timer(active=not reading.finished)
+        return status_html(kb, reading, worker.waiting), gr.Timer(active=not reading.finished)
     except Exception as error:
         return sentence(explained(error)), gr.Timer(active=False)
 
@@ -141,20 +196,21 @@ def look() -> dict[str, Any]:
     return {"theme": theme, "head": f"<style>{style}</style><script>{behaviour}</script>"}
 
 
-def serve(kb: KnowledgeBase, host: str, port: int, auth: tuple[str, str] | None = None) -> None:
-    """Serves until interrupted, and reads the registered sources again in the background.
+def serve(kb: KnowledgeBase, host: str, port: int, auth: tuple[str, str] | None = None, *, worker: bool = True) -> None:
+    """Serves until interrupted or terminated, reads the registered sources again in the background, and, with `worker`, keeps a
+    worker process alive while runs wait.
 
     Raises PasskbError for a port that is in use.
     """
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    reading = Indexing()
-    blocks = build(kb, reading)
+    reading, working = Indexing(), Working(kb.home, allowed=worker)
+    blocks = build(kb, reading, working)
     blocks.queue(api_open=False, default_concurrency_limit=8)
     try:
         blocks.launch(
             server_name=host, server_port=port, auth=auth, share=False, quiet=True, ssr_mode=False, footer_links=[],
             run_history=False, enable_monitoring=False, pwa=False, mcp_server=False, show_error=False, inbrowser=False,
-            prevent_thread_lock=True, max_file_size="1kb", app_kwargs={"middleware": _guards(host)}, **look(),
+            prevent_thread_lock=True, max_file_size=_LARGEST, app_kwargs={"middleware": _guards(host, kb.home)}, **look(),
         )  # fmt: skip
     except OSError as error:
         taken = "Cannot find empty port" in str(error)
@@ -162,21 +218,32 @@ def serve(kb: KnowledgeBase, host: str, port: int, auth: tuple[str, str] | None 
         raise PasskbError(f"port {port} on {host} {reason}: choose another with --port") from None
     print(f"passkb: http://{host}:{port}", flush=True)
     reading.start(kb)
+    working.begin()
     stop = threading.Event()
     watching = threading.Thread(target=keep_up, args=(kb, reading, stop), name="watching", daemon=True)
     watching.start()
     try:
-        blocks.block_thread()
+        _until_ended()
     finally:
         stop.set()
+        working.end()
         blocks.close(verbose=False)
         watching.join(timeout=10)
 
 
-def _guards(host: str) -> list[Middleware]:
+def _until_ended() -> None:
+    """Until SIGTERM; an interrupt from the keyboard is raised as such."""
+    ended = threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
+    while not ended.wait(1.0):
+        pass
+
+
+def _guards(host: str, home: Path) -> list[Middleware]:
     """On this machine alone, only its own names are answered to: a foreign page can not rebind its name to the app."""
     local = [Middleware(TrustedHostMiddleware, allowed_hosts=_LOCAL)] if host in _LOCAL else []
-    return [*local, Middleware(_Policy)]
+    return [*local, Middleware(_Policy), Middleware(SameSite), Middleware(Downloads, home=home)]
 
 
 class _Policy:

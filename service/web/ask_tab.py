@@ -1,20 +1,28 @@
-"""The Ask tab: a question in, an answer that grows, sources beside it, earlier questions below."""
+"""The Ask tab: a question in, an answer that grows, sources beside it; the runs it was asked for; earlier questions below."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import NoteKind
+from service.answering.answer import Answer
 from service.answering.quoting import ask
+from service.experiments import control
+from service.web import settling
 from service.web.answers import answer_html, citations, opened_html, sources_html
 from service.web.markup import ask_link, counted, explained, sentence, text
 from service.web.notes_tab import href_of
+from service.web.run_views import RunView
+from service.web.runs_panel import not_started_html, panel_html
+from service.web.settling import Watched
+from service.web.turns import in_turn
+from service.web.working import Working
 
 LONGEST = 2_000  # characters of a question
 _KEPT = 20  # earlier questions on one page
@@ -35,14 +43,15 @@ class Exchange:
 class AskTab:
     input: Any
     answer: Any
-    sources: Any
     outputs: list[Any]
     past: Any
+    tests: list[Any]
+    watched: Any
 
 
-def build_ask_tab(kb: KnowledgeBase) -> AskTab:
-    """Lays out the tab and wires its own box and button; the bridge is wired by the app."""
-    past = gr.State([])
+def build_ask_tab(kb: KnowledgeBase, working: Working) -> AskTab:
+    """Lays out the tab and wires its own box, button and timer; the bridge is wired by the app."""
+    past, watched, came = gr.State([]), gr.State(Watched()), gr.State("")
     with gr.Row(elem_id="ask-columns", elem_classes="columns"):
         with gr.Column(elem_classes="reading"):
             with gr.Row(elem_id="ask-row"):
@@ -53,52 +62,134 @@ def build_ask_tab(kb: KnowledgeBase) -> AskTab:
                 button = gr.Button("Ask", elem_id="ask-button", variant="primary", min_width=80, scale=0)
             hint = gr.HTML(elem_id="ask-hint", apply_default_css=False)
             answer = gr.HTML(elem_id="answer", apply_default_css=False)
+            tests = gr.HTML(elem_id="ask-tests", apply_default_css=False)
             earlier = gr.HTML(elem_id="earlier", apply_default_css=False)
         with gr.Column(elem_classes="aside", elem_id="source-column"):
             sources = gr.HTML(elem_id="sources", apply_default_css=False)
     opened = gr.HTML(elem_id="opened-sources", elem_classes="offstage", apply_default_css=False)
-    outputs = [box, hint, answer, earlier, sources, opened, past]
+    timer = gr.Timer(1.0, active=False)
+    outputs = [box, hint, answer, earlier, sources, opened, past, tests, timer, watched]
 
     def asked(question: str, before: list[Exchange]) -> Iterator[tuple[Any, ...]]:
-        yield from exchange(kb, question, before)
+        yield from exchange(kb, question, before, working.problem)
+
+    def again(key: str, before: list[Exchange], watching: Watched) -> Iterator[tuple[Any, ...]]:
+        if not key or key != _to_answer(watching):  # meanwhile another question was asked
+            yield (gr.skip(),) * len(outputs)
+            return
+        yield from exchange(kb, watching.question, before, working.problem, watching)
 
     events = [box.submit, button.click]
     gr.on(events, None, [box], None, js="(question) => window.passkb?.asked(question)")
     gr.on(events, asked, [box, past], outputs, **in_turn("ask"))
-    return AskTab(box, answer, sources, outputs, past)
+    told = [tests, timer, watched, came]
+    timer.tick(lambda now: watch(kb, now, working.problem), [watched], told, **(in_turn("watch") | {"trigger_mode": "once"}))
+    came.change(again, [came, past, watched], outputs, **in_turn("ask"))
+    return AskTab(box, answer, outputs, past, [tests, timer, watched], watched)
 
 
-def in_turn(name: str) -> dict[str, Any]:
-    """Options of an event that is handled one at a time, in order: whoever clicks twice sees what was clicked last."""
-    return {
-        "show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple", "concurrency_id": name,
-        "concurrency_limit": 1,
-    }  # fmt: skip
-
-
-def exchange(kb: KnowledgeBase, question: str, before: list[Exchange]) -> Iterator[tuple[Any, ...]]:
-    """Values for `outputs`, several times: what is being done, the growing answer, the whole of it."""
+def exchange(
+    kb: KnowledgeBase, question: str, before: list[Exchange], trouble: str = "", watching: Watched | None = None
+) -> Iterator[tuple[Any, ...]]:
+    """Values for `outputs`, several times: what is being done, the growing answer, the whole of it. With `watching` the answer
+    on the page is composed again, in place, because evidence came; its runs stay below it. `trouble`: with the worker."""
     question, keep = " ".join(str(question).split()), gr.skip()
     if problem := refused(question):
-        yield keep, sentence(problem), keep, keep, keep, keep, keep
+        yield keep, sentence(problem), *(keep,) * 8
         return
     others = [e for e in before if e.question != question][-_KEPT:]
     key = f"a{1 + max((int(e.key[1:]) for e in before), default=0)}"
     try:
         past, stored = earlier_html(others), "".join(e.opened for e in others)
-        looking = _waiting(question, f"Looking through {counted(len(kb.store.titles()), 'note')}…")
-        yield "", "", looking, past, "", stored, keep
+        if watching is None:
+            looking = _waiting(question, f"Looking through {counted(len(kb.store.titles()), 'note')}…")
+            yield "", "", looking, past, "", stored, keep, "", gr.Timer(active=False), Watched()
         answer = ask(kb, question)
-        notes = kb.store.notes(citation.note_id for citation in citations(answer))
-        opened = opened_html(answer, key, notes, lambda note_id: href_of(kb, note_id))
-        whole = answer_html(answer, key)
-        yield keep, keep, answer_html(answer, key, 1), keep, sources_html(answer), stored + opened, keep
+        yield from _shown(kb, answer, key, others, stored, watching, trouble)
+    except Exception as error:
+        failed = _waiting(question) + sentence(explained(error))
+        yield keep, keep, failed, keep, "", keep, others, keep, keep, keep
+
+
+def _shown(
+    kb: KnowledgeBase, answer: Answer, key: str, others: list[Exchange], stored: str, watching: Watched | None, trouble: str
+) -> Iterator[tuple[Any, ...]]:
+    keep = gr.skip()
+    ids = [*(citation.note_id for citation in citations(answer)), *(item.note_id for item in answer.evidence)]
+    notes = kb.store.notes(dict.fromkeys(ids))
+    findings = settling.findings(kb, answer, notes)
+    opened = opened_html(answer, key, notes, lambda note_id: href_of(kb, note_id), findings)
+    if watching is None:
+        yield keep, keep, answer_html(answer, key, 1), keep, sources_html(answer), stored + opened, *(keep,) * 4
         for shown in range(2, len(answer.statements)):
             time.sleep(_PAUSE)
-            yield keep, keep, answer_html(answer, key, shown), keep, keep, keep, keep
-        yield keep, keep, whole, keep, keep, keep, [*others, Exchange(key, question, whole, opened)]
+            yield keep, keep, answer_html(answer, key, shown), *(keep,) * 7
+    if watching is None and answer.experiments:  # what they cost takes a moment
+        yield keep, keep, answer_html(answer, key, None, None, findings), *(keep,) * 7
+    whole = answer_html(answer, key, None, settling.offers(kb, answer), findings)
+    exchanges = [*others, Exchange(key, answer.question, whole, opened)]
+    runs = dict.fromkeys([*(watching.runs if watching else ()), *settling.to_watch(kb, answer)])
+    told = [*(watching.told if watching else ()), *(item.run_id for item in answer.evidence)]
+    now = Watched(answer.question, tuple(runs), tuple(dict.fromkeys(told)))
+    below = _below(settling.views(kb.home, now.runs), now, trouble)
+    yield keep, keep, whole, keep, sources_html(answer), stored + opened, exchanges, *below, now
+
+
+def watch(kb: KnowledgeBase, watching: Watched, trouble: str = "") -> tuple[Any, ...]:
+    """Values for the runs below the answer, their timer, what is watched, and, when evidence has come, what to answer again."""
+    try:
+        shown = settling.views(kb.home, watching.runs)
     except Exception as error:
-        yield keep, keep, _waiting(question) + sentence(explained(error)), keep, "", keep, others
+        return sentence(explained(error)), gr.Timer(active=False), gr.skip(), gr.skip()
+    if not (ended := watching.ended(shown)):
+        return *_below(shown, watching, trouble), gr.skip(), gr.skip()
+    now = replace(watching, told=(*watching.told, *ended))
+    return *_below(shown, now, trouble), now, _to_answer(now)
+
+
+def _below(shown: Sequence[RunView], watching: Watched, trouble: str) -> tuple[Any, ...]:
+    """The tests, and the timer that is on while one goes on or is to be told yet."""
+    on = any(view.live for view in shown) or bool(watching.ended(shown))
+    return panel_html(shown, trouble), gr.Timer(active=on)
+
+
+def _to_answer(watching: Watched) -> str:
+    """Differs for each time that evidence came to a question."""
+    return f"{watching.question}\n{len(watching.told)}"
+
+
+def start_test(
+    kb: KnowledgeBase, working: Working, past: Sequence[Exchange], claim: str, watching: Watched, again: bool = False
+) -> tuple[Any, ...]:
+    """Values for the tests, their timer and what is watched, after a click on the test of `claim` (NOTE#ID)."""
+    try:
+        submitted = settling.start(kb, settling.spec_of_claim(kb, claim), again=again)
+        if submitted.fresh:
+            working.look()
+        question = watching.question or (past[-1].question if past else "")
+        runs = tuple(dict.fromkeys([*watching.runs, submitted.run.id]))
+        now = replace(watching, question=question, runs=runs)
+        shown = settling.views(kb.home, now.runs)
+        if submitted.fresh:
+            return *_below(shown, now, working.problem), now
+        now = replace(now, told=(*now.told, *now.ended(shown)))
+        status = str(control.status_of(kb.home, submitted.run))
+        tests, timer = _below(shown, now, working.problem)
+        return tests + not_started_html(claim, submitted.run.id, status), timer, now
+    except Exception as error:
+        tests, timer = _below(settling.views(kb.home, watching.runs), watching, working.problem)
+        return tests + sentence(explained(error)), timer, watching
+
+
+def stop_test(kb: KnowledgeBase, run_id: str, watching: Watched, act: Callable[..., Any]) -> tuple[Any, ...]:
+    """The same values, after a click on Cancel or Resume below the answer; `act` is control's function for it."""
+    said = ""
+    try:
+        act(kb.home, run_id)
+    except Exception as error:
+        said = sentence(explained(error))
+    tests, timer = _below(settling.views(kb.home, watching.runs), watching, "")
+    return tests + said, timer, gr.skip()
 
 
 def refused(question: str) -> str:

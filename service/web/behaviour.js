@@ -7,6 +7,7 @@
   let lastMark = null;
   let shownSearch = null;
   let pendingTab = 0;
+  let awaiting = null;
 
   // -- the bridge to the server: events of a hidden component ------------------------------------------------------
 
@@ -20,6 +21,25 @@
     clearTimeout(pendingTab);
     if (tries) pendingTab = setTimeout(openTab, 60, name, tries - 1);
   };
+  const openRun = (run, push = true) => {
+    closeSheet();
+    showSources(false);
+    openTab("experiments");
+    if (push) remember(run ? `?run=${encodeURIComponent(run)}` : "");
+    send("run", { run });
+    scrollTo({ top: 0 });
+  };
+
+  /* Fills the form with a claim's test or an example; starts nothing. */
+  const fill = (claim, preset, push = true) => {
+    closeSheet();
+    showSources(false);
+    openTab("experiments");
+    if (push) remember(claim ? `?claim=${encodeURIComponent(claim)}` : "");
+    send("fill", { claim, preset });
+    scrollTo({ top: 0 });
+  };
+
   const onNotes = () => find("#tab-notes-button")?.getAttribute("aria-selected") === "true";
 
   const remember = (search) => {
@@ -57,6 +77,8 @@
     shownSearch = location.search;
     if (wanted.get("note")) loading ? openTab("notes") : walk(wanted.get("note"), false);
     else if (wanted.get("q")) ask(wanted.get("q"), false);
+    else if (wanted.get("run")) loading ? openTab("experiments") : openRun(wanted.get("run"), false);
+    else if (wanted.get("claim")) fill(wanted.get("claim"), "", false);
     else openTab("ask");
   };
 
@@ -98,21 +120,42 @@
     if (open) send("sources", {});
   };
 
+  // -- experiments: only a person's own click starts, stops or resumes one; a click that a script makes is not trusted ---------
+
+  const act = (button) => {
+    const { start, stop, goOn } = button.dataset;
+    if (start !== undefined) send("start", { claim: start, again: button.hasAttribute("data-again") });
+    else if (stop !== undefined) send("stop", { run: stop });
+    else send("resume", { run: goOn });
+    button.disabled = true;
+    setTimeout(() => (button.disabled = false), 4000);
+  };
+
   // -- listeners ---------------------------------------------------------------------------------------------------
 
   document.addEventListener("click", (event) => {
     if (event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     const target = event.target instanceof Element ? event.target : null;
-    const link = target?.closest("[data-cite], [data-note], [data-ask], [data-close], [data-sheet], [data-sources], a[href^='#']");
+    const button = target?.closest("button:is([data-start], [data-stop], [data-go-on])");
+    if (button) {
+      if (event.isTrusted) act(button);
+      return;
+    }
+    const link = target?.closest(
+      "[data-cite], [data-note], [data-ask], [data-run], [data-fill], [data-new], [data-tab], [data-close], [data-sheet], [data-sources], a[href^='#']");
     if (!link) {
       if (document.documentElement.classList.contains("sheet-open") && !target?.closest("#source-column")) closeSheet();
       return;
     }
     event.preventDefault();
-    const { cite, note, ask: question } = link.dataset;
+    const { cite, note, ask: question, run, fill: claim, preset, tab } = link.dataset;
     if (cite !== undefined) openSource(link);
     else if (note !== undefined) walk(note);
     else if (question !== undefined) ask(question);
+    else if (run !== undefined) openRun(run);
+    else if (claim !== undefined) fill(claim, preset ?? "");
+    else if (link.hasAttribute("data-new")) openRun("");
+    else if (tab !== undefined) openTab(tab);
     else if (link.hasAttribute("data-close")) closeSheet();
     else if (link.hasAttribute("data-sources")) showSources(!document.documentElement.classList.contains("sources-open"));
     else if (link.hasAttribute("data-sheet")) narrow.matches ? openSheet() : find("#sources")?.scrollIntoView({ block: "nearest" });
@@ -159,11 +202,22 @@
   /* A note's title is the tab's title once it has come; a page that waited for the first notes is made anew. */
   new MutationObserver(() => {
     if (find(".welcome[data-reading]") && find("#status .status-line") && !find("#status .going")) location.reload();
+    const shown = find("#experiment-list [aria-current] [data-run]")?.dataset.run;
+    if (awaiting && shown && shown !== awaiting.before) {
+      awaiting = null;
+      remember(`?run=${encodeURIComponent(shown)}`);
+      scrollTo({ top: 0 });
+    }
     const title = onNotes() && location.search.startsWith("?note=") && find("#note-title h1")?.textContent;
     if (title && document.title !== `${title} · passkb`) document.title = `${title} · passkb`;
   }).observe(document.documentElement, { childList: true, subtree: true, characterData: true });
 
   document.addEventListener("passkb-ready", () => route(true));
-  window.passkb = { asked };
+  /* The form was sent: the run that it opens is remembered in the address once it has come. */
+  const opened = () => {
+    awaiting = { before: find("#experiment-list [aria-current] [data-run]")?.dataset.run };
+  };
+
+  window.passkb = { asked, opened };
   if (window.passkbSend) route(true);
 })();

@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime
 import threading
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ingest.pipeline import sync
 from ingest.report import IngestReport
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
-from service.web.markup import counted, text
+from service.web.markup import counted, run_link, text
 
 
 @dataclass(slots=True)
@@ -90,11 +91,14 @@ def failures(kb: KnowledgeBase, indexing: Indexing) -> dict[str, str]:
     return {path: why for path, why in (met | known).items() if why}
 
 
-def status_html(kb: KnowledgeBase, indexing: Indexing) -> str:
-    """The line in the header: how much is known, what is going on, and whether something needs a look at the details."""
+def status_html(kb: KnowledgeBase, indexing: Indexing, runs: Sequence[str] = ()) -> str:
+    """The line in the header: how much is known, what is going on, and whether something needs a look at the details. `runs`:
+    the experiments that wait or go on."""
     kinds, types, _ = kb.store.counts()
     notes = sum(count for kind, count in kinds.items() if kind != "stub")
     parts = [f"<span>{counted(notes, 'note')} · {counted(sum(types.values()), 'link')}</span>"]
+    if runs:
+        parts.append(run_link(runs[0], f"{counted(len(runs), 'experiment')} going on", "runs"))
     if going := indexing.words():
         parts.append(f'<span class="going">{text(going)}</span>')
     if indexing.problem:

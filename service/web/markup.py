@@ -44,6 +44,12 @@ def note_link(note_id: str, label: str, cls: str = "") -> str:
     return f'<a{named} href="/?note={quote(note_id, safe="/")}" data-note="{text(note_id)}">{text(label)}</a>'
 
 
+def run_link(run_id: str, label: str, cls: str = "") -> str:
+    """A link that opens a run."""
+    named = f' class="{cls}"' if cls else ""
+    return f'<a{named} href="/?run={quote(run_id, safe="")}" data-run="{text(run_id)}">{text(label)}</a>'
+
+
 def ask_link(question: str, label: str = "", cls: str = "") -> str:
     """A link that asks a question."""
     named = f' class="{cls}"' if cls else ""

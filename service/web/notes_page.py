@@ -9,7 +9,7 @@ from kb.blocks import plain
 from kb.knowledge_base import NoteView
 from kb.notes import Claim, Hit, Link, LinkType, Note, NoteKind
 from service.web.map import LEGEND_ORDER
-from service.web.markup import ask_link, counted, note_link, text, verb
+from service.web.markup import ask_link, counted, note_link, run_link, text, verb
 from service.web.prose import NoteHref, inline, render
 
 Notes = Mapping[str, Note]
@@ -40,15 +40,24 @@ def _opens_with(note: Note) -> bool:
     return note.gist.rstrip(" .…")[:60] in note.text[:400]
 
 
-def text_html(view: NoteView, notes: Notes, note_href: NoteHref, warnings: Sequence[str] = (), passages: int = 0) -> str:
-    """`warnings`: what was odd when its file was read; `passages`: in how many it is searched."""
+def text_html(
+    view: NoteView,
+    notes: Notes,
+    note_href: NoteHref,
+    warnings: Sequence[str] = (),
+    passages: int = 0,
+    pictures: Mapping[str, str] | None = None,
+) -> str:
+    """`warnings`: what was odd when its file was read; `passages`: in how many it is searched; `pictures`: that we drew."""
     note = view.note
     if note.kind is NoteKind.STUB:
         who = "".join(f"<li>{_named(link.source, notes)}{_why(link)}</li>" for link in _once(view.backlinks, of_source=True))
         number = len({link.source for link in view.backlinks})
         refer = f"{counted(number, 'note')} {'refers' if number == 1 else 'refer'} to it:"
         return f'<p class="lede">Nobody has written this note yet.</p><p>{refer}</p><ul class="link-list">{who}</ul>'
-    body = render(note.text, note_href=note_href) if note.text.strip() else '<p class="quiet">This note has no text.</p>'
+    body = '<p class="quiet">This note has no text.</p>'
+    if note.text.strip():
+        body = render(note.text, note_href=note_href, title_of=lambda other: _title(other, notes), pictures=pictures)
     claims = "".join(_claim(claim, notes) for claim in note.claims)
     inquiries = "".join(f"<li>{_named(note_id, notes)}</li>" for note_id in view.inquiries)
     listed = f'<ul class="link-list">{inquiries}</ul>' if inquiries else ""
@@ -56,7 +65,9 @@ def text_html(view: NoteView, notes: Notes, note_href: NoteHref, warnings: Seque
     foot = [standing, f"indexed in {counted(passages, 'passage')}" if passages else ""]
     path = f'<p class="path quiet">{"<br>".join(text(line) for line in (*foot, *warnings) if line)}</p>' if standing else ""
     below = _part("Claims", claims) + _part("Inquiries that use this note", listed)
-    return f'<div class="note-body">{body}</div>{below}{path}'
+    run = str(note.properties.get("run_id") or "") if note.kind is NoteKind.EVIDENCE else ""
+    of = f'<p class="quiet">{run_link(run, "The run it was made of")}</p>' if run else ""
+    return f'<div class="note-body">{body}</div>{of}{below}{path}'
 
 
 def _part(title: str, inner: str) -> str:
@@ -118,6 +129,10 @@ def _seen(link: Link) -> str:
 
 def _why(link: Link) -> str:
     return f' <span class="why">{inline(link.why)}</span>' if link.why else ""
+
+
+def _title(note_id: str, notes: Notes) -> str:
+    return notes[note_id].title if note_id in notes else ""
 
 
 def _named(note_id: str, notes: Notes) -> str:

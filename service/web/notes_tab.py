@@ -10,12 +10,13 @@ from urllib.parse import unquote
 
 import gradio as gr
 
-from kb.knowledge_base import KnowledgeBase
+from kb.knowledge_base import KnowledgeBase, NoteView
 from kb.notes import Hit, LinkType, NoteKind, PasskbError
 from service.web.map import map_html
 from service.web.markup import explained, note_link, sentence
 from service.web.notes_page import links_html, named_in, results_html, start_html, text_html, title_html
 from service.web.prose import NoteHref
+from service.web.run_views import stored_curve
 
 _TARGET = re.compile(r"!?\[\[([^\[\]|#\n]*)|!?\[[^\]]*\]\(<?([^)#>\s]*(?:\s+[^)\"'#>]+)?)")
 _ON_THE_MAP = 17
@@ -74,9 +75,17 @@ def note_page(kb: KnowledgeBase, name: str) -> tuple[Any, ...]:
         "",
         "",
         title_html(view),
-        text_html(view, notes, href, *kb.store.standing(note_id)),
+        text_html(view, notes, href, *kb.store.standing(note_id), _pictures(kb, view)),
         links_html(view, notes),
         map_html(note_id, near, points, notes),
+    )
+
+
+def _pictures(kb: KnowledgeBase, view: NoteView) -> dict[str, str]:
+    """The curve of an evidence note's run, under the name that its text embeds."""
+    run_id = str(view.note.properties.get("run_id") or "") if view.note.kind is NoteKind.EVIDENCE else ""
+    return (
+        {f"{run_id}.svg": f'<span class="curve">{curve}</span>'} if run_id and (curve := stored_curve(kb.home, run_id)) else {}
     )
 
 

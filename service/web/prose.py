@@ -1,13 +1,13 @@
 """Markdown of a note as safe HTML. Pure: which note a link means is asked of `note_href`.
 
 Raw HTML is shown as it was written, never interpreted; addresses are links only for http, https and mailto; images are
-never loaded. What Obsidian hides (comments, block ids) is hidden.
+never loaded. What Obsidian and Logseq hide (comments, ids of blocks) is hidden; their properties are small lines of their own.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 from urllib.parse import unquote
@@ -20,12 +20,13 @@ from markdown_it.token import Token
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.footnote import footnote_plugin
 
-from kb.blocks import FIELD, blocks
+from kb.blocks import FIELD, PROPERTY, UUID, blocks
 from service.web.marks import CLOSE, OPEN, set_signs, without_signs, wrap
 from service.web.markup import note_link
 from service.web.maths import mathml
 
 NoteHref = Callable[[str], str | None]
+TitleOf = Callable[[str], str]
 
 LONGEST = 300_000  # characters of one note that are set; the rest is left out, with a sentence
 _SIGNS = f"[{OPEN}{CLOSE}]*"
@@ -34,14 +35,27 @@ _CALLOUT = re.compile(rf"({_SIGNS})\[!([\w-]+)\][+-]?[ \t]*")
 _COMMENT = re.compile(r"<!--.*?-->|%%.*?%%", re.S)
 _BLOCK_ID = re.compile(r"\^[\w-]+[ \t]*(?=\n|$)")
 _IMAGE = re.compile(r"\.(?:png|jpe?g|gif|svg|webp|bmp|avif|pdf|mp[34]|webm|mov)$", re.I)
+_BLOCK = re.compile(rf"\(\({UUID}\)\)")
+_EMBED = re.compile(rf"\{{\{{embed[ \t]+(?:({_BLOCK.pattern})|\[\[([^\[\]\n]+)\]\])[ \t]*\}}\}}")
+_MACRO = re.compile(r"\{\{[a-z][\w-]*[ \t][^{}\n]*\}\}|\{:[^{}\n]*\}")
+_OF_MACHINES = ("id", "collapsed")
 _FOOTNOTE = re.compile(r"\[\^[^\[\]\s]+\]:?")
 
 
-def render(text: str, *, marks: Sequence[tuple[int, int]] = (), note_href: NoteHref) -> str:
+def render(
+    text: str,
+    *,
+    marks: Sequence[tuple[int, int]] = (),
+    note_href: NoteHref,
+    title_of: TitleOf | None = None,
+    pictures: Mapping[str, str] | None = None,
+) -> str:
     """A note's body as HTML. `marks`: spans of `text` that are highlighted. `note_href`: a link's target as written
-    (no anchor, percent-decoded) to the note's id, or None when no such note is known."""
+    (no anchor, percent-decoded) to the note's id, or None when no such note is known. `title_of` a note's id, for links that
+    show the title; `pictures`: safe HTML for embedded pictures that we drew, by their names."""
     shown = text[:LONGEST]
-    html = wrap(_MARKDOWN.render(set_signs(shown, marks), {"note_href": note_href}))
+    env = {"note_href": note_href, "title_of": title_of, "pictures": pictures or {}}
+    html = wrap(_MARKDOWN.render(set_signs(shown, marks), env))
     if len(text) > len(shown):
         html += f'<p class="quiet">The note goes on: {len(text) - LONGEST:,} more characters are not shown here.</p>'
     return html
@@ -95,6 +109,63 @@ def _typed_field(state: StateInline, silent: bool) -> bool:
     return True
 
 
+def _property(state: StateInline, silent: bool) -> bool:
+    """`key:: value` on a line of its own, whose value is read as text."""
+    src, pos = state.src, state.pos
+    first = src[pos] in (OPEN, CLOSE)
+    if not (pos == 0 or src[pos - 1] == "\n") or (match := PROPERTY.match(src, pos + first, state.posMax)) is None:
+        return False
+    end = src.find("\n", pos)
+    end = state.posMax if end < 0 else end
+    if not silent:
+        value = src[pos : pos + first] + src[match.end() : end]
+        token = state.push("property", "", 0)
+        token.content, token.meta = match[1], {"value": value}
+        token.children = []
+        state.md.inline.parse(value, state.md, state.env, token.children)
+    state.pos = end
+    return True
+
+
+def _macro(state: StateInline, silent: bool) -> bool:
+    """Logseq's `{{embed …}}` is a link; its other macros are muted."""
+    match = _EMBED.match(state.src, state.pos) or _MACRO.match(state.src, state.pos)
+    if match is None:
+        return False
+    if not silent and match.re is _EMBED:
+        _push_link(state, match[1] or "", match[2] or "")
+    elif not silent:
+        state.push("macro", "", 0).content = match[0]
+    state.pos = match.end()
+    return True
+
+
+def _push_link(state: StateInline, block: str, name: str) -> None:
+    token = state.push("block_link" if block else "wikilink", "", 0)
+    token.content, token.meta = name, {"target": block or name.partition("#")[0].strip(), "embed": False}
+
+
+def _block_links(state: StateCore) -> None:
+    """`((id of a block))` in running text; no inline rule is asked at a bracket."""
+    for token in state.tokens:
+        if token.type == "inline" and "((" in token.content:
+            token.children = _with_block_links(token.children or [])
+
+
+def _with_block_links(children: Sequence[Token]) -> list[Token]:
+    out: list[Token] = []
+    for child in children:
+        if child.children:
+            child.children = _with_block_links(child.children)
+        at = 0
+        for match in _BLOCK.finditer(child.content) if child.type == "text" else ():
+            out.append(Token("text", "", 0, content=child.content[at : match.start()]))
+            out.append(Token("block_link", "", 0, meta={"target": match[0]}))
+            at = match.end()
+        out.append(Token("text", "", 0, content=child.content[at:]) if at else child)
+    return out
+
+
 def _callout(state: StateInline, silent: bool) -> bool:
     match = _CALLOUT.match(state.src, state.pos) if state.pos == 0 else None
     if match is None:
@@ -141,7 +212,8 @@ def _set_wikilink(_: RendererHTML, tokens: Sequence[Token], at: int, __: Any, en
     token = tokens[at]
     target, label = token.meta["target"], token.content.strip()
     if token.meta["embed"] and _IMAGE.search(target):
-        return f'<span class="picture">[{_words(label)}]</span>'
+        drawn = env.get("pictures", {}).get(target)
+        return str(drawn) if drawn else f'<span class="picture">[{_words(label)}]</span>'
     return _linked(env, target, label)
 
 
@@ -184,6 +256,32 @@ def _set_image(_: RendererHTML, tokens: Sequence[Token], at: int, __: Any, ___: 
     return f'<span class="picture">[{_words(tokens[at].content or "picture")}]</span>'
 
 
+def _set_block_link(_: RendererHTML, tokens: Sequence[Token], at: int, __: Any, env: Any) -> str:
+    """A block has no name: the link shows the title of the note that holds it."""
+    words, title_of = "a block of another note", env.get("title_of")
+    if env.get("plain"):
+        return words
+    note_id = env["note_href"](tokens[at].meta["target"])
+    if note_id is None:
+        return f'<span class="missing" title="No such block">{words}</span>'
+    return note_link(note_id, (title_of(note_id) if title_of else "") or words, "wiki")
+
+
+def _set_property(renderer: RendererHTML, tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:
+    """Small and muted; the ids that a program wrote for itself are left out, but for signs."""
+    token = tokens[at]
+    if token.content.lower() in _OF_MACHINES:
+        return "".join(c for c in token.meta["value"] if c in (OPEN, CLOSE))
+    value = renderer.renderInline(token.children or [], options, env)
+    key = f'<span class="property-key">{_words(token.content)}</span>'
+    return f"{token.content}: {value}" if env.get("plain") else f'<span class="property">{key} {value}</span>'
+
+
+def _set_macro(_: RendererHTML, tokens: Sequence[Token], at: int, __: Any, env: Any) -> str:
+    words = _words(tokens[at].content.strip("{}:").strip())
+    return words if env.get("plain") else f'<span class="macro">{words}</span>'
+
+
 def _set_field(_: RendererHTML, tokens: Sequence[Token], at: int, __: Any, ___: Any) -> str:
     return f'<span class="field-type">{_words(tokens[at].content)}</span> '
 
@@ -215,15 +313,18 @@ def _parser() -> MarkdownIt:
     md.use(footnote_plugin)
     md.disable(["html_block", "html_inline"])
     md.inline.ruler.before("text", "typed_field", _typed_field)
+    md.inline.ruler.before("text", "property", _property)
+    md.inline.ruler.before("text", "macro", _macro)
     md.inline.ruler.before("text", "callout", _callout)
     md.inline.ruler.before("escape", "hidden", _hidden)
     md.inline.ruler.before("link", "wikilink", _wikilink)
     md.core.ruler.push("smaller_headings", _smaller_headings)
+    md.core.ruler.push("block_links", _block_links)
     md.validateLink = lambda url: True  # type: ignore[method-assign]  # which addresses are links is decided in _opening
     for name, rule in {
         "wikilink": _set_wikilink, "link_open": _open_link, "link_close": _close_link, "image": _set_image,
         "field": _set_field, "callout": _set_callout, "math_inline": _set_maths, "math_inline_double": _set_maths,
-        "math_block": _set_maths,
+        "math_block": _set_maths, "block_link": _set_block_link, "property": _set_property, "macro": _set_macro,
     }.items():  # fmt: skip
         md.add_render_rule(name, rule)
     return md

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -44,7 +45,7 @@ def assert_harmless(html: str) -> None:
         for name, value in attributes.items():
             assert not name.startswith("on") and name not in ("style", "src", "srcset", "xlink:href")
             if name == "href":
-                assert re.match(r"(?:https?://|mailto:|/\?note=|/\?q=|#)", value or ""), value
+                assert re.match(r"(?:https?://|mailto:|/\?(?:note|q|run|claim)=|/runs/[^/]+/[\w.]+$|/$|#)", value or ""), value
 
 
 @pytest.fixture
@@ -61,3 +62,17 @@ def harmless() -> Callable[[str], None]:
 def evil() -> str:
     """Text that runs wherever it is not escaped: in text, in either kind of quotes, in a title."""
     return "</title><script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+
+
+def write_counts(folder: Path, base: str = "base", tuned: str = "tuned") -> Path:
+    """The base model solves everything now and then, the tuned one half of the problems always."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [f'"{name}",p{i},16,{c}' for i in range(60) for name, c in ((base, 4), (tuned, 16 if i % 2 else 0))]
+    path = folder / "counts.csv"
+    path.write_text("\n".join(["model,problem_id,n,c", *rows]), "utf-8")
+    return path
+
+
+@pytest.fixture
+def counts() -> Callable[..., Path]:
+    return write_counts

@@ -16,7 +16,7 @@ from service.answering.answer import (
     Statement,
     Support,
 )
-from service.web.answers import answer_html, opened_html, sources_html
+from service.web.answers import Finding, Offer, answer_html, opened_html, sources_html
 from service.web.ask_tab import LONGEST, earlier_html, refused
 
 TEXT = "Intro words.\n\nPass@k **shows reach**. It hides the rest.\n"
@@ -102,3 +102,34 @@ def test_nothing_in_an_answer_runs(evil: str, harmless: Callable[[str], None]) -
 def test_questions_that_are_not_asked() -> None:
     assert "Write a question" in refused("")
     assert "2,000 characters" in refused("word " * 10_000) and refused("w" * LONGEST) == ""
+
+
+def test_an_open_claim_offers_its_test_with_what_it_costs() -> None:
+    html = answer_html(answer(), "a1", None, {"v/a#c": Offer("4,000 attempts, tokens unknown")})
+    assert '<button type="button" class="act" data-start="v/a#c" aria-label="Run this experiment: Claim">' in html
+    assert "4,000 attempts" in html and 'href="/?claim=v%2Fa%23c" data-fill="v/a#c"' in html
+    again = answer_html(answer(), "a1", None, {"v/a#c": Offer("4,000 attempts", ran=True)})
+    assert 'data-start="v/a#c" data-again' in again and "Run it again with a new seed</button>" in again
+
+
+def test_a_test_that_can_not_be_run_says_why_and_has_no_button() -> None:
+    html = answer_html(answer(), "a1", None, {"v/a#c": Offer("", problem="there is no key 'limitt'")})
+    assert "there is no key &#x27;limitt&#x27;" in html and "data-start" not in html
+    assert "data-start" not in answer_html(answer(), "a1")
+
+
+def test_evidence_is_cited_with_a_number_of_its_own_that_opens(audit: Any) -> None:
+    found = {"v/e": Finding(citation(3, "v/e", "Run"), "<svg></svg>")}
+    html = answer_html(answer(), "a1", None, None, found)
+    assert 'data-cite="3"' in html and '<div class="curve"><svg></svg></div>' in html and "2026-01-02" in html
+    notes = {"v/e": Note("v/e", "Run", NoteKind.EVIDENCE, TEXT), "v/a": Note("v/a", "Note A", text=TEXT)}
+    opened = opened_html(answer(), "a1", notes, lambda note_id: lambda target: None, found)
+    assert 'id="source-a1-3" data-number="3"' in opened and "<mark>Pass@k </mark>" in opened
+    audit(html)
+
+
+def test_hostile_offers_are_only_text(evil: str, harmless: Callable[[str], None]) -> None:
+    item = answer(evil)
+    offers = {"v/a#c": Offer(evil, evil)}
+    harmless(answer_html(item, "a1", None, offers, {"v/e": Finding(citation(3, f"v/e{evil}", evil))}))
+    harmless(answer_html(item, "a1", None, {"v/a#c": Offer(evil)}))

@@ -157,3 +157,46 @@ def test_formulas_that_can_not_be_set_are_shown_as_written(latex: str, harmless:
 
 def test_a_very_long_note_is_cut_with_a_sentence() -> None:
     assert "more characters are not shown" in render("word " * 70_000, note_href=href)
+
+
+BLOCK = "64f1c3d2-1111-2222-3333-444455556666"
+
+
+def logseq(text: str, **options: Any) -> str:
+    known = {f"(({BLOCK}))": "v/x", "Other note": "v/o"}
+    return render(text, note_href=known.get, title_of=lambda note_id: f"Title of {note_id}", **options)
+
+
+def test_blocks_of_other_notes_are_links_with_their_notes_title() -> None:
+    link = '<a class="wiki" href="/?note=v/x" data-note="v/x">Title of v/x</a>'
+    assert link in logseq(f"It follows from (({BLOCK})).") and link in logseq(f"{{{{embed (({BLOCK}))}}}}")
+    assert 'data-note="v/o">Other note</a>' in logseq("{{embed [[Other note]]}}")
+    unknown = logseq(f"See (({BLOCK.replace('6', '7')})).")
+    assert "a block of another note" in unknown and "((" not in unknown and "<a" not in unknown
+    assert f"<code>(({BLOCK}))</code>" in logseq(f"`(({BLOCK}))`") and "((not one))" in logseq("((not one))")
+    assert inline(f"It follows from (({BLOCK})).") == "It follows from a block of another note."
+
+
+def test_properties_are_small_lines_of_their_own_and_programs_ids_are_hidden(harmless: Any) -> None:
+    html = logseq(
+        f"status:: open <b>\nid:: {BLOCK}\nowner:: [[Other note]]\n\nA claim std::vector.\n- item\n  collapsed:: true\n"
+    )
+    assert '<span class="property"><span class="property-key">status</span> open &lt;b&gt;</span>' in html
+    assert 'data-note="v/o">Other note</a></span>' in html and "std::vector" in html
+    assert BLOCK not in html and "collapsed" not in html
+    assert '<span class="field-type">supports</span>' in logseq("supports:: [[Other note]] because x")
+    assert '<span class="macro">query (and x)</span>' in logseq("{{query (and x)}}")
+    harmless(html)
+
+
+def test_a_property_can_be_highlighted() -> None:
+    text = "summary:: It narrows what models can do.\nAnd more."
+    start = text.index("It narrows")
+    html = logseq(text, marks=[(start, start + 10)])
+    assert "<mark>It narrows</mark> what" in html
+
+
+def test_a_picture_that_we_drew_stands_where_it_is_embedded_and_no_other_does() -> None:
+    drawn = {"r1.svg": "<span>curve</span>"}
+    assert "<span>curve</span>" in logseq("![[r1.svg]]", pictures=drawn)
+    assert '<span class="picture">[r2.svg]</span>' in logseq("![[r2.svg]]", pictures=drawn)
