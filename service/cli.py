@@ -81,8 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--no-links", action="store_true", help="do not widen along typed links")
     ask = command("ask", _ask, "the answer with citations")
     ask.add_argument("question", metavar="QUESTION")
-    ask.add_argument("--llm", metavar="URL", help="a language model server (comes later)")
-    ask.add_argument("--model", metavar="NAME")
+    ask.add_argument("--llm", metavar="URL", help="write the answer with the model of this server (OpenAI's protocol)")
+    ask.add_argument("--model", metavar="NAME", help="which of its models; needless where it serves one only")
+    ask.add_argument("--quoted", action="store_true", help="answer in quotes, whatever model is configured")
     ask.add_argument("--with-inquiries", action="store_true", help="quote kept inquiries too, not only their sources")
     command("note", _note, "a note with what stands around it").add_argument("id", metavar="ID")
     path = command("path", _path, "how two notes hang together")
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host")
     serve.add_argument("--port", type=int)
     serve.add_argument("--auth", metavar="USER:PASSWORD")
+    serve.add_argument("--no-worker", action="store_true", help="start no worker: `passkb worker` runs experiments")
     add_commands(commands)
     return parser
 
@@ -232,12 +234,34 @@ def _queries(options: argparse.Namespace) -> list[tuple[dict[str, Any], str]]:
 def _ask(options: argparse.Namespace) -> int:
     from service.answering.quoting import ask
 
-    if options.llm or options.model:
-        raise PasskbError("answers written by a model (--llm, --model) come with a later version: ask without them")
+    exclude = () if options.with_inquiries else (NoteKind.INQUIRY,)
+    model = None if options.quoted else _model(options)
     with _open(options) as kb:
-        answer = ask(kb, options.question, exclude=() if options.with_inquiries else (NoteKind.INQUIRY,))
+        if model is None:
+            answer = ask(kb, options.question, exclude=exclude)
+        else:
+            from service.answering.writing import write
+
+            answer = write(kb, options.question, model, exclude=exclude)
     _show(options, answer.to_json(), lambda: printing.answer(answer))
-    return DONE
+    if answer.fault:
+        print(f"passkb: {answer.fault}", file=sys.stderr)
+    return PART if answer.fault else DONE
+
+
+def _model(options: argparse.Namespace) -> Any:
+    """The language model to write answers with; None when none is configured."""
+    config = read_config(home_folder(options.home))
+    url = options.llm or config.llm_url
+    if not url:
+        if options.model:
+            raise PasskbError("--model needs a server: add --llm URL, or set PASSKB_LLM_URL")
+        return None
+    from service.llm import LanguageModel
+
+    # The key is for the server it is configured with, not for any other.
+    key = config.llm_api_key if url.rstrip("/") == (config.llm_url or url).rstrip("/") else ""
+    return LanguageModel(url, options.model or config.llm_model, key)
 
 
 def _note(options: argparse.Namespace) -> int:
@@ -315,7 +339,8 @@ def _serve(options: argparse.Namespace) -> int:
     from service.web.app import serve
 
     with _open(options) as kb:
-        serve(kb, host, port, (auth.split(":", 1)[0], auth.split(":", 1)[1]) if auth else None)
+        account = (auth.split(":", 1)[0], auth.split(":", 1)[1]) if auth else None
+        serve(kb, host, port, account, worker=not options.no_worker)
     return DONE
 
 

@@ -93,7 +93,12 @@ def _first(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, 
             said.append(f"It is run {made} on this claim; {corrected}.")
     said += _cautions(spec, result, state)
     further = [power] if power and whole.endswith(power) else []
-    return "\n\n".join([" ".join(said), *further, *([f"The claim: {_line(claim_text)}"] if claim_text else [])])
+    return "\n\n".join([" ".join(said), *further, *_on(spec.claim, claim_text)])
+
+
+def _on(claim: str, text: str) -> list[str]:
+    """The claim as a heading: to be read, and never to be quoted as if it were a finding."""
+    return [f"### On the claim [[{claim}]]: {_line(text)}"] if claim and text else []
 
 
 def _cautions(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
@@ -139,7 +144,8 @@ def _what(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, A
 
 
 def _model_line(model: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    engine = " ".join(filter(None, (str(about.get("engine") or "engine not recorded"), str(about.get("engine_version") or ""))))
+    name, version = str(about.get("engine") or "engine not recorded"), str(about.get("engine_version") or "")
+    engine = version if version.startswith(name) else f"{name} {version}".rstrip()
     text = f"{_line(model['name'])}: `{_line(about['model'])}`, {engine}, on {about.get('device') or 'a device not recorded'}"
     if differs := about.get("differs"):
         told = ", ".join(f"{key} {given!r} was asked, {real!r} in force" for key, (given, real) in differs.items())

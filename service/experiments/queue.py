@@ -72,7 +72,7 @@ def serve(home: Path, execute: Callable[[str], None], stop: threading.Event, idl
     home.mkdir(parents=True, exist_ok=True)
     lock = _lock(home)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1)  # `working` holds it for an instant
     except Timeout:
         holder = (home / "worker.pid").read_text("ascii") if (home / "worker.pid").exists() else "unknown"
         raise PasskbError(f"process {holder} already works on the runs of {home}: one worker a home is enough") from None
