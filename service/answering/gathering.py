@@ -12,7 +12,7 @@ from kb.blocks import plain
 from kb.embedding import Vectors
 from kb.knowledge_base import KnowledgeBase
 from kb.lexical import content_words, stem, stems
-from kb.notes import Hit, Note
+from kb.notes import Hit, Note, NoteKind
 from kb.sentences import Sentence, sentences
 
 HITS = 48
@@ -86,6 +86,8 @@ def gather(kb: KnowledgeBase, question: str, exclude: Collection[str] = (), limi
         for hit in chosen
         if hit.note_id in notes
         for sentence, before in _within(notes[hit.note_id].text, hit)
+        if sentence.block != "table"
+        or notes[hit.note_id].kind is not NoteKind.EVIDENCE  # its sentences say what the table holds
     ][:limit]
     texts = [plain(notes[hit.note_id].text[sentence.start : sentence.end]) for hit, sentence, _ in spans]
     vectors = kb.sentence_vectors([text[:600] for text in texts])
