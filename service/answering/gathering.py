@@ -87,7 +87,7 @@ def gather(kb: KnowledgeBase, question: str, exclude: Collection[str] = (), limi
         if hit.note_id in notes
         for sentence, before in _within(notes[hit.note_id].text, hit)
         if sentence.block != "table"
-        or notes[hit.note_id].kind is not NoteKind.EVIDENCE  # its sentences say what the table holds
+        or notes[hit.note_id].kind is not NoteKind.EVIDENCE  # its sentences say what they hold
     ][:limit]
     texts = [plain(notes[hit.note_id].text[sentence.start : sentence.end]) for hit, sentence, _ in spans]
     vectors = kb.sentence_vectors([text[:600] for text in texts])
