@@ -225,15 +225,7 @@ def answer(given: Answer) -> str:
     if not given.answered:
         nearest = [f"  {entry.title}  [{entry.note_id}]" for entry in given.nearest]
         return "\n".join([wrapped(given.reason), *(["", "Nearest notes", *nearest] if nearest else [])])
-    lines: list[str] = []
-    for part, heading in (("lede", ""), ("body", "What the notes say")):
-        chosen = [statement for statement in given.statements if statement.part == part]
-        if chosen:
-            lines += [heading] * bool(heading)
-            for statement in chosen:
-                marks = "".join(f"[{citation.number}]" for citation in statement.citations)
-                lines.append(wrapped(f"{plain(statement.text)} {marks}", "  " if heading else ""))
-            lines.append("")
+    lines = _written(given) if given.mode == "generated" else _quoted(given)
     if given.disagreements:
         lines.append("Where they disagree")
         for entry in given.disagreements:
@@ -260,3 +252,34 @@ def answer(given: Answer) -> str:
     if given.follow_ups:
         lines += ["", "You could ask next", *[f"  {question}" for question in given.follow_ups]]
     return "\n".join(lines)
+
+
+def _quoted(given: Answer) -> list[str]:
+    lines: list[str] = []
+    for part, heading in (("lede", ""), ("body", "What the notes say")):
+        chosen = [statement for statement in given.statements if statement.part == part]
+        if chosen:
+            lines += [heading] * bool(heading)
+            for statement in chosen:
+                marks = "".join(f"[{citation.number}]" for citation in statement.citations)
+                lines.append(wrapped(f"{plain(statement.text)} {marks}", "  " if heading else ""))
+            lines.append("")
+    return lines
+
+
+def _written(given: Answer) -> list[str]:
+    """Paragraphs with their marks; whatever its sources do not carry is told beside it."""
+    lines = [wrapped(f"(Understood as: {given.understood})"), ""] if given.understood else []
+    paragraphs: dict[int, list[str]] = {}
+    for statement in given.statements:
+        marks = "".join(f"[{citation.number}]" for citation in statement.citations)
+        doubt = "" if statement.support == "supported" else f" ({statement.support}: {statement.reason})"
+        paragraphs.setdefault(statement.paragraph, []).append(f"{statement.text} {marks}".rstrip() + doubt)
+    for sentences in paragraphs.values():
+        lines += [wrapped(" ".join(sentences)), ""]
+    if given.incomplete:
+        lines += [wrapped(f"(Incomplete: {given.fault})"), ""]
+    if given.dropped:
+        lines.append("Left out, as the notes say otherwise")
+        lines += [*(wrapped(f"{entry.text} ({entry.reason})", "  ") for entry in given.dropped), ""]
+    return lines

@@ -32,12 +32,17 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A sentence or two of the answer. In quoted mode `text` is its quotes, joined by a space. `part`: `lede` or `body`."""
+    """A sentence or two of the answer. In quoted mode `text` is its quotes, joined by a space. `part`: `lede` or `body`.
+
+    Of written sentences, `reason` says why they are not supported, and `paragraph` counts from 0.
+    """
 
     text: str
     support: Support
     citations: tuple[Citation, ...]
     part: str = "body"
+    reason: str = ""
+    paragraph: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,10 @@ class Answer:
 
     `missing` holds the question's words that no note knows, in its own spelling; `reason` says in a sentence why there is no
     answer. `follow_ups` are questions that these notes do answer; `inquiries` kept answers to like questions.
+
+    `understood` is a follow-up as it was searched for. Of a written answer, `dropped` are sentences that their sources go
+    against, `incomplete` says that the model did not come to its end, `fault` what went wrong with it (also when the answer
+    is in quotes for that reason), and `reasoning` what it thought beforehand, which nobody checked.
     """
 
     question: str
@@ -109,6 +118,11 @@ class Answer:
     mode: str = "quoted"
     model: str | None = None
     seconds: float = 0.0
+    understood: str = ""
+    dropped: tuple[Statement, ...] = ()
+    incomplete: bool = False
+    fault: str = ""
+    reasoning: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -134,6 +148,11 @@ class Answer:
             "inquiries": [_source(entry) for entry in self.inquiries],
             "missing": list(self.missing),
             "reason": self.reason,
+            "understood": self.understood,
+            "dropped": [_statement(statement) for statement in self.dropped],
+            "incomplete": self.incomplete,
+            "fault": self.fault,
+            "reasoning": self.reasoning,
             "seconds": round(self.seconds, 3),
         }  # fmt: skip
 
@@ -151,7 +170,14 @@ def _citation(entry: Citation) -> dict[str, Any]:
 
 def _statement(entry: Statement) -> dict[str, Any]:
     citations = [_citation(citation) for citation in entry.citations]
-    return {"text": entry.text, "support": str(entry.support), "part": entry.part, "citations": citations}
+    return {
+        "text": entry.text,
+        "support": str(entry.support),
+        "part": entry.part,
+        "reason": entry.reason,
+        "paragraph": entry.paragraph,
+        "citations": citations,
+    }
 
 
 def _disagreement(entry: Disagreement) -> dict[str, Any]:

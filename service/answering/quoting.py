@@ -50,8 +50,7 @@ def ask(kb: KnowledgeBase, question: str, exclude: Collection[str] = (NoteKind.I
     with kb.reading():
         gathered = gather(kb, asked, exclude)
         verdict = judge(gathered)
-        answer = _composed(kb, gathered, exclude) if verdict.enough else _refusal(gathered, verdict.reason)
-        answer = replace(answer, inquiries=_kept_inquiries(kb, gathered) if NoteKind.INQUIRY in exclude else ())
+        answer = quoted(kb, gathered, exclude) if verdict.enough else refusal(kb, gathered, verdict.reason, exclude)
     return replace(answer, seconds=time.perf_counter() - started)
 
 
@@ -67,11 +66,20 @@ def checked(question: str) -> str:
     return asked
 
 
-def _composed(kb: KnowledgeBase, gathered: Gathered, exclude: Collection[str]) -> Answer:
+def quoted(kb: KnowledgeBase, gathered: Gathered, exclude: Collection[str]) -> Answer:
+    """The answer in quotes, whether or not there is enough to answer from."""
     numbering = Numbering()
     chosen = choose(gathered)
     statements = tuple(_statement(gathered, candidate, numbering, i == 0) for i, candidate in enumerate(chosen))
-    cited = list(dict.fromkeys(candidate.note_id for candidate in chosen))
+    return surrounded(kb, gathered, exclude, statements, numbering)
+
+
+def surrounded(
+    kb: KnowledgeBase, gathered: Gathered, exclude: Collection[str], statements: tuple[Statement, ...], numbering: Numbering
+) -> Answer:
+    """Statements with all that stands around the notes they cite, or around the nearest note where they cite none."""
+    cited = list(dict.fromkeys(citation.note_id for statement in statements for citation in statement.citations))
+    cited = cited or gathered.main_notes(1)
     voices = dissenters(kb, list(dict.fromkeys([*gathered.main_notes(_MAIN_NOTES), *cited]))[:_MAIN_NOTES], exclude)
     sources = _sources(kb, gathered, cited, voices)
     ids = [source.note_id for source in sources]
@@ -86,6 +94,7 @@ def _composed(kb: KnowledgeBase, gathered: Gathered, exclude: Collection[str]) -
         experiments(claims),
         sources,
         follow_ups=follow_ups(kb, gathered.question, gathered.vector, cited, answered),
+        inquiries=_kept_inquiries(kb, gathered, exclude),
         missing=tuple(gathered.unknown),
     )
 
@@ -106,7 +115,7 @@ def choose(gathered: Gathered) -> list[Candidate]:
     Greedy maximal marginal relevance (Carbonell and Goldstein 1998) over the candidates' scores. Each note gives one
     statement; where that makes fewer than `_FEW`, the notes already quoted may give more.
     """
-    pool = [_standing(candidate) for candidate in gathered.candidates]
+    pool = [standing(candidate) for candidate in gathered.candidates]
     floor = max(_third_best(pool) - _FALL, max(candidate.score for candidate in pool) - _FURTHEST)
     chosen = [_lede(pool)]
     lone = len(gathered.notes) < _FEW
@@ -138,7 +147,7 @@ def _next(pool: Sequence[Candidate], chosen: Sequence[Candidate], floor: float, 
     for candidate in pool:
         if candidate.score < floor or candidate.cosine < _NEAR or quoted[candidate.note_id] >= each:
             continue
-        if any(_overlap(candidate, other) for other in chosen):
+        if any(overlap(candidate, other) for other in chosen):
             continue
         likeness = float(np.max(vectors @ candidate.vector))
         value = candidate.score - 0.3 * likeness
@@ -147,7 +156,7 @@ def _next(pool: Sequence[Candidate], chosen: Sequence[Candidate], floor: float, 
     return best[1] if best else None
 
 
-def _overlap(one: Candidate, other: Candidate) -> bool:
+def overlap(one: Candidate, other: Candidate) -> bool:
     return one.note_id == other.note_id and one.start < other.end and other.start < one.end
 
 
@@ -160,7 +169,7 @@ def _with_next(
     """A lone sentence takes the one after it along when that one answers as well and leans on it."""
     after = by_before.get((candidate.note_id, (candidate.start, candidate.end)))
     fits = after is not None and after.score >= floor and after.leans and len(candidate.text) + len(after.text) < _LONGEST_QUOTE
-    if after is None or not fits or any(_overlap(after, other) for other in chosen):
+    if after is None or not fits or any(overlap(after, other) for other in chosen):
         return candidate
     return replace(candidate, end=after.end)
 
@@ -176,7 +185,7 @@ def _lede(pool: Sequence[Candidate]) -> Candidate:
     return max(opening, key=worth, default=best)
 
 
-def _standing(candidate: Candidate) -> Candidate:
+def standing(candidate: Candidate) -> Candidate:
     """A candidate as it can be quoted: one that leans on the sentence before it takes that along, or comes last."""
     if not candidate.leans:
         return candidate
@@ -198,9 +207,12 @@ def _sources(kb: KnowledgeBase, gathered: Gathered, cited: Sequence[str], voices
     return tuple(source_note(notes[note_id]) for note_id in ids if note_id in notes)
 
 
-def _refusal(gathered: Gathered, reason: str) -> Answer:
+def refusal(kb: KnowledgeBase, gathered: Gathered, reason: str, exclude: Collection[str]) -> Answer:
+    """No answer, why, and the nearest notes."""
     nearest = tuple(source_note(note) for note in _nearest(gathered))
-    return Answer(gathered.question, False, nearest=nearest, missing=tuple(gathered.unknown), reason=reason)
+    inquiries = _kept_inquiries(kb, gathered, exclude)
+    missing = tuple(gathered.unknown)
+    return Answer(gathered.question, False, nearest=nearest, inquiries=inquiries, missing=missing, reason=reason)
 
 
 def _nearest(gathered: Gathered) -> list[Note]:
@@ -208,10 +220,10 @@ def _nearest(gathered: Gathered) -> list[Note]:
     return [gathered.notes[note_id] for note_id in ids if note_id in gathered.notes][:_NEAREST]
 
 
-def _kept_inquiries(kb: KnowledgeBase, gathered: Gathered) -> tuple[SourceNote, ...]:
-    """Inquiries kept in the notes whose question is nearly this one."""
+def _kept_inquiries(kb: KnowledgeBase, gathered: Gathered, exclude: Collection[str]) -> tuple[SourceNote, ...]:
+    """Inquiries kept in the notes whose question is nearly this one, where they are not quoted themselves."""
     kept = [note_id for note_id, _, kind, _ in kb.store.titles() if kind == NoteKind.INQUIRY]
-    if not kept:
+    if not kept or NoteKind.INQUIRY not in exclude:
         return ()
     notes = list(kb.store.notes(kept).values())
     nearness = kb.embedder([note.title for note in notes]) @ gathered.vector

@@ -5,6 +5,7 @@
   const find = (selector, root = document) => root.querySelector(selector);
   const narrow = matchMedia("(max-width: 899px)");
   let lastMark = null;
+  let lastOpened = null;
   let shownSearch = null;
   let pendingTab = 0;
   let awaiting = null;
@@ -95,9 +96,19 @@
     for (const other of document.querySelectorAll(".cite[aria-current]")) other.removeAttribute("aria-current");
     mark.setAttribute("aria-current", "true");
     lastMark = mark;
+    lastOpened = { key, number: mark.dataset.cite };
     if (narrow.matches) openSheet();
     else find("#source-column").scrollTop = 0;
     find("mark", copy)?.scrollIntoView({ block: "nearest" });
+  };
+
+  /* An answer is drawn again when its offers have their costs: the citation that was open stays marked. */
+  const remark = () => {
+    if (!lastMark || lastMark.isConnected || !find("#sources .slot")?.firstElementChild) return;
+    const again = find(`[data-exchange="${lastOpened.key}"] .cite[data-cite="${lastOpened.number}"]`);
+    if (!again) return;
+    again.setAttribute("aria-current", "true");
+    lastMark = again;
   };
 
   const openSheet = () => {
@@ -201,6 +212,7 @@
 
   /* A note's title is the tab's title once it has come; a page that waited for the first notes is made anew. */
   new MutationObserver(() => {
+    remark();
     if (find(".welcome[data-reading]") && find("#status .status-line") && !find("#status .going")) location.reload();
     const shown = find("#experiment-list [aria-current] [data-run]")?.dataset.run;
     if (awaiting && shown && shown !== awaiting.before) {

@@ -170,7 +170,8 @@ def test_ask_refuses_what_can_not_be_asked(passkb: Passkb, small: Path) -> None:
         assert "empty" in refused(passkb("ask", empty))
     assert "characters" in refused(passkb("ask", "word " * 10_000))
     assert passkb("ask", "why \udcff apples", "--json")[0] == 0
-    assert "later version" in refused(passkb("ask", QUESTION, "--llm", "http://localhost:1", "--model", "m"))
+    assert "no address" in refused(passkb("ask", QUESTION, "--llm", "localhost:1", "--model", "m"))
+    assert "add --llm URL" in refused(passkb("ask", QUESTION, "--model", "m"))
 
 
 def test_a_note_is_shown_by_id_title_or_alias(passkb: Passkb, small: Path) -> None:
@@ -262,7 +263,7 @@ def test_doctor_says_what_works_and_what_to_do(passkb: Passkb) -> None:
     status, out, _ = passkb("doctor", "--json")
     checks = {check["name"]: check for check in only_json(out)["checks"]}
     assert status == 0 and checks.keys() == {
-        "python", "sqlite", "home", "embedder", "chroma", "model server", "gpu", "vllm", "sandbox",
+        "python", "sqlite", "home", "embedder", "chroma", "model server", "gpu", "transformers", "vllm", "sandbox",
     }  # fmt: skip
     assert all(checks[name]["ok"] for name in ("python", "sqlite", "home", "embedder", "chroma"))
     assert all(check["found"] and (check["ok"] or check["remedy"]) for check in checks.values())

@@ -1,0 +1,139 @@
+"""The numbers that a text states, as values that can be compared: digits, words, thousands, k/M/B, percent, powers, ratios.
+
+Digits inside a name (GPT-4, AIME24, pass@1) are no numbers. Knows nothing about what a number counts.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_UNITS = dict(
+    zip(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+        "eighteen nineteen".split(),
+        range(20),
+        strict=True,
+    )
+)
+_TENS = dict(zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True))
+_SCALES = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9}
+_SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9}
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?"
+_WORDS = "|".join((*_UNITS, *_TENS, *_SCALES))
+_NUMBER = re.compile(
+    rf"""(?P<power>(?:(?P<factor>\d+(?:\.\d+)?)\s*(?:\\cdot|\\times|×|·|\*)\s*)?10\s*\^\s*\{{?(?P<exponent>[-−]?\d+)\}}?)
+    |(?<![\w@.])(?<![A-Za-z]-)(?P<digits>(?=\.?\d){_DIGITS})(?P<e>e[-+]?\d+)?
+      (?:(?P<suffix>[kKMB])(?!\w)|[\s-]?(?P<scale>hundred|thousand|million|billion)\b)?(?![A-Za-z_])
+    |\b(?P<fold>\d+|[a-z]+?)-?fold\b
+    |\b(?P<words>(?:(?:{_WORDS})(?:[\s-]+(?:and\s+)?(?=(?:{_WORDS})\b))?)+)\b""",
+    re.X | re.I,
+)
+_UNIT = re.compile(r"\s*-?(?:(?P<percent>%|\\%|per\s?cent(?!age)\b)|(?P<point>(?:percentage[\s-])?points?\b))", re.I)
+_RATIO = re.compile(r"\s+(?:in|out of)\s+(?:an?\s+)?$", re.I)
+_VAGUE = re.compile(r"(?:several|many|few|some|of|the|or)\s+$", re.I)
+_ABOUT = re.compile(r"(?:about|around|roughly|nearly|almost|some|approximately|close to|near(?: to)?|~|≈)\s*\$?$", re.I)
+_BOUND = re.compile(r"(?:(?P<more>more than|over|exceeding)|(?:less than|fewer than|under))\s+(?:an?\s+)?\$?$", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Numeral:
+    """A number at `start` of its text, up to `end`. `unit` is `percent`, `point` or empty; `about` where it is
+    said to be rounded, `bound` 1 for “more than”, -1 for “less than”."""
+
+    value: float
+    unit: str
+    start: int
+    end: int
+    about: bool = False
+    bound: int = 0
+
+
+def numerals(text: str) -> list[Numeral]:
+    """The numbers of a text, in order. “one” alone and vague amounts (several hundred) are none; “1 in 1,000” is 0.001."""
+    found = [(m, value) for m in _NUMBER.finditer(text) if (value := _value(m)) is not None]
+    out: list[Numeral] = []
+    skip = False
+    for i, (m, value) in enumerate(found):
+        if skip:
+            skip = False
+            continue
+        following = found[i + 1] if i + 1 < len(found) else None
+        if following and following[1] >= 2 and value >= 1 and _RATIO.match(text[m.end() : following[0].start()]):
+            out.append(Numeral(value / following[1], "", m.start(), following[0].end()))
+            skip = True
+        elif not _idle(text, m, value):
+            unit = _UNIT.match(text, m.end())
+            name = "" if unit is None else "percent" if unit["percent"] else "point"
+            out.append(
+                Numeral(value, name, m.start(), m.end(), bool(_ABOUT.search(text, 0, m.start())), _bound(text, m.start()))
+            )
+    return out
+
+
+def missing(stated: Sequence[Numeral], given: Sequence[Numeral]) -> list[Numeral]:
+    """The stated numbers that none of the given ones equals; 99.9 % equals 0.999, and about 29 equals 28.8."""
+    return [number for number in stated if not any(_equal(number, other) for other in given)]
+
+
+def bounded(stated: Sequence[Numeral], given: Sequence[Numeral]) -> list[Numeral]:
+    """The stated numbers with a bound (more than 7) of which the given ones know nothing, or the opposite."""
+    return [
+        number
+        for number in stated
+        if number.bound and (same := [g for g in given if _equal(number, g)]) and not any(g.bound == number.bound for g in same)
+    ]
+
+
+def _bound(text: str, start: int) -> int:
+    m = _BOUND.search(text, 0, start)
+    return 0 if m is None else 1 if m["more"] else -1
+
+
+def _equal(stated: Numeral, given: Numeral) -> bool:
+    if {stated.unit, given.unit} == {"percent", "point"}:
+        return False
+    scales = (1.0, 0.01, 100.0) if (stated.unit == "percent") != (given.unit == "percent") else (1.0,)
+    return any(_close(stated, given.value * scale) for scale in scales)
+
+
+def _close(stated: Numeral, value: float) -> bool:
+    if math.isclose(stated.value, value, rel_tol=1e-12, abs_tol=0.0):
+        return True
+    return stated.about and stated.value >= 10 and stated.value == round(value)
+
+
+def _idle(text: str, m: re.Match[str], value: float) -> bool:
+    """Whether a number word counts nothing: “one” as a pronoun or article, “several hundred”."""
+    if m["words"] is None:
+        return False
+    if m["words"].lower() == "two" and text[: m.start()].rstrip().lower().endswith(("the", "these", "those")):
+        return True
+    return m["words"].lower() == "one" or (m["words"].lower() in _SCALES and bool(_VAGUE.search(text, 0, m.start())))
+
+
+def _value(m: re.Match[str]) -> float | None:
+    if m["power"]:
+        return float(m["factor"] or 1) * 10.0 ** int(m["exponent"].replace("−", "-"))
+    if m["digits"]:
+        value = float(m["digits"].replace(",", "") + (m["e"] or ""))
+        return value * _SUFFIXES.get((m["suffix"] or "").lower(), 1.0) * _SCALES.get((m["scale"] or "").lower(), 1.0)
+    if m["fold"]:
+        fold = m["fold"].lower()
+        return float(fold) if fold.isdigit() else _spelled([fold]) or None
+    return _spelled(re.split(r"[\s-]+", m["words"].lower().strip(" -"))) if m["words"] else None
+
+
+def _spelled(words: Sequence[str]) -> float:
+    """`two hundred and five` -> 205."""
+    total = current = 0.0
+    for word in words:
+        if word in _SCALES:
+            current = max(current, 1.0) * _SCALES[word]
+            if _SCALES[word] >= 1e3:
+                total, current = total + current, 0.0
+        else:
+            current += _UNITS.get(word, _TENS.get(word, 0))
+    return total + current

@@ -1,0 +1,63 @@
+"""A follow-up as a question of its own, for the search. What was answered before helps to understand, and is never cited.
+
+Knows nothing about notes. A question that stands alone costs no model call.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from kb.lexical import content_words, stems
+from service.answering.cleaning import cleaned
+from service.answering.prompting import UNDERSTANDING, Turn, understanding
+from service.answering.quoting import LONGEST_QUESTION
+from service.llm import Model, ModelError, Stopped
+
+_TURNS = 3
+_REFERS = re.compile(
+    r"\b(?:it|its|they|them|their|theirs|he|she|his|hers?|this|that|these|those|such|there|the (?:former|latter|others?|same|"
+    r"first|second|third|last)(?: one)?|ones?|both|neither|instead|otherwise|previous|above|you (?:said|mentioned))\b",
+    re.I,
+)
+_CONTINUES = re.compile(
+    r"\s*(?:and|but|so|then|also|or|what about|how about|why\W*$|why not|how so|for example|more|go on|really)\b", re.I
+)
+_LABEL = re.compile(r"(?i)\A(?:the )?(?:follow-up|standalone|rewritten|question)[\w ]{0,40}:\s*")
+_TOKENS = 1024  # a model that reasons needs them; the question itself takes a few dozen
+
+
+def needs_context(question: str) -> bool:
+    """Whether a question leans on what was said before it.
+
+    >>> needs_context("What about larger k?"), needs_context("What does pass@k measure?")
+    (True, False)
+    """
+    return bool(_CONTINUES.match(question) or _REFERS.search(question)) or len(content_words(question)) < 2
+
+
+def understood(question: str, history: Sequence[Turn], model: Model, stop: Callable[[], bool] | None = None) -> str:
+    """The question to search for. Where the model gives none that can be used, the last question is put before this one."""
+    if not history or not needs_context(question):
+        return question
+    recent = list(history)[-_TURNS:]
+    joined = f"{recent[-1].question.strip()} {question}"
+    fallback = joined if len(joined) <= LONGEST_QUESTION else question
+    try:
+        pieces = model.stream(UNDERSTANDING, understanding(question, recent), max_tokens=_TOKENS, stop=stop)
+        raw = "".join(piece.text for piece in pieces if not piece.thought)
+    except Stopped:
+        raise
+    except ModelError:
+        return fallback
+    return _usable(cleaned(raw, ended=True).text, question, recent) or fallback
+
+
+def _usable(written: str, question: str, history: Sequence[Turn]) -> str:
+    """The model's question, if it is one line, no longer than a question, and made of words of the conversation."""
+    lines = [line for line in (_LABEL.sub("", line.strip()).strip("\"“”'* ") for line in written.splitlines()) if line]
+    text = lines[-1] if lines else ""
+    known = stems(" ".join([question, *(f"{turn.question} {turn.said}" for turn in history)]))
+    own = stems(text)
+    fits = any(map(str.isalnum, text)) and len(text) <= 400 and len(own & known) * 2 >= len(own) and len(own) > 0
+    return text if fits else ""
