@@ -86,8 +86,7 @@ def gather(kb: KnowledgeBase, question: str, exclude: Collection[str] = (), limi
         for hit in chosen
         if hit.note_id in notes
         for sentence, before in _within(notes[hit.note_id].text, hit)
-        if sentence.block != "table"
-        or notes[hit.note_id].kind is not NoteKind.EVIDENCE  # its sentences say what they hold
+        if sentence.block != "table" or notes[hit.note_id].kind is not NoteKind.EVIDENCE  # its sentences say what they hold
     ][:limit]
     texts = [plain(notes[hit.note_id].text[sentence.start : sentence.end]) for hit, sentence, _ in spans]
     vectors = kb.sentence_vectors([text[:600] for text in texts])
