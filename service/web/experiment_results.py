@@ -218,7 +218,8 @@ def _import(imported: Model) -> tuple[str, str]:
 
 def _model(name: str, about: Model) -> tuple[str, str]:
     """Its engine, what was asked of it, and where something else was in force."""
-    engine = " ".join(dict.fromkeys(str(about[key]) for key in ("engine", "engine_version") if about.get(key)))
+    name, version = (str(about.get(key) or "") for key in ("engine", "engine_version"))
+    engine = version if version.startswith(name) else f"{name} {version}".strip()
     lines = [text(about.get("model") or ""), text(", ".join(filter(None, (engine, str(about.get("device") or "")))))]
     lines.append(text(", ".join(f"{key} {value}" for key, value in (about.get("asked") or {}).items())))
     for key, pair in (about.get("differs") or {}).items():
