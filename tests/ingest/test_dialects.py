@@ -76,7 +76,7 @@ def linked(text: str) -> list[str]:
         # Logseq
         (f"- Words here.\n  id:: {ID}\n  collapsed:: true\n  On it goes.\n\t- Child.\n\t  id:: {OTHER}",
          ["Words here.", "On it goes.", "Child."]),
-        (f"- (({ID}))\n- {{{{embed (({ID}))}}}}\n- {{{{query (todo TODO)}}}}\n- Words (({ID})).", [f"Words (({ID}))."]),
+        (f"- (({ID}))\n- {{{{embed (({ID}))}}}}\n- {{{{query (task LATER)}}}}\n- Words (({ID})).", [f"Words (({ID}))."]),
         ("- ship it\n  SCHEDULED: <2024-05-01>\n  :LOGBOOK:\n  CLOCK: [2024-05-01]\n  :END:\n  Done.", ["ship it", "Done."]),
         ("- ## A heading\n- > Quoted.\n- ![i](../a.png){:height 3, :width 2}\n- {{c1::Cloze}} stays.",
          ["Quoted.", "{{c1::Cloze}} stays."]),

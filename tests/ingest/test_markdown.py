@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ingest.readers.markdown import Reading, read_markdown
 from kb.notes import NoteKind, PasskbError
+from tests.dialects import SCRAPS
 
 PIECES = (
     "---\n",
@@ -58,33 +59,7 @@ PIECES = (
     "\ufeff",
     "| |\n|-|\n",
     "cites",
-    "> [!tip]- ",
-    "- > ",
-    "- # ",
-    "key:: ",
-    "Two words:: ",
-    "[due:: ",
-    "x %% ",
-    "x <!-- ",
-    "x^2 $$\n",
-    "((64a1b2c3-1111-2222-3333-444455556666))",
-    "{{embed ",
-    "}}",
-    "{:height 3}",
-    "#tag/b ",
-    "^[note ",
-    "[[^b]]",
-    "\\[",
-    "\\]",
-    "\\( x_1",
-    "\\)",
-    "\n\\begin{cases}",
-    "\\end{cases}",
-    ":LOGBOOK:\n",
-    ":END:",
-    "#+BEGIN_QUERY\n",
-    "SCHEDULED: <",
-    "؟ ",
+    *SCRAPS,
     "title:: ",
     "alias:: [[",
     "tags:: #",

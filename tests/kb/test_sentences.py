@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kb.blocks import blocks, plain
 from kb.sentences import sentences
+from tests.dialects import SCRAPS
 
 PIECES = (
     "# ",
@@ -61,33 +62,7 @@ PIECES = (
     "<b>",
     "~~~",
     "===\n",
-    "> [!tip]- ",
-    "- > ",
-    "- # ",
-    "key:: ",
-    "Two words:: ",
-    "[due:: ",
-    "x %% ",
-    "x <!-- ",
-    "x^2 $$\n",
-    "((64a1b2c3-1111-2222-3333-444455556666))",
-    "{{embed ",
-    "}}",
-    "{:height 3}",
-    "#tag/b ",
-    "^[note ",
-    "[[^b]]",
-    "\\[",
-    "\\]",
-    "\\( x_1",
-    "\\)",
-    "\n\\begin{cases}",
-    "\\end{cases}",
-    ":LOGBOOK:\n",
-    ":END:",
-    "#+BEGIN_QUERY\n",
-    "SCHEDULED: <",
-    "؟ ",
+    *SCRAPS,
 )
 HOSTILE = (
     ">", "> > - ", "[", "x <!-- a\n\n", "x <!-- a\n", "x %%\n", "x %% y ", "x $$\n^", "{{a ", "((", "key:: ", "[a:: ", "(a:: ",
