@@ -49,13 +49,13 @@ def import_files(
     """A run of status succeeded that holds what the files say; the run there is, when the same was imported before.
 
     `base`, `tuned`: which of the files' models are compared, under these two names. Without them: models of those names, or the
-    only two, the first one being the base. A file without a model's name gives its own. With two models the prediction is a
+    only two, the first one being the base. The same file given twice counts once. A file without a model's name gives its own. With two models the prediction is a
     crossover unless another is given. Raises PasskbError that names file, line and field; nothing is kept then.
     """
     if not files:
         raise PasskbError("import wants at least one file")
     paths = [Path(path).expanduser().absolute() for path in files]
-    read = [(path, read_results(path)) for path in paths]
+    read = list({(path.name, _sha256(path)): (path, found) for path in paths for found in [read_results(path)]}.values())
     by_model = _by_model(read)
     roles = _roles(list(by_model), base, tuned)
     chosen = {role.name: _by_problem(by_model[role.original], role.original) for role in roles}

@@ -71,7 +71,10 @@ def test_a_run_is_waited_for_listed_shown_recognised_and_repeated(passkb: Passkb
 def test_imported_counts_are_a_run_like_any_other(passkb: Passkb, tmp_path: Path) -> None:
     path = tmp_path / "counts.csv"
     path.write_text(COUNTS)
-    run = only_json(passkb("experiment", "import", path, "--json"))
+    twice = tmp_path / "again" / "counts.csv"
+    twice.parent.mkdir()
+    twice.write_text(COUNTS)
+    run = only_json(passkb("experiment", "import", path, twice, "--json"))
     assert run["status"] == "succeeded" and run["prediction"]["verdict"] == "supported" and run["evidence_note_id"]
     assert [model["name"] for model in run["models"]] == ["base", "tuned"]
     listed = only_json(passkb("experiment", "list", "--json"))["runs"]
