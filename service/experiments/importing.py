@@ -49,8 +49,9 @@ def import_files(
     """A run of status succeeded that holds what the files say; the run there is, when the same was imported before.
 
     `base`, `tuned`: which of the files' models are compared, under these two names. Without them: models of those names, or the
-    only two, the first one being the base. The same file given twice counts once. A file without a model's name gives its own. With two models the prediction is a
-    crossover unless another is given. Raises PasskbError that names file, line and field; nothing is kept then.
+    only two, the first one being the base. A file without a model's name gives its own; the same file given twice counts once.
+    With two models the prediction is a crossover unless another is given. Raises PasskbError that names file, line and field;
+    nothing is kept then.
     """
     if not files:
         raise PasskbError("import wants at least one file")
