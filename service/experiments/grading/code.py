@@ -8,6 +8,7 @@ Knows how an answer is cut out of a completion, and nothing about how programs a
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import threading
@@ -37,7 +38,11 @@ class CodeGrader:
         if not holds:
             raise SandboxUnavailable(remedy)
         self.limits = limits or Limits()
-        count = workers or len(os.sched_getaffinity(0))
+        cores = sorted(os.sched_getaffinity(0))
+        count = workers or len(cores)
+        # A program's processes take turns, so one core is all that they can use together, and between cores each turn would
+        # wait for the other core to wake up. Fewer workers than cores go where there is room.
+        self._cores = itertools.cycle([{core} for core in cores] if count >= len(cores) else [set(cores)])
         self._own = threading.local()
         self._examiners: list[Examiner] = []
         # A sandbox ends with the thread that opened it, and these threads last until close.
@@ -67,6 +72,8 @@ class CodeGrader:
     def _examiner(self) -> Examiner:
         examiner: Examiner | None = getattr(self._own, "examiner", None)
         if examiner is None:
+            # This thread's core, and that of the sandboxes it starts.
+            os.sched_setaffinity(0, next(self._cores))
             examiner = self._own.examiner = Examiner(self.limits)
             self._examiners.append(examiner)
         return examiner

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
-import platform
 import resource
 import socket
 import struct
 from collections.abc import Callable
 
-_SET_DUMPABLE, _SET_SECCOMP, _SET_NO_NEW_PRIVS, _FILTER_MODE = 4, 22, 38, 2
+_SET_DUMPABLE, _SET_SECCOMP, _SET_NO_NEW_PRIVS, _FILTER_MODE = 4, 22, 38, ctypes.c_ulong(2)
 _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
@@ -29,6 +29,8 @@ _NEWER = (424, 425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 440, 442, 448)
 
 
 _Step = tuple[int, int, int, int]
+# The address that the kernel is handed, the program that lies there, and its instructions: both have to be kept.
+_Filter = tuple[ctypes.c_ulong, ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_char]]
 
 
 class _Numbers:
@@ -76,23 +78,27 @@ ARCHITECTURES = tuple(_ARCHITECTURES)
 
 def unreadable() -> None:
     """Closes this process's memory and descriptors to others of the same user."""
-    _prctl(_SET_DUMPABLE, 0)
+    _prctl(_SET_DUMPABLE, _NOTHING)
 
 
-def limit(cpu_s: int, memory: int, file: int, files: int) -> None:
-    """Sets this process's limits: seconds of CPU, bytes of address space, bytes a file, open files. SIGXCPU comes first, then
-    SIGKILL."""
+def limit(memory: int, file: int, files: int) -> None:
+    """Sets the limits that this process shares with those it forks, where they then cost nothing: bytes of address space, bytes
+    a file, open files."""
     pairs = [
-        (resource.RLIMIT_CPU, cpu_s, cpu_s + 1),
-        (resource.RLIMIT_AS, memory, memory),
-        (resource.RLIMIT_FSIZE, file, file),
-        (resource.RLIMIT_NOFILE, files, files),
-        (resource.RLIMIT_CORE, 0, 0),
-        (resource.RLIMIT_MEMLOCK, 0, 0),
-        (resource.RLIMIT_MSGQUEUE, 0, 0),
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_FSIZE, file),
+        (resource.RLIMIT_NOFILE, files),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
     ]
-    for what, soft, hard in pairs:
-        lower(what, soft, hard)
+    for what, most in pairs:
+        lower(what, most, most)
+
+
+def limit_cpu(cpu_s: int) -> None:
+    """Seconds of CPU from this process's start. SIGXCPU comes first, then SIGKILL."""
+    lower(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
 
 
 def lower(what: int, soft: int, hard: int) -> None:
@@ -106,19 +112,25 @@ def lower(what: int, soft: int, hard: int) -> None:
 def confine() -> None:
     """Puts on this process and its children the filter that leaves forking alone. It is the long one, and checking it costs the
     kernel a millisecond. Raises OSError where the kernel has no filters, KeyError on another architecture."""
-    numbers = _ARCHITECTURES[platform.machine()]
+    numbers = _numbers()
     steps = [step for number in (*numbers.refused, *_NEWER) for step in _refuse(number)]
-    _prctl(_SET_NO_NEW_PRIVS, 1)
-    _put_on(numbers, steps + _if_argument(numbers.prlimit, (_EQUAL, 0, 1, 0)))
+    _prctl(_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))
+    _put_on(_compiled(steps + _if_argument(numbers.prlimit, (_EQUAL, 0, 1, 0))))
 
 
 def stay_one() -> None:
     """Refuses this process any other; threads it may have. Raises OSError, KeyError."""
-    numbers = _ARCHITECTURES[platform.machine()]
+    _put_on(one_process())
+
+
+@functools.cache
+def one_process() -> _Filter:
+    """What `stay_one` puts on. Asked for before a fork, it is made once for all processes."""
+    numbers = _numbers()
     steps = [step for number in (*numbers.forks, _PIDFD_OPEN) for step in _refuse(number)]
     # Told that there is no clone3, glibc takes clone, whose flags a filter can read.
     steps += _refuse(_CLONE3, errno.ENOSYS)
-    _put_on(numbers, steps + _if_argument(numbers.clone, (_ANY_BIT, 0, 1, _CLONE_THREAD)))
+    return _compiled(steps + _if_argument(numbers.clone, (_ANY_BIT, 0, 1, _CLONE_THREAD)))
 
 
 def prove() -> None:
@@ -139,11 +151,15 @@ def prove() -> None:
         raise RuntimeError(f"the kernel did not refuse {what}")
 
 
-def _put_on(numbers: _Numbers, steps: list[_Step]) -> None:
+def _numbers() -> _Numbers:
+    return _ARCHITECTURES[os.uname().machine]
+
+
+def _compiled(steps: list[_Step]) -> _Filter:
     """Classic BPF, each instruction eight bytes: code, jump if true, jump if false, operand."""
     opening = [
         (_LOAD, 0, 0, _ARCHITECTURE),
-        (_EQUAL, 1, 0, numbers.audit),
+        (_EQUAL, 1, 0, _numbers().audit),
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER),
         (_AT_LEAST, 0, 1, _X32),
@@ -152,7 +168,11 @@ def _put_on(numbers: _Numbers, steps: list[_Step]) -> None:
     body = b"".join(struct.pack("HBBI", *step) for step in [*opening, *steps, (_RETURN, 0, 0, _ALLOW)])
     instructions = ctypes.create_string_buffer(body, len(body))
     program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(body) // 8, ctypes.addressof(instructions)))
-    _prctl(_SET_SECCOMP, _FILTER_MODE, ctypes.addressof(program))
+    return ctypes.c_ulong(ctypes.addressof(program)), program, instructions
+
+
+def _put_on(put: _Filter) -> None:
+    _prctl(_SET_SECCOMP, _FILTER_MODE, put[0])
 
 
 def _refuse(number: int, code: int = errno.EPERM) -> list[_Step]:
@@ -173,7 +193,10 @@ def _if_argument(number: int, test: _Step) -> list[_Step]:
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _prctl(option: int, value: int, more: int = 0) -> None:
-    if _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(more), 0, 0):
+_NOTHING = ctypes.c_ulong(0)
+
+
+def _prctl(option: int, value: ctypes.c_ulong, more: ctypes.c_ulong = _NOTHING) -> None:
+    if _libc.prctl(option, value, more, 0, 0):
         code = ctypes.get_errno()
         raise OSError(code, f"prctl {option}: {os.strerror(code)}")

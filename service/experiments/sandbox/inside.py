@@ -11,28 +11,28 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import itertools
 import json
 import os
 import resource
 import select
-import shutil
 import signal
 import socket
 import sys
-from pathlib import Path
 from typing import Any, NoReturn
 
-from service.experiments.sandbox import confinement, holder, judge, wire
+from service.experiments.sandbox import confinement, holder, wire
 
+# What programs ask for most. What few ask for is better loaded by those: each library costs every fork.
 PRELOADED = (
-    "abc array ast bisect cmath collections contextlib copy dataclasses datetime decimal enum fractions functools hashlib "
-    "heapq itertools json math numbers operator os random re statistics string struct textwrap time types typing"
+    "abc bisect collections contextlib copy decimal enum fractions functools heapq itertools json math numbers operator os "
+    "random re string struct time types typing"
 ).split()
 _LOOK_EVERY_MS = 50
 _DYING_S = 1.0
 _ENDING = b"e"
 _NOT_CONFINED = 70
-_TEMPORARY = Path("/tmp")
+_TEMPORARY = "/tmp"
 
 
 def main() -> None:
@@ -42,19 +42,24 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         confinement.unreadable()
         confinement.confine()
-        _preload()
+        serve = _programs if role == "programs" else _tests
+        if role == "programs":
+            confinement.limit(limits["memory"], limits["file"], limits["files"])
+            _preload()
+        else:
+            importlib.import_module("service.experiments.sandbox.judge")
+            confinement.lower(resource.RLIMIT_AS, 2 * limits["memory"], 2 * limits["memory"])
         _prove_confinement()
         gc.collect()
         gc.freeze()
-        if role == "tests":
-            confinement.lower(resource.RLIMIT_AS, 2 * limits["memory"], 2 * limits["memory"])
         wire.send(control, "ready")
         with contextlib.suppress(EOFError, OSError):
             while True:
-                (_programs if role == "programs" else _tests)(control, limits)
+                serve(control, limits)
 
 
 def _preload() -> None:
+    confinement.one_process()
     register, os.register_at_fork = os.register_at_fork, lambda **_: None
     try:
         # `random` would draw a seed in every forked process, which costs more than the fork; there it is set to a fixed one.
@@ -62,17 +67,23 @@ def _preload() -> None:
             importlib.import_module(name)
     finally:
         os.register_at_fork = register
+    holder.rehearse()
+    sys.modules["random"].seed(0)
 
 
 def _request(control: socket.socket) -> tuple[Any, socket.socket]:
     head, descriptors, _, _ = socket.recv_fds(control, 4, 1)
     if len(head) < 4 or not descriptors:
         raise EOFError
-    channel = socket.socket(fileno=descriptors[0])
+    # Told what it is, Python does not ask the kernel.
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptors[0])
     return wire.receive_body(control, int.from_bytes(head, "big")), channel
 
 
 def _tests(control: socket.socket, _: dict[str, int]) -> None:
+    # Not at the top, because the forks of the other role need none of it.
+    from service.experiments.sandbox import judge
+
     case, channel = _request(control)
     with channel:
         report = judge.examine(channel, case)
@@ -83,24 +94,25 @@ def _programs(control: socket.socket, limits: dict[str, int]) -> None:
     request, channel = _request(control)
     child = os.fork()
     if not child:
-        _become_holder(control, channel, limits, int(request["cpu_s"]))
+        _become_holder(control, channel, int(request["cpu_s"]))
     channel.close()
     wire.send(control, _watch(child, control, limits["threads"]))
 
 
-def _become_holder(control: socket.socket, channel: socket.socket, limits: dict[str, int], cpu_s: int) -> NoReturn:
+def _become_holder(control: socket.socket, channel: socket.socket, cpu_s: int) -> NoReturn:
     try:
+        # Until the program starts: reading it makes much that is no garbage.
+        gc.disable()
         control.close()
         os.setsid()
         nothing = os.open("/dev/null", os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(nothing, standard)
-        # Only now, because `nothing` may be 3.
-        os.dup2(channel.detach(), 3)
-        os.closerange(4, 1024)
-        confinement.limit(cpu_s, limits["memory"], limits["file"], limits["files"])
+        os.closerange(3, channel.fileno())
+        os.closerange(channel.fileno() + 1, 1024)
+        confinement.limit_cpu(cpu_s)
         confinement.stay_one()
-        holder.hold(socket.socket(fileno=3))
+        holder.hold(channel)
     finally:
         os._exit(_NOT_CONFINED)
 
@@ -162,21 +174,30 @@ def _thread_count(child: int) -> int:
         return 0
 
 
-def _empty(folder: Path) -> None:
-    """Removes what a program left. Raises OSError when that can't be done, which ends this sandbox."""
-    for entry in os.scandir(folder):
+def _empty(folder: str) -> None:
+    """Removes what a program left. Raises OSError when that can't be done, which ends this sandbox.
+
+    A folder in a folder is moved up first, so that no path grows longer than the kernel takes, however deep they are nested."""
+    left = _folders_left(folder)
+    unused = (path for path in map(f"{folder}/{{}}".format, itertools.count()) if not os.path.lexists(path))
+    while left:
+        emptied = left.pop()
+        for inner in _folders_left(emptied):
+            left.append(next(unused))
+            os.rename(inner, left[-1])
+        os.rmdir(emptied)
+
+
+def _folders_left(folder: str) -> list[str]:
+    """Removes all else in it, and opens them up."""
+    folders = []
+    for entry in list(os.scandir(folder)):
         if entry.is_dir(follow_symlinks=False):
-            _open_up(Path(entry.path))
-            shutil.rmtree(entry.path)
+            os.chmod(entry.path, 0o700)
+            folders.append(entry.path)
         else:
             os.unlink(entry.path)
-
-
-def _open_up(folder: Path) -> None:
-    folder.chmod(0o700)
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            _open_up(Path(entry.path))
+    return folders
 
 
 def _prove_confinement() -> None:

@@ -181,14 +181,14 @@ def prepared(tests: str, prefix: str, entry_point: str) -> tuple[list[types.Code
     has yet to be called."""
     try:
         tree = ast.parse(tests)
-        code = compile(tests, _TESTS, "exec")
+        code = compile(tests, _TESTS, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise TestsAtFault(f"the tests are no Python: {error}") from None
     helpers = [node for node in _statements(prefix) if getattr(node, "name", None) != entry_point]
     used = {node.id for part in (tree, *helpers) for node in ast.walk(part) if isinstance(node, ast.Name)}
     names = sorted(name for name in used if not hasattr(builtins, name))
     defines = any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body)
-    compiled = [compile(ast.Module([node], []), "<prefix>", "exec") for node in helpers]
+    compiled = [compile(ast.Module([node], []), "<prefix>", "exec", dont_inherit=True) for node in helpers]
     return compiled, code, names, defines and not any(map(_calls_check, tree.body))
 
 

@@ -24,6 +24,9 @@ _LONG_INT = 4096
 _TYPES = {kind.__name__: kind for kind in (int, float, complex, bool, str, bytes, list, tuple, dict, set, frozenset, object)}
 _TYPES["NoneType"] = type(None)
 
+# Made once: `json.dumps` makes one for each message.
+_JSON = json.JSONEncoder(separators=(",", ":"))
+
 Keep = Callable[[Any], Any]
 Revive = Callable[[Any], Any]
 
@@ -35,7 +38,7 @@ class WireError(Exception):
 def send(channel: socket.socket, message: Any, passed: socket.socket | None = None) -> None:
     """Sends a frame, and with it a socket, if there is one to pass. Raises WireError when it is too large, OSError when nobody
     is there."""
-    body = json.dumps(message, separators=(",", ":")).encode()
+    body = _JSON.encode(message).encode()
     head = _fitting(len(body)).to_bytes(4, "big")
     if passed is None:
         return channel.sendall(head + body)

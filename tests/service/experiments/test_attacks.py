@@ -131,6 +131,23 @@ def test_another_completion_is_not_found_in_files(examiner: Examiner) -> None:
     assert examine(examiner, "def f():\n    import os\n    return os.listdir('/tmp')", "assert f() == []").kind == "pass"
 
 
+@pytest.mark.parametrize("name", ["d", "d" * 200, "0"])
+def test_folders_nested_beyond_any_path_are_removed(examiner: Examiner, name: str) -> None:
+    nest = f"""
+        import os
+        os.chdir('/tmp')
+        os.mkdir('1')
+        for _ in range(1500):
+            os.mkdir({name!r})
+            os.chdir({name!r})
+            open('file', 'w').close()
+        os.chmod('.', 0)
+        def f(): return 42
+    """
+    assert examine(examiner, nest).kind == "pass"
+    assert examine(examiner, "def f():\n    import os\n    return os.listdir('/tmp')", "assert f() == []").kind == "pass"
+
+
 def test_another_completion_is_not_found_in_memory(examiner: Examiner) -> None:
     search = """
         import ctypes, re

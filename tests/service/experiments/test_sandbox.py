@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import json
 import os
 import signal
@@ -23,6 +25,7 @@ from hypothesis import strategies as st
 
 from service.experiments.sandbox import Case, Examiner, Limits, Outcome, SandboxUnavailable
 from service.experiments.sandbox.bubblewrap import Sandbox
+from service.experiments.sandbox.holder import fingerprint
 from service.experiments.sandbox.judge import overwrite
 from service.experiments.sandbox.wire import Channel, WireError, decode, encode, send
 
@@ -219,6 +222,11 @@ def test_tests_see_what_they_would_see_beside_the_program(examiner: Examiner, pr
         ("def f(): return 1 / 0", "assert f() == 1", "ZeroDivisionError: division by zero, at: assert f() == 1"),
         ("def g(): pass", "assert f() == 1", "NameError: name 'f' is not defined"),
         ("def f(:", "assert f() == 1", "the program does not load: SyntaxError"),
+        (
+            "def f(x: Missing): return 1",
+            "assert f(1) == 1",
+            "the program does not load: NameError: name 'Missing' is not defined",
+        ),
         ("import numpy\ndef f(): return 1", "assert f() == 1", "the program does not load: ModuleNotFoundError"),
         ("def f(n): return f(n)", "assert f(1) == 1", "RecursionError"),
         ("def f(): return input()", "assert f() == ''", "EOFError"),
@@ -270,6 +278,14 @@ def test_a_shape_knows_layout_and_comments_from_content(examiner: Examiner) -> N
     )
     assert one.shape == same_.shape != other.shape and len(one.shape) == 16 and one.defined
     assert examine(examiner, "def g(: 1", "f()").shape == ""
+
+
+@pytest.mark.parametrize(
+    "source", ["x = 1", "class A:\n    'Says.'\n    b: int", "def f(a, *, b=None): 'Says.'", "f = lambda x, /: {**x}"]
+)
+def test_a_shape_is_that_of_the_tree_as_python_writes_it(source: str) -> None:
+    written = ast.dump(ast.parse(source.replace("'Says.'", "pass")), annotate_fields=False)
+    assert fingerprint(ast.parse(source)) == hashlib.sha256(written.encode()).hexdigest()[:16]
 
 
 def test_verdicts_repeat_where_programs_draw_lots(examiner: Examiner) -> None:
