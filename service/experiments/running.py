@@ -26,7 +26,8 @@ from service.experiments.words import Problem, ProblemSet
 DIRECT = ".direct"  # the control's tallies stand beside the model's
 _SCORED = 4  # correct completions a problem that are scored under both models
 _DIRECT_TOKENS = 32
-_WITH_LOGPROBS = 8  # one problem in so many has log-probabilities: enough for an entropy, and over HTTP they cost a fifth
+_WITH_LOGPROBS = 8  # one problem in so many has log-probabilities: enough for an entropy a token
+_IN_PROCESS = ("transformers", "scripted")  # over HTTP they cost a fifth, and are asked for only with `perplexity`
 _TELLING = 0.02
 
 OpenEngine = Callable[[ModelSpec, Settings, Run, ProblemSet], Engine]
@@ -93,7 +94,8 @@ def _one_model(
                 counter.add(label, [entry for entry, _ in batch])
 
         screen, n, silent = spec.sampling.screen, spec.sampling.n, replace(settings, logprobs=False)
-        drawn(name, problems.problems[::_WITH_LOGPROBS], settings, screen or n)
+        if spec.perplexity or engine.name in _IN_PROCESS:
+            drawn(name, problems.problems[::_WITH_LOGPROBS], settings, screen or n)
         drawn(name, problems.problems, silent, screen or n)
         if screen:
             hard = unsolved(problems.problems, run.tallies(name), screen)
