@@ -220,7 +220,7 @@ def test_unknown_sets_and_formats_name_the_known_ones() -> None:
 
 @given(st.integers() | st.floats(allow_nan=False, allow_infinity=False))
 def test_a_number_as_text_is_that_number(value: float) -> None:
-    assert float(answer_text(value)) == value and "e" not in answer_text(value)
+    assert type(value)(answer_text(value)) == value and "e" not in answer_text(value)
 
 
 @given(
