@@ -21,7 +21,7 @@ from kb.notes import PasskbError
 from service.experiments.comparing import comparison_of, prediction_of
 from service.experiments.confounders import RECORDED, answers_of, confounders, direct_control, perplexities, right_answers
 from service.experiments.counting import Totals, counts, even_counts, totals
-from service.experiments.runs import Run, RunStatus, Tally, counts_of, read_json
+from service.experiments.runs import DIRECT, Run, RunStatus, Tally, counts_of, read_json
 from service.experiments.spec import ExperimentSpec
 from service.experiments.statistics.estimators import pass_hat_k, unknown_bounds
 from service.experiments.statistics.extrapolation import extrapolate
@@ -35,7 +35,6 @@ _REMEMBERED = 16
 _DRAWS, _DRAWS_LIVE = 2000, 300
 _MAJORITY_DRAWS = 300  # a problem; the mean over problems is far steadier than each
 _BEYOND = (2, 4, 8)  # times n
-_DIRECT = ".direct"  # running.DIRECT, which would load graders and engines to show a result
 _METHOD = 1  # to be raised with every change of what a figure means
 _FIGURES = (
     "finished_counts", "noisy_edge", "models", "comparison", "prediction", "extrapolation", "perplexity", "counted",
@@ -52,7 +51,7 @@ def result(run: Run, status: str | RunStatus = "") -> dict[str, Any]:
     """
     spec, state = run.spec, run.state
     status = str(status or state["status"])
-    tallies = {label: run.tallies(label) for name in spec.models for label in (name, name + _DIRECT)}
+    tallies = {label: run.tallies(label) for name in spec.models for label in (name, name + DIRECT)}
     figures = _remembered(run, spec, state, tallies, finished=status == RunStatus.SUCCEEDED)
     return {
         "run_id": run.id,
@@ -132,7 +131,7 @@ def _figures(
     models = [
         {
             **_model(name, of[name], tallies[name], spec, recorded, finished),
-            "direct": direct_control(tallies[name + _DIRECT]),
+            "direct": direct_control(tallies[name + DIRECT]),
         }
         for name in spec.models
     ]

@@ -18,12 +18,11 @@ from kb.notes import PasskbError
 from service.experiments.engines.contract import Engine, EngineError, Settings
 from service.experiments.grading.opening import open_grader
 from service.experiments.problems.loading import direct_prompt, load
-from service.experiments.runs import Run, RunStatus, Tally, counts_of, read_json, write_json
+from service.experiments.runs import DIRECT, Run, RunStatus, Tally, counts_of, read_json, write_json
 from service.experiments.sampling import Stopped, draw, requests, unsolved
 from service.experiments.spec import ExperimentSpec, ModelSpec
 from service.experiments.words import Problem, ProblemSet
 
-DIRECT = ".direct"  # the control's tallies stand beside the model's
 _SCORED = 4  # correct completions a problem that are scored under both models
 _DIRECT_TOKENS = 32
 _WITH_LOGPROBS = 8  # one problem in so many has log-probabilities: enough for an entropy a token
@@ -66,7 +65,7 @@ def _execute(run: Run, open_engine: OpenEngine, stopping: Callable[[], bool]) ->
     run.note(problems_sha256=problems.sha256, n_problems=len(problems.problems))
     counter = _Counter(run, spec, problems)
     for name, model in spec.models.items():
-        if counter.left(name) or (spec.perplexity and not (run.folder / "scores.json").exists()):
+        if counter.left(name):
             _one_model(run, spec, name, model, problems, open_engine, stopping, counter)
     if spec.perplexity and len(spec.models) == 2:
         _score(run, spec, problems, open_engine, stopping)
@@ -182,6 +181,7 @@ class _Counter:
         self._run, self._spec, self._ids = run, spec, {problem.id for problem in problems.problems}
         sampling = spec.sampling
         size = len(problems.problems)
+        self._controls = spec.direct * sum(direct_prompt(problem) is not None for problem in problems.problems)
         self._total = {name: size * (sampling.screen or sampling.n) for name in spec.models}
         self._kept: dict[str, list[Tally]] = {name: run.tallies(name) for name in spec.models}
         if sampling.screen:
@@ -192,8 +192,9 @@ class _Counter:
         self._run.write_counts({name: counts_of(kept) for name, kept in self._kept.items()})
 
     def left(self, name: str) -> int:
-        controls = self._spec.direct and not self._run.tallies(name + DIRECT)
-        return max(0, self._total[name] - self._done(name)) + int(bool(controls))
+        """Attempts still to be drawn, those of the control among them."""
+        control = self._controls - sum(entry.n for entry in self._run.tallies(name + DIRECT)) if self._controls else 0
+        return max(0, self._total[name] - self._done(name)) + max(0, control)
 
     def expect(self, name: str, hard: int) -> None:
         """Screening goes on at `hard` problems."""

@@ -45,6 +45,7 @@ class RunStatus(StrEnum):
 
 
 ENDED = frozenset((RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED))
+DIRECT = ".direct"  # the control's tallies stand beside the model's, under its name and this
 _RESERVE = 64 * 1024  # bytes
 _ID = re.compile(r"[\w.-]{1,200}")
 

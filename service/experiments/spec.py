@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from kb.notes import PasskbError
+from kb.notes import PasskbError, slug
 
 T = TypeVar("T")
 ENGINES = ("vllm", "openai", "transformers", "scripted")
@@ -161,7 +161,9 @@ def _sampling_checks(spec: ExperimentSpec) -> list[tuple[bool, str]]:
     sampling, problems, most = spec.sampling, spec.problems, max(spec.ks, default=0)
     too_far = f"ks go up to {most}, but only n = {sampling.n} attempts are made: raise sampling.n or leave the larger k out"
     formats = "humaneval, mbpp, gsm8k, math or countdown"
+    labels = [slug(name + control) for name in spec.models for control in ("", ".direct")]
     return [
+        (len(set(labels)) == len(labels), f"the models' names {' and '.join(spec.models)} are too alike to keep apart on disk"),
         (sampling.n >= 1, "sampling.n is how many attempts a problem gets: 1 or more"),
         (most <= sampling.n, too_far),
         (0 <= sampling.temperature <= 10, "sampling.temperature is from 0 to 10"),

@@ -173,7 +173,6 @@ def test_the_direct_control_is_shown_beside_the_model(home: Path) -> None:
     run.append("base" + running.DIRECT, [drawn("a", 0, [PASS, FAIL, FAIL, FAIL])])
     direct = result(run, "succeeded")["models"][0]["direct"]
     assert (direct["pass_rate"]["estimate"], direct["problems_passed"], direct["attempts"]) == (0.25, 1, 4)
-    assert results._DIRECT == running.DIRECT
 
 
 def test_a_kept_result_is_used_only_while_it_is_of_these_counts(home: Path) -> None:

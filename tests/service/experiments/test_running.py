@@ -216,3 +216,25 @@ def test_a_full_disk_fails_the_run_with_a_sentence_and_with_room_it_goes_on(home
     failed, drawn, resumed = done.stdout.splitlines()
     assert failed.startswith("failed failed ") and "No space left" in failed and "experiment resume" in failed, done
     assert 0 < int(drawn) < 2 * 12 * 600 and resumed == "succeeded {600}"
+
+
+def test_what_is_finished_starts_no_engine_again_and_a_control_cut_short_is_completed(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "sums.jsonl"
+    path.write_text("".join(f'{{"question": "{i}+1?", "answer": "#### {i + 1}"}}\n' for i in range(4)))
+    spec = spec_of(
+        problems={"file": str(path), "format": "gsm8k"}, direct=4, perplexity=True, sampling={"n": 8, "max_tokens": 64}
+    )
+    run, opened = Runs(home).create(from_mapping(spec)), []
+
+    def counted(*of: Any) -> Engine:
+        opened.append(of[0].model)
+        return scripted(*of)
+
+    assert execute(run, counted) is RunStatus.SUCCEEDED, run.state
+    assert len(opened) == 4, "each model once to sample, once to score"
+    assert execute(run, counted) is RunStatus.SUCCEEDED and len(opened) == 4
+    for kept in (run.folder / "completions" / "base-direct").iterdir():
+        kept.unlink()
+    run.append("base" + DIRECT, [])
+    assert execute(run, counted) is RunStatus.SUCCEEDED and len(opened) == 5
+    assert [n for n, _ in counts_of(run.tallies("base" + DIRECT)).values()] == [4] * 4

@@ -47,6 +47,8 @@ def test_the_contracts_own_example_is_read_and_round_trips() -> None:
         ({"sampling": {"screen": 64}}, "screen is below n"),
         ({"models": {}}, "one model, or two"),
         ({"models": {"a": "x", "b": "y", "c": "z"}}, "one model, or two"),
+        ({"models": {"Base": "x", "base": "y"}}, "too alike to keep apart on disk"),
+        ({"models": {"base": "x", "base direct": "y"}}, "too alike to keep apart on disk"),
         ({"models": {"a": {"model": "x", "engine": "vlm"}}}, "did you mean 'vllm'"),
         ({"models": {"a": {"model": "x", "engine": "openai"}}}, "wants the 'url'"),
         ({"models": {"a": {"engine": "vllm"}}}, "no 'model'"),
