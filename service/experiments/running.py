@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from kb.notes import PasskbError
-from service.experiments.engines.contract import Engine, EngineError, Settings
+from service.experiments.engines.contract import Engine, Settings
 from service.experiments.grading.opening import open_grader
 from service.experiments.problems.loading import direct_prompt, load
 from service.experiments.runs import DIRECT, Run, RunStatus, Tally, counts_of, read_json, write_json
@@ -226,6 +226,3 @@ class _Counter:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-__all__ = ["DIRECT", "EngineError", "execute", "settings_of"]

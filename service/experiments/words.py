@@ -6,7 +6,8 @@ Knows nothing about engines, graders, files or statistics; each of those speaks 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -45,6 +46,13 @@ class ProblemSet:
     name: str
     problems: tuple[Problem, ...]
     sha256: str
+
+
+def problem_set(name: str, problems: Iterable[Problem]) -> ProblemSet:
+    """`sha256` is over canonical JSON of `[id, prompt, gold]` for each, in their order."""
+    kept = tuple(problems)
+    body = json.dumps([[problem.id, problem.prompt, dict(problem.gold)] for problem in kept], sort_keys=True)
+    return ProblemSet(name, kept, hashlib.sha256(body.encode()).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from kb.notes import PasskbError
-from service.experiments.words import Problem, ProblemSet, seed_of
+from service.experiments.words import Problem, ProblemSet, problem_set, seed_of
 
 LARGEST_NUMBER = 13
 LARGEST_VALUE = 99
@@ -134,7 +134,7 @@ def countdown(limit: int, seed: int = 0, size: int = 4, split: str = "test") -> 
         if missed > 2_000:
             raise PasskbError(f"countdown's {split} split has about {len(found)} problems of {size} numbers: ask for no more")
         found.setdefault(key, _problem(numbers, target))
-    return _problem_set(f"countdown-{size}-{split}-{seed}", found.values())
+    return problem_set(f"countdown-{size}-{split}-{seed}", found.values())
 
 
 def read_countdown(lines: Iterable[str], name: str = "countdown") -> ProblemSet:
@@ -151,7 +151,7 @@ def read_countdown(lines: Iterable[str], name: str = "countdown") -> ProblemSet:
             problems[problem.id] = problem
     if not problems:
         raise PasskbError(f"{name} holds no problems: give a line such as {{'numbers': [3, 7, 12, 6], 'target': 45}} for each")
-    return _problem_set(name, problems.values())
+    return problem_set(name, problems.values())
 
 
 def _moves(values: Sequence[int]) -> Iterator[tuple[Step, list[int]]]:
@@ -177,12 +177,6 @@ def _reachable(values: tuple[int, ...]) -> frozenset[int]:
 def _problem(numbers: Sequence[int], target: int) -> Problem:
     name = f"countdown-{len(numbers)}-{'_'.join(map(str, numbers))}-{target}"
     return Problem(name, "countdown", write_prompt(numbers, target), {"numbers": list(numbers), "target": target})
-
-
-def _problem_set(name: str, problems: Iterable[Problem]) -> ProblemSet:
-    kept = tuple(problems)
-    body = json.dumps([[problem.id, problem.prompt, dict(problem.gold)] for problem in kept], sort_keys=True)
-    return ProblemSet(name, kept, hashlib.sha256(body.encode()).hexdigest())
 
 
 def _check(limit: int, size: int, split: str) -> None:

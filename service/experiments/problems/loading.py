@@ -7,7 +7,6 @@ models, graders or runs.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from service.experiments.problems.countdown import countdown, read_countdown
 from service.experiments.problems.layouts import read_row
 from service.experiments.problems.maths_answers import DIRECT, INSTRUCTION
 from service.experiments.spec import ProblemsSpec, SpecError
-from service.experiments.words import Problem, ProblemSet, seed_of
+from service.experiments.words import Problem, ProblemSet, problem_set, seed_of
 
 SETS = ("countdown",)
 FORMATS = ("humaneval", "mbpp", "gsm8k", "math", "countdown")
@@ -43,12 +42,6 @@ def load(spec: ProblemsSpec) -> ProblemSet:
     path = Path(spec.file).expanduser()
     read = _read_countdown(path) if spec.format == "countdown" else _read(path, spec.format)
     return problem_set(path.name, _limited(read, spec.limit, spec.seed))
-
-
-def problem_set(name: str, problems: Sequence[Problem]) -> ProblemSet:
-    """`sha256` is over canonical JSON of `[id, prompt, gold]` for each, in their order."""
-    body = json.dumps([[problem.id, problem.prompt, dict(problem.gold)] for problem in problems], sort_keys=True)
-    return ProblemSet(name, tuple(problems), hashlib.sha256(body.encode()).hexdigest())
 
 
 def direct_prompt(problem: Problem) -> str | None:

@@ -22,10 +22,10 @@ from kb.notes import PasskbError
 from service.experiments.grading.maths import MathsGrader, judge_at_once
 from service.experiments.grading.opening import open_grader
 from service.experiments.grading.workers import Closed
-from service.experiments.problems.loading import direct_prompt, load, problem_set
+from service.experiments.problems.loading import direct_prompt, load
 from service.experiments.problems.maths_answers import INSTRUCTION
 from service.experiments.spec import ProblemsSpec
-from service.experiments.words import Completion, Judgement, Problem, Verdict
+from service.experiments.words import Completion, Judgement, Problem, Verdict, problem_set
 
 PASS, FAIL, TIMEOUT, ERROR, TRUNCATED = Verdict
 TOWER = "\\boxed{10^{10^{10}}}"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kb.notes import PasskbError
 from service.experiments.problems.layouts import answer_text, read_row
-from service.experiments.problems.loading import direct_prompt, load, problem_set
+from service.experiments.problems.loading import direct_prompt, load
 from service.experiments.problems.maths_answers import (
     INSTRUCTION,
     boxed,
@@ -25,6 +25,7 @@ from service.experiments.problems.maths_answers import (
     words,
 )
 from service.experiments.spec import ProblemsSpec, SpecError
+from service.experiments.words import problem_set
 
 MBPP = {
     "task_id": 2,

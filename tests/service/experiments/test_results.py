@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.experiments import results, running
+from service.experiments import results
 from service.experiments.confounders import Scores, confounders, perplexities
 from service.experiments.counting import totals
 from service.experiments.curve import curve_svg
 from service.experiments.results import result, result_text
-from service.experiments.runs import Judged, Run, Runs, Tally, tally, write_json
+from service.experiments.runs import DIRECT, Judged, Run, Runs, Tally, tally, write_json
 from service.experiments.spec import from_mapping
 from service.experiments.statistics.estimators import pass_at_k
 from service.experiments.words import Completion, Judgement, Verdict
@@ -170,7 +170,7 @@ def test_perplexity_weighs_problems_alike_and_stands_beside_the_models_own() -> 
 def test_the_direct_control_is_shown_beside_the_model(home: Path) -> None:
     run = a_run(home, 2, models=["base"], direct=4)
     run.append("base", [drawn("a", 0, [PASS, FAIL])])
-    run.append("base" + running.DIRECT, [drawn("a", 0, [PASS, FAIL, FAIL, FAIL])])
+    run.append("base" + DIRECT, [drawn("a", 0, [PASS, FAIL, FAIL, FAIL])])
     direct = result(run, "succeeded")["models"][0]["direct"]
     assert (direct["pass_rate"]["estimate"], direct["problems_passed"], direct["attempts"]) == (0.25, 1, 4)
 

@@ -15,8 +15,8 @@ import pytest
 
 from service.experiments.engines.contract import Engine, EngineError, Settings
 from service.experiments.engines.opening import open_engine
-from service.experiments.running import DIRECT, execute
-from service.experiments.runs import Run, Runs, RunStatus, counts_of, read_json
+from service.experiments.running import execute
+from service.experiments.runs import DIRECT, Run, Runs, RunStatus, counts_of, read_json
 from service.experiments.spec import ModelSpec, from_mapping
 from service.experiments.words import Completion, ProblemSet
 
