@@ -1,4 +1,4 @@
-"""Which waiting attempts go into one batch, and the thread that draws batch after batch.
+"""Which waiting attempts go into one batch, and the threads that draw batch after batch.
 
 Knows nothing about tensors: what draws a batch is given to it.
 """
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from service.experiments.engines.contract import Request, Settings
+from service.experiments.engines.contract import CLOSED, EngineError, Request, Settings
 from service.experiments.engines.stream import Channel
 from service.experiments.words import Completion
 
@@ -61,6 +61,38 @@ def fitting(rows: Sequence[Row], most: int, free: float, need: Need) -> int:
         if many and (bytes_needed > 0.6 * free or prompts * len(row.job.ids) > need.prompt_tokens):
             return many
     return min(len(rows), most)
+
+
+class Workers:
+    """The threads of an engine's streams, one each. Who has left gets no other, and once closed nobody is let in."""
+
+    def __init__(self, draw: Callable[[list[Row], threading.Event], list[Row]]) -> None:
+        self._draw, self._door = draw, threading.Lock()
+        self._inside: dict[Channel, Worker] = {}
+        self.closed = False
+
+    def add(self, channel: Channel, jobs: Sequence[Job]) -> None:
+        with self._door:
+            if self.closed:
+                channel.fail(EngineError(CLOSED))
+            elif not channel.stopped.is_set():
+                if channel not in self._inside:
+                    self._inside[channel] = Worker(channel, self._draw)
+                self._inside[channel].add(jobs)
+
+    def leave(self, channel: Channel) -> None:
+        with self._door:
+            worker = self._inside.pop(channel, None)
+        if worker:
+            worker.stop()
+
+    def close(self) -> None:
+        with self._door:
+            self.closed = True
+            inside = list(self._inside)
+        for channel in inside:
+            channel.fail(EngineError(CLOSED))
+            self.leave(channel)
 
 
 class Worker:

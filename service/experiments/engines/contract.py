@@ -17,6 +17,9 @@ class EngineError(PasskbError):
     """The engine can't start or go on; the message says whose move it is. The run stays resumable."""
 
 
+CLOSED = "the engine is closed: open it again and resume the run"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How attempts are drawn. `logprobs`: completions carry theirs."""

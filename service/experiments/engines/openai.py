@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from service.experiments.engines.answers import logprob_of, text_of, token_counts, wrong_with
-from service.experiments.engines.contract import EngineError, Request, Settings
+from service.experiments.engines.contract import CLOSED, EngineError, Request, Settings
 from service.experiments.engines.endpoints import Endpoint, Endpoints, Patience, Refused
 from service.experiments.engines.stream import Channel, Stream, attempt_seed
 from service.experiments.spec import ModelSpec
@@ -61,6 +61,7 @@ class OpenAIEngine:
         self.most_per_request = self._cap = most_per_request
         self._sampled_logprobs = sampled_logprobs
         self._is_vllm = self._closed = False
+        self._door = threading.Lock()  # whoever comes in before closing is sent away by it, and nobody after
         self._drawing: dict[Channel, set[asyncio.Task[None]]] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="completions", daemon=True)
@@ -78,8 +79,8 @@ class OpenAIEngine:
         return Stream(
             requests,
             self.rows,
-            submit=lambda more, channel: self._call(self._start, more, settings, channel),
-            farewell=lambda channel: self._call(self._abandon, channel),
+            submit=lambda more, channel: self._send(more, settings, channel),
+            farewell=self._leave,
         )
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
@@ -87,9 +88,10 @@ class OpenAIEngine:
         return self._wait(self._score_all(pairs))
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
+        with self._door:
+            if self._closed:
+                return
+            self._closed = True
         try:
             asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(2)
         finally:
@@ -99,7 +101,7 @@ class OpenAIEngine:
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         if self._closed:
             work.close()
-            raise EngineError("the engine is closed: open it again")
+            raise EngineError(CLOSED)
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         while True:
             try:
@@ -109,15 +111,23 @@ class OpenAIEngine:
                 if future.done():
                     raise
                 if not self._thread.is_alive():
-                    raise EngineError("the engine was closed: open it again") from None
+                    raise EngineError(CLOSED) from None
 
-    def _call(self, what: Callable[..., object], *arguments: object) -> None:
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(what, *arguments)
+    def _send(self, more: Sequence[Request], settings: Settings, channel: Channel) -> None:
+        with self._door:
+            if self._closed:
+                channel.fail(EngineError(CLOSED))
+            else:
+                self._loop.call_soon_threadsafe(self._start, more, settings, channel)
+
+    def _leave(self, channel: Channel) -> None:
+        with self._door:
+            if not self._closed:
+                self._loop.call_soon_threadsafe(self._abandon, channel)
 
     async def _end(self) -> None:
         for channel in list(self._drawing):
-            channel.fail(EngineError("the engine was closed: open it again and resume the run"))
+            channel.fail(EngineError(CLOSED))
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
@@ -298,7 +308,7 @@ class OpenAIEngine:
         try:
             return list(await asyncio.gather(*tasks))
         except asyncio.CancelledError:
-            raise EngineError("the engine was closed: open it again") from None
+            raise EngineError(CLOSED) from None
         finally:
             for task in tasks:
                 task.cancel()

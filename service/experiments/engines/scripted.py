@@ -30,7 +30,7 @@ from typing import Any
 from scipy.special import betaincinv
 
 from kb.notes import PasskbError
-from service.experiments.engines.contract import EngineError, Request, Settings
+from service.experiments.engines.contract import CLOSED, EngineError, Request, Settings
 from service.experiments.engines.stream import Channel, Stream
 from service.experiments.words import Completion, Problem, seed_of
 
@@ -125,7 +125,7 @@ class ScriptedEngine:
         while (left := ends - time.monotonic()) > 0 and not channel.stopped.is_set() and not self._closed.is_set():
             self._closed.wait(min(left, _LOOK))
         if self._closed.is_set():
-            return channel.fail(EngineError("the scripted engine was closed: open it again and resume the run"))
+            return channel.fail(EngineError(CLOSED))
         self._made += request.n
         rate = script.rate(request.problem.id)
         channel.give([self._attempt(request.problem, request.first + i, rate, settings) for i in range(request.n)])

@@ -23,8 +23,8 @@ import torch
 import transformers
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from service.experiments.engines.batching import Job, Need, Row, Worker, fitting
-from service.experiments.engines.contract import EngineError, Request, Settings
+from service.experiments.engines.batching import Job, Need, Row, Workers, fitting
+from service.experiments.engines.contract import CLOSED, EngineError, Request, Settings
 from service.experiments.engines.memory import GB, free_memory, weights_bytes
 from service.experiments.engines.stream import Channel, Stream, attempt_seed
 from service.experiments.engines.texts import Texts
@@ -62,8 +62,7 @@ class TransformersEngine:
         self.rows = self.most_per_request = rows or min(_ROWS[self._device.type], suits)
         self.version = f"transformers {transformers.__version__}, torch {torch.__version__}"
         self.device = _device_name(self._device)
-        self._lock, self._closed = threading.Lock(), False
-        self._workers: dict[Channel, Worker] = {}
+        self._lock, self._workers = threading.Lock(), Workers(self._draw)
         self.effective: Mapping[str, Any] = {
             "model": spec.model,
             "dtype": str(self._model.dtype).removeprefix("torch."),
@@ -75,14 +74,9 @@ class TransformersEngine:
 
     def sample(self, requests: Iterable[Request], settings: Settings) -> Stream:
         def submit(more: Sequence[Request], channel: Channel) -> None:
-            if self._closed:
-                return channel.fail(EngineError("the engine is closed: open it again and resume the run"))
-            jobs = [self._job(request, settings, channel) for request in more]
-            if channel not in self._workers:
-                self._workers[channel] = Worker(channel, self._draw)
-            self._workers[channel].add(jobs)
+            self._workers.add(channel, [self._job(request, settings, channel) for request in more])
 
-        return Stream(requests, 2 * self.rows, submit, self._leave)
+        return Stream(requests, 2 * self.rows, submit, self._workers.leave)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
         """Prompt and completion are tokenised apart; the token that ends a text is not counted."""
@@ -102,17 +96,10 @@ class TransformersEngine:
         return out
 
     def close(self) -> None:
-        self._closed = True
-        for channel in list(self._workers):
-            channel.fail(EngineError("the engine was closed: open it again and resume the run"))
-            self._leave(channel)
+        self._workers.close()
         with self._lock:
             self._model = None
         _release(self._device)
-
-    def _leave(self, channel: Channel) -> None:
-        if worker := self._workers.pop(channel, None):
-            worker.stop()
 
     def _job(self, request: Request, settings: Settings, channel: Channel) -> Job:
         ids = self.texts.prompt_ids(request.prompt)
@@ -154,8 +141,8 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _score(self, batch: Sequence[tuple[list[int], list[int]]]) -> list[float]:
-        if self._model is None:
-            raise EngineError("the engine is closed: open it again")
+        if self._workers.closed:
+            raise EngineError(CLOSED)
         width = max(len(before) + len(after) for before, after in batch)
         ids = torch.zeros(len(batch), width, dtype=torch.long, device=self._device)
         mask, wanted = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
@@ -200,7 +187,7 @@ class _Batch:
 
     def __init__(self, engine: TransformersEngine, model: Any, rows: Sequence[Row]) -> None:
         if model is None:
-            raise EngineError("the engine is closed: open it again and resume the run")
+            raise EngineError(CLOSED)
         self.engine, self.model, self.rows = engine, model, rows
         self.settings = rows[0].job.settings
         self.at = np.arange(len(rows))

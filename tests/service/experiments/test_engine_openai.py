@@ -315,6 +315,8 @@ def test_a_closed_engine_says_so_to_whoever_waits(server: Server) -> None:
     with pytest.raises(EngineError, match="closed"):
         next(stream)
     with pytest.raises(EngineError, match="closed"):
+        next(engine.sample([request()], Settings()))
+    with pytest.raises(EngineError, match="closed"):
         engine.score([("a", "b")])
 
 

@@ -132,6 +132,8 @@ def test_slow_attempts_are_left_within_two_seconds(close_engine: bool) -> None:
     if close_engine:
         with pytest.raises(EngineError, match="closed"):
             next(stream)
+        with pytest.raises(EngineError, match="closed"):
+            next(engine.sample(requests(PROBLEMS, 10), Settings()))
     assert list(stream) == [] and time.monotonic() - began < 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.experiments.engines.batching import Job, Need, Row, fitting
+from service.experiments.engines.batching import Job, Need, Row, Workers, fitting
 from service.experiments.engines.contract import EngineError, Request, Settings
 from service.experiments.engines.memory import free_memory, weights_bytes
 from service.experiments.engines.opening import open_engine
@@ -139,13 +140,32 @@ def test_leaving_takes_less_than_two_seconds_and_the_engine_goes_on(engine: Any)
 
 
 def test_a_closed_engine_says_so(tiny_model: Path) -> None:
+    """In a stream that never ends by itself, wherever it is; in a new one; and when asked to score."""
     opened = engines.TransformersEngine(ModelSpec(str(tiny_model)), str(tiny_model))
-    stream = opened.sample(requests(400), Settings(max_tokens=110))
+    stream = opened.sample(itertools.cycle(requests(4)), Settings(max_tokens=12))
     threading.Timer(0.2, opened.close).start()
     with pytest.raises(EngineError, match="closed"):
-        list(stream)
+        for _ in stream:
+            pass
+    with pytest.raises(EngineError, match="closed"):
+        next(opened.sample(requests(1), Settings(max_tokens=4)))
     with pytest.raises(EngineError, match="closed"):
         opened.score([("1", "2")])
+
+
+def test_who_has_left_gets_no_thread_and_who_comes_late_is_told() -> None:
+    """Sending ahead and leaving are different threads: what is sent after leaving must not be drawn for nobody."""
+    drawn: list[Row] = []
+    workers = Workers(lambda rows, stop: drawn.extend(rows) or [])  # type: ignore[func-returns-value]
+    left, late = Channel(workers.leave), Channel(workers.leave)
+    left.stop()
+    workers.add(left, [Job(requests(1)[0], Settings(), left, [1])])
+    workers.close()
+    late.sent(1)
+    workers.add(late, [Job(requests(1)[0], Settings(), late, [1])])
+    with pytest.raises(EngineError, match="closed"):
+        late.read()
+    assert drawn == []
 
 
 def test_short_memory_halves_the_rows_and_changes_nothing(
