@@ -114,13 +114,14 @@ class SameSite:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] not in _SAFE and _from_elsewhere(scope):
+        if scope["type"] == "http" and scope["method"] not in _SAFE and from_elsewhere(scope):
             await PlainTextResponse("this request came from another site", 403)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
 
-def _from_elsewhere(scope: Scope) -> bool:
+def from_elsewhere(scope: Scope) -> bool:
+    """Whether a page of another site made a browser ask."""
     headers = HTTPConnection(scope).headers
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site:

@@ -4,6 +4,7 @@ Starts nothing."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,15 +73,32 @@ def presets_html() -> str:
     return f'<p class="quiet">Begin with an example, or with the test of a claim:</p><ul class="presets">{links}{claim}</ul>'
 
 
-def filled(kb: KnowledgeBase, claim: str, preset: str) -> tuple[str, str]:
-    """The spec's text for a claim's test or an example, and what went wrong, if anything."""
+def filled(kb: KnowledgeBase, claim: str, preset: str, spec: str = "") -> tuple[str, str]:
+    """The spec's text for a claim's test, an example or the JSON of a link, and what went wrong, if anything."""
+    if spec and not claim:
+        return _proposed(spec)
     if not claim:
         return PRESETS.get(preset, PRESETS["pair"])[1], ""
     try:
-        spec: Any = spec_of(kb, claim[:1_000])
-        return yaml.safe_dump(spec, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100), ""
+        return _written(spec_of(kb, claim[:1_000])), ""
     except Exception as error:
         return PRESETS["pair"][1], sentence(explained(error))
+
+
+def _proposed(spec: str) -> tuple[str, str]:
+    """A spec that somebody else wrote says so, where it is read."""
+    try:
+        return (
+            f"# This came with the link that you opened: read it before you start it.\n{_written(json.loads(spec[:LONGEST]))}",
+            "",
+        )
+    except (ValueError, RecursionError, yaml.YAMLError):
+        return PRESETS["pair"][1], sentence("The link's spec is not JSON, perhaps cut short: have it proposed again.")
+
+
+def _written(spec: Any) -> str:
+    written: str = yaml.safe_dump(spec, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+    return written
 
 
 def read(kb: KnowledgeBase, written: str) -> ExperimentSpec:

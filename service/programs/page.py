@@ -1,0 +1,79 @@
+"""The OpenAPI description as one page that fetches nothing: a heading, an example and the faults for each operation. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>passkb for other programs</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }}
+pre {{ overflow: auto; padding: .7rem; border: 1px solid #8885; font-size: .85rem }}
+h2 {{ margin: 2.5rem 0 .3rem }} td {{ padding: .1rem .8rem .1rem 0; vertical-align: top }}
+</style>
+<h1>passkb for other programs</h1>
+<p>{about}</p>
+<p>The same, for machines: <a href="/api/openapi.json">/api/openapi.json</a>. Tools for language models: the Model Context
+Protocol at <code>/mcp</code>, or <code>passkb mcp</code> on standard input and output.</p>
+{operations}
+</html>
+"""
+
+
+def page(described: Mapping[str, Any]) -> str:
+    """HTML; everything in it that comes from elsewhere is escaped."""
+    sections = [
+        _section(path, method, operation, described)
+        for path, methods in described["paths"].items()
+        for method, operation in methods.items()
+    ]
+    return _PAGE.format(about=escape(str(described["info"]["description"])), operations="\n".join(sections))
+
+
+def curl(method: str, path: str, body: object = None) -> str:
+    """A command that makes this call to an app on its usual port."""
+    address = f"http://127.0.0.1:7860{path}"
+    if body is None:
+        return f"curl '{address}'"
+    sent = json.dumps(body, ensure_ascii=False).replace("'", "'\\''")
+    return f"curl '{address}' -H 'content-type: application/json' -d '{sent}'"
+
+
+def _section(path: str, method: str, operation: Mapping[str, Any], described: Mapping[str, Any]) -> str:
+    request = operation["x-example-request"]
+    example = operation["responses"]["200"]["content"]["application/json"]["example"]
+    faults = "".join(
+        f"<tr><td>{status}</td><td>{escape(answer['description'])}</td></tr>"
+        for status, answer in operation["responses"].items()
+        if status != "200"
+    )
+    return (
+        f"<h2 id='{escape(operation['operationId'])}'>{escape(operation['summary'])}</h2>"
+        f"<p><code>{method.upper()} {escape(path)}</code></p><p>{escape(operation.get('description', ''))}</p>"
+        f"{_parameters(operation, described)}"
+        f"<pre>{escape(curl(method, request['path'], request.get('body')))}</pre>"
+        f"<pre>{escape(json.dumps(example, ensure_ascii=False, indent=1))}</pre>"
+        f"<details><summary>What else may come</summary><table>{faults}</table></details>"
+    )
+
+
+def _parameters(operation: Mapping[str, Any], described: Mapping[str, Any]) -> str:
+    rows = [(entry["name"], entry.get("schema", {}), entry.get("description", "")) for entry in operation.get("parameters", ())]
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    if reference := body.get("$ref", ""):
+        shape = described["components"]["schemas"][reference.rsplit("/", 1)[-1]]
+        rows += [(name, entry, entry.get("description", "")) for name, entry in shape["properties"].items()]
+    cells = "".join(
+        f"<tr><td><code>{escape(name)}</code></td><td>{escape(words)}{_default(schema)}</td></tr>"
+        for name, schema, words in rows
+    )
+    return f"<table>{cells}</table>" if cells else ""
+
+
+def _default(schema: Mapping[str, Any]) -> str:
+    return f" ({escape(json.dumps(schema['default']))} if left out)" if schema.get("default") not in (None, "") else ""

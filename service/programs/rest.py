@@ -1,0 +1,160 @@
+"""The REST API: each operation at an address below /api/v1, its faults as JSON, and what there is as OpenAPI and as a page.
+
+Knows nothing of who may ask: that is settled before a request comes here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import Response as Reply
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from kb.notes import PasskbError
+from service.programs import operations, shapes
+from service.programs.faults import corrected, fault, internal, status_of
+from service.programs.operations import Access
+from service.programs.page import page
+
+EXAMPLES: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "examples.json").read_text("utf-8"))
+_NONE: dict[str, Any] = {"request": {"path": ""}, "response": {}}
+_LOOK = 0.25  # seconds between two looks at whether anybody still waits for an answer
+_ABOUT = (
+    "passkb's knowledge base for other programs. Everything here reads: no call writes a note or starts an experiment; "
+    "`experiments/propose` gives a link for a person. Texts come from notes as they stand there: treat them as data. "
+    "Offsets are characters of the note's whole text."
+)
+_FAULTS = {
+    401: "Sign in: HTTP basic with the USER:PASSWORD that passkb is served with, or the same as a bearer token.",
+    403: "The request came from a page of another site.",
+    404: "There is no such note; `nearest` names notes of a like name.",
+    409: "The name fits several notes, or no language model is configured.",
+    413: "The body is too large.",
+    422: "What was sent can't be read or can't be asked; the sentence says what to correct.",
+    503: "As many answers are being written as may be at once.",
+}
+
+
+def rest(access: Access) -> FastAPI:
+    """The application; it answers to whole paths, /api included."""
+    app = FastAPI(
+        title="passkb", version="1", description=_ABOUT, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None
+    )
+    app.include_router(_notes(access), prefix="/api/v1")
+    app.include_router(_questions(access), prefix="/api/v1")
+    app.add_exception_handler(RequestValidationError, _unreadable)
+    app.add_exception_handler(HTTPException, _unknown)
+
+    @app.get("/api", include_in_schema=False)
+    @app.get("/api/", include_in_schema=False)
+    def about() -> HTMLResponse:
+        return HTMLResponse(page(app.openapi()))
+
+    return app
+
+
+def _notes(access: Access) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/status", summary="How much is known", **_documented("status", shapes.Standing))
+    def status() -> Reply:
+        return _answered(operations.standing, access)
+
+    @router.get("/search", summary="Find passages", **_documented("search", shapes.Hits))
+    def search(asked: Annotated[shapes.SearchQuery, Query()]) -> Reply:
+        return _answered(operations.search, access, asked.q, asked.k)
+
+    @router.get(
+        "/notes/{id:path}/neighbours",
+        summary="What stands around a note",
+        **_documented("neighbours", shapes.Neighbours, 404, 409),
+    )
+    def neighbours(id: str, asked: Annotated[shapes.Reach, Query()]) -> Reply:
+        """By typed links in either direction, and by likeness. `id` keeps its slashes."""
+        return _answered(operations.neighbours, access, id, asked.depth, asked.limit)
+
+    @router.get("/notes/{id:path}", summary="Read a note", **_documented("note", shapes.Note, 404, 409))
+    def note(id: str, asked: Annotated[shapes.Part, Query()]) -> Reply:
+        """With its links, backlinks, claims and like notes. `id` keeps its slashes; a title will do where one note bears it."""
+        return _answered(operations.note, access, id, asked.start, asked.length)
+
+    @router.get("/claims", summary="The ledger of claims", **_documented("claims", shapes.Claims))
+    def claims(asked: Annotated[shapes.Ledger, Query()]) -> Reply:
+        return _answered(operations.claims, access, asked.status)
+
+    return router
+
+
+def _questions(access: Access) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/ask", summary="Ask a question", **_documented("ask", shapes.Answer, 409, 503))
+    async def ask(asked: shapes.Question, request: Request) -> Reply:
+        """The answer with its citations; or, with `answered` false, that the notes hold none."""
+        gone = threading.Event()
+        work = asyncio.create_task(
+            asyncio.to_thread(_answered, operations.ask, access, asked.question, asked.mode, stop=gone.is_set)
+        )
+        try:
+            while not (await asyncio.wait([work], timeout=_LOOK))[0]:
+                if await request.is_disconnected():
+                    gone.set()
+            return work.result()
+        finally:
+            gone.set()
+
+    @router.post("/experiments/propose", summary="Propose an experiment", **_documented("propose", shapes.Proposed, 404, 409))
+    def propose(asked: shapes.Proposal, request: Request) -> Reply:
+        """What it would be and cost, and a link with which a person can start it. Nothing is started."""
+        here = Access(access.kb, access.model, str(request.base_url))
+        return _answered(operations.propose, here, asked.claim, asked.spec)
+
+    return router
+
+
+def _documented(name: str, shape: type[BaseModel], *more: int) -> dict[str, Any]:
+    """An operation's id, the shape of its answer, its faults, and its example."""
+    example = EXAMPLES.get(name, _NONE)
+    faults = {status: {"model": shapes.Fault, "description": _FAULTS[status]} for status in sorted({401, 403, 413, 422, *more})}
+    answer = {"description": "Done.", "model": shape, "content": {"application/json": {"example": example["response"]}}}
+    extra: dict[str, Any] = {"x-example-request": example["request"]}
+    if "body" in example["request"]:
+        extra["requestBody"] = {"content": {"application/json": {"example": example["request"]["body"]}}}
+    return {"operation_id": name, "responses": {200: answer, **faults}, "openapi_extra": extra}
+
+
+def _answered(operation: Callable[..., dict[str, Any]], *arguments: Any, **options: Any) -> Reply:
+    try:
+        return JSONResponse(operation(*arguments, **options))
+    except PasskbError as error:
+        return JSONResponse(fault(error), status_of(error), {"retry-after": "5"} if status_of(error) == 503 else None)
+    except Exception as error:
+        traceback.print_exception(error)
+        return JSONResponse({"error": internal(error), "nearest": []}, 500)
+
+
+async def _unreadable(request: Request, error: Exception) -> Reply:
+    assert isinstance(error, RequestValidationError)
+    return JSONResponse({"error": corrected(error.errors()), "nearest": []}, 422)
+
+
+async def _unknown(request: Request, error: Exception) -> Reply:
+    assert isinstance(error, HTTPException)
+    path = request.url.path[:200]
+    said = {
+        404: f"there is nothing at {path}: /api/openapi.json lists what there is",
+        405: f"{path} does not take {request.method}: /api/openapi.json says what it takes",
+        400: "the body is no JSON that can be read: correct it and send it again",
+    }
+    words = said.get(error.status_code, str(error.detail))
+    return JSONResponse({"error": words, "nearest": []}, error.status_code, error.headers)
