@@ -25,11 +25,11 @@ _FEW, _MANY = 5, 20
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A file to be read: its bytes, the record it gets, and whether it was added, updated or moved (`former`: from where)."""
+    """A file to be read: the record it gets, and whether it was added, updated or moved (`former`: from where). Its bytes are
+    not held: all files together may be larger than memory."""
 
     file: FoundFile
     source: Source
-    data: bytes
     record: FileRecord
     change: str
     former: str = ""
@@ -52,7 +52,7 @@ class _Look:
     source: Source
     mine: dict[str, FileRecord]
     files: list[FoundFile] = field(default_factory=list)
-    fresh: list[tuple[FoundFile, bytes, str]] = field(default_factory=list)
+    fresh: list[tuple[FoundFile, str]] = field(default_factory=list)
     missing: list[FileRecord] = field(default_factory=list)
     standing: set[str] = field(default_factory=set)
 
@@ -85,7 +85,7 @@ def compare(
         known = {path: record.note_id for path, record in look.mine.items()}
         ids = note_ids(look.source, look.files, known, taken - set(known.values()) | _kept(look, gone))
         taken.update(ids.values())
-        for file, data, sha256 in look.fresh:
+        for file, sha256 in look.fresh:
             time_known = file.mtime_ns if _settled(file) else _UNKNOWN
             record = FileRecord(file.path, look.source.name, file.size, time_known, sha256, ids[file.path])
             was = plan.known.get(file.path)
@@ -95,9 +95,15 @@ def compare(
                 report.unchanged += 1
                 continue
             change = "updated" if was and was.note_id else "moved" if file.path in former else "added"
-            plan.reread.append(Changed(file, look.source, data, record, change, former.get(file.path, "")))
+            plan.reread.append(Changed(file, look.source, record, change, former.get(file.path, "")))
     _count(plan, former, report)
     return plan
+
+
+def as_read(record: FileRecord, data: bytes) -> FileRecord:
+    """The record of what was read in the end, should the file have changed since it was compared."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    return record if sha256 == record.sha256 else replace(record, size=len(data), mtime_ns=_UNKNOWN, sha256=sha256)
 
 
 def inside(source: Source, registered: Iterable[Source]) -> list[Source]:
@@ -158,7 +164,7 @@ def _read(file: FoundFile, look: _Look, report: IngestReport, plan: Plan) -> boo
         look.files.append(file)
         return True
     try:
-        data = Path(file.path).read_bytes()
+        sha256 = _sha256(file)
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -169,8 +175,13 @@ def _read(file: FoundFile, look: _Look, report: IngestReport, plan: Plan) -> boo
             plan.touched.append(FileRecord(file.path, look.source.name, file.size, _UNKNOWN, "", "", reason))
         return True
     look.files.append(file)
-    look.fresh.append((file, data, hashlib.sha256(data).hexdigest()))
+    look.fresh.append((file, sha256))
     return True
+
+
+def _sha256(file: FoundFile) -> str:
+    with open(file.path, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _settled(file: FoundFile) -> bool:
@@ -193,7 +204,7 @@ def _moved(looks: Sequence[_Look], strays: Sequence[FileRecord]) -> dict[str, st
             left.setdefault(record.sha256, []).append(record.path)
     former = {}
     for look in looks:
-        for file, _, sha256 in look.fresh:
+        for file, sha256 in look.fresh:
             was = look.mine.get(file.path)
             if not (was and was.note_id) and left.get(sha256):
                 former[file.path] = left[sha256].pop(0)

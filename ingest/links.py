@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from kb.blocks import FIELD, UUID, Block, blocks, opaque, plain
 from kb.notes import Link, LinkType, WrittenLink, slug
 
+OF = "of "  # opens the form of a link that a third note writes: `of NAME`, the note it goes out from
 _NO_LINKS = frozenset(("code", "math", "comment", "rule"))
 _EXTERNAL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|//|#|$")
 _WEB = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|mailto:|www\.|10\.\d{4,}/", re.I)
@@ -43,6 +44,7 @@ _REFERENCE = re.compile(rf"\(\({UUID}\)\)")
 _NOT_IN_FILES = re.compile(r"[<>~:\"|?*\\]")
 _FILE = re.compile(r"\.(?!md$|markdown$)[a-z][a-z0-9]{0,9}$|/$", re.I)
 _NOTE_ENDING = re.compile(r"\.(?:md|markdown|txt|html?|pdf)$", re.I)
+_MARKDOWN = re.compile(r"\.(?:md|markdown)$", re.I)
 
 
 def written(text: str) -> tuple[WrittenLink, ...]:
@@ -211,7 +213,8 @@ class Names:
             self.ids[name.note_id] = name
             path = _key(name.path)
             for key in {path, _NOTE_ENDING.sub("", path)}:
-                self.paths[name.source, key].append(name)
+                if key == path or _MARKDOWN.search(path):
+                    self.paths[name.source, key].append(name)
                 self.stems[name.source, posixpath.basename(key)].append(name)
                 self.anywhere[posixpath.basename(key)].append(name)
             for alias in {_key(alias) for alias in name.aliases}:
@@ -257,6 +260,11 @@ def resolve(names: Names, from_id: str, links: Iterable[WrittenLink]) -> Resolut
     stubs: dict[str, str] = {}
     files = 0
     for link in links:
+        if link.form.startswith(OF):
+            made = _between(names, home, link)
+            out += made
+            dangling += [(from_id, link.target)] * (not made)
+            continue
         found = names.candidates(link, home.source, posixpath.dirname(_key(home.path)))
         if len(found) > 1:
             ambiguous.append((from_id, link.target, tuple(sorted(n.note_id for n in found))))
@@ -283,6 +291,16 @@ def resolve(names: Names, from_id: str, links: Iterable[WrittenLink]) -> Resolut
     return Resolution(tuple(out), tuple(dangling), tuple(ambiguous), stubs, files)
 
 
+def _between(names: Names, writer: Name, link: WrittenLink) -> list[Link]:
+    """The link that `writer` says another note has, when it is known which notes it means; nobody is to write them for it."""
+    ends = [replace(link, target=name, form="wiki") for name in (link.form.removeprefix(OF), link.target)]
+    found = [names.candidates(end, writer.source, posixpath.dirname(_key(writer.path))) for end in ends]
+    if [len(candidates) for candidates in found] != [1, 1]:
+        return []
+    source, target = (candidates[0].note_id for candidates in found)
+    return [Link(source, target, link.type, link.why, writer=writer.note_id)] if source != target else []
+
+
 def _key(name: str) -> str:
     return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
@@ -298,7 +316,10 @@ def _tails(path: str, slashes: int) -> tuple[str, str]:
 
 
 def _written_so(found: list[Name], target: str) -> list[Name]:
-    """Of names that differ in case alone, the one that is written as the link writes it."""
+    """Of names that differ in ending or case alone, those that the link means: without an ending it means Markdown where there
+    is some, and the one that is written as the link writes it."""
+    if not _NOTE_ENDING.search(target):
+        found = [n for n in found if _MARKDOWN.search(n.path)] or found
     wanted = _stem(target)
     return [n for n in found if _stem(n.path) == wanted] or found
 

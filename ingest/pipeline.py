@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ingest.chunking import chunk
-from ingest.comparing import EVERY, Plan, compare, imported_folder, inside
+from ingest.comparing import EVERY, Plan, as_read, compare, imported_folder, inside
 from ingest.holding import holding
 from ingest.keeping import Fetch, Pages, is_address, keep
 from ingest.links import Name, Names, Resolution, resolve
 from ingest.readers.markdown import Reading
-from ingest.reading import PAGES, PDF, read_file
+from ingest.reading import PAGES, PDF, bytes_of, read_file
 from ingest.report import IngestReport
 from ingest.sources import Registry, Source, printable
 from kb.knowledge_base import KnowledgeBase, Progress
@@ -164,17 +164,24 @@ def _settle(kb: KnowledgeBase, report: IngestReport) -> None:
 def _apply(kb: KnowledgeBase, plan: Plan, report: IngestReport, progress: Progress | None, anew: bool) -> None:
     entries: list[tuple[Reading, tuple[Chunk, ...]]] = []
     records, pages = list(plan.touched), Pages(kb.home)
+    before = [] if anew else _names(kb)
     for done, entry in enumerate(plan.reread, 1):
-        path, kept_at = entry.file.path, _kept_at(kb, entry.record)
+        path, kept_at, record = entry.file.path, _kept_at(kb, entry.record), entry.record
         try:
+            data = bytes_of(path, entry.file.size)
+            record = as_read(record, data)
             read = read_file(
-                entry.data,
+                data,
                 path=path,
-                note_id=entry.record.note_id,
+                note_id=record.note_id,
                 source=entry.source.name,
                 kept_at=kept_at,
                 origin=pages.origin(path),
             )
+        except OSError as error:  # it could be a moment ago: what was known of it is kept for the next sync
+            report.count(entry.change, -1)
+            report.failed.append((path, f"can not be read any more ({error.strerror}): sync again"))
+            continue
         except Exception as error:  # one bad file never stops the run, whatever its reader makes of it
             report.count(entry.change, -1)
             report.deleted += entry.change != "added"
@@ -182,13 +189,13 @@ def _apply(kb: KnowledgeBase, plan: Plan, report: IngestReport, progress: Progre
             if not isinstance(error, PasskbError):
                 reason = f"its reader failed ({type(error).__name__}: {reason}): a fault of passkb, please report it"
             report.failed.append((path, reason))
-            records.append(replace(entry.record, mtime_ns=-1, note_id="", failure=reason))
+            records.append(replace(record, mtime_ns=-1, note_id="", failure=reason))
             continue
         reading = read.reading
         if read.imported:
             _write_imported(kept_at, read.imported)
         report.warnings.extend((path, warning) for warning in reading.warnings)
-        records.append(replace(entry.record, warnings=reading.warnings))
+        records.append(replace(record, warnings=reading.warnings))
         entries.append((reading, chunk(reading.note)))
         if progress and (done % 50 == 0 or done == len(plan.reread)):
             progress("reading", done, len(plan.reread))
@@ -205,11 +212,11 @@ def _apply(kb: KnowledgeBase, plan: Plan, report: IngestReport, progress: Progre
         for record in records:
             change.put_file(record)
         if anew or entries or removed:
-            _rewrite(kb, change, entries, removed)
+            _rewrite(kb, change, entries, removed, before)
             change.drop_unused_vectors()
-    kept = {record.note_id for record in kb.store.files()} - {""} if former else set()
+    kept = {_kept_at(kb, record) for record in kb.store.files() if _is_imported(record)} if former else set()
     for record in former:
-        if Path(record.path).suffix.lower() in PAGES | PDF and record.note_id not in kept:
+        if _is_imported(record) and _kept_at(kb, record) not in kept:
             _kept_at(kb, record).unlink(missing_ok=True)
     if anew:
         ours = {_kept_at(kb, record) for record in records}
@@ -231,20 +238,34 @@ def _kept_at(kb: KnowledgeBase, record: FileRecord) -> Path:
     return imported_folder(kb) / f"{record.note_id or 'unread'}.md"
 
 
+def _is_imported(record: FileRecord) -> bool:
+    return Path(record.path).suffix.lower() in PAGES | PDF
+
+
+def _names(kb: KnowledgeBase) -> list[Name]:
+    """What can be linked. A page or a PDF is called as its own file is, not as the Markdown that was made of it."""
+    roots = {source.name: source.root for source in Registry(kb.home).all()}
+    files = {record.note_id: record.path for record in kb.store.files()}
+    return [
+        Name(id_, source, _relative(files.get(id_, path), roots.get(source)), title, aliases)
+        for id_, source, path, title, aliases in kb.store.names()
+    ]
+
+
 def _rewrite(
-    kb: KnowledgeBase, change: Change, entries: Sequence[tuple[Reading, tuple[Chunk, ...]]], removed: Sequence[str]
+    kb: KnowledgeBase,
+    change: Change,
+    entries: Sequence[tuple[Reading, tuple[Chunk, ...]]],
+    removed: Sequence[str],
+    before: Sequence[Name],
 ) -> None:
     """Notes in and out, then their links: all links again when a name came, went or changed, else those of `entries`."""
-    before = kb.store.names()
     for note_id in removed:
         change.delete_note(note_id)
     for reading, parts in entries:
         change.put_note(reading.note, parts, reading.links)
-    after = kb.store.names()
-    roots = {source.name: source.root for source in Registry(kb.home).all()}
-    names = Names(
-        Name(id_, source, _relative(path, roots.get(source)), title, aliases) for id_, source, path, title, aliases in after
-    )
+    after = _names(kb)
+    names = Names(after)
     inward = any(link.form == "inward" for reading, _ in entries for link in reading.links) or kb.store.has_inward_links()
     if before == after and not inward:
         resolutions = [resolve(names, reading.note.id, reading.links) for reading, _ in entries]

@@ -16,6 +16,7 @@ TEXT = frozenset({".md", ".markdown", ".txt"})
 PAGES = frozenset({".html", ".htm"})
 PDF = frozenset({".pdf"})
 READABLE = TEXT | PAGES | PDF
+_LARGEST = dict.fromkeys(TEXT | PAGES, 64) | dict.fromkeys(PDF, 512)  # MB: what can be held, and made passages of, in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,14 @@ class Read:
 
     reading: Reading
     imported: str = ""
+
+
+def bytes_of(path: str, size: int) -> bytes:
+    """Raises PasskbError for a file too large to be held, OSError for one that can not be read."""
+    most = _LARGEST[PurePath(path).suffix.lower()]
+    if size > most * 2**20:
+        raise PasskbError(f"{path}: larger than {most} MB: split it, or leave it out by a line in .passkbignore")
+    return Path(path).read_bytes()
 
 
 def read_file(data: bytes, *, path: str, note_id: str, source: str, kept_at: Path, origin: Fetched | None = None) -> Read:

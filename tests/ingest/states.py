@@ -24,12 +24,14 @@ class WithHashedWords(KnowledgeBase):
 
 
 def whole_state(kb: KnowledgeBase) -> dict[str, Any]:
-    """Notes, links, stubs, what is unresolved, chunks with their full text, vectors' hashes, Chroma's ids, files."""
+    """Notes, links, stubs, what is unresolved, chunks with their full text, vectors' hashes, Chroma's ids, files, and the
+    Markdown made of pages and PDFs; the home's own place left out, so that two homes can be compared."""
 
     def rows(statement: str) -> list[Any]:
         return kb.store.database.connection.execute(statement).fetchall()
 
-    return {
+    imported = kb.home / "notes" / "imported"
+    state = {
         "notes": rows("SELECT * FROM notes ORDER BY id"),
         "claims": rows("SELECT * FROM claims ORDER BY note_id, id"),
         "written": rows("SELECT * FROM written ORDER BY note_id, position"),
@@ -41,7 +43,15 @@ def whole_state(kb: KnowledgeBase) -> dict[str, Any]:
         "indexed": kb.index.ids(),
         "outbox": rows("SELECT * FROM outbox"),
         "files": rows("SELECT path, source, size, sha256, note_id, failure, warnings FROM files ORDER BY path"),
+        "imported": sorted((str(path.relative_to(imported)), path.read_text()) for path in imported.rglob("*.md")),
     }
+    return {name: _elsewhere(value, str(kb.home)) for name, value in state.items()}
+
+
+def _elsewhere(value: Any, home: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(home, "HOME")
+    return type(value)(_elsewhere(entry, home) for entry in value) if isinstance(value, list | tuple) else value
 
 
 def fresh_state(scratch: Path, *folders: Path) -> dict[str, Any]:

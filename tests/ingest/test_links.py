@@ -25,6 +25,9 @@ VAULT = [
     ("v", "b/lower.md", "x", ()),
     ("v", "b/Lower.md", "y", ()),
     ("v", "paper.pdf", "A paper", ()),
+    ("v", "b/Smith 2020.md", "On Smith", ()),
+    ("v", "Smith 2020.pdf", "What Smith wrote", ()),
+    ("v", "saved/Smith 2020.html", "What Smith posted", ()),
     ("w", "Elsewhere.md", "In another source", ("start", "far")),
     ("w", "Home.md", "Home", ()),
 ]
@@ -69,6 +72,10 @@ def meaning(target: str, start: str = "v/Home", form: str = "wiki") -> str:
         ("fig.png", "v/Home", "(file)"),
         ("paper.pdf", "v/Home", "v/paper"),
         ("paper", "v/Home", "v/paper"),
+        ("Smith 2020", "v/Home", "v/b/Smith 2020"),  # Markdown goes before what has another ending, wherever it lies
+        ("smith 2020.PDF", "v/Home", "v/Smith 2020"),
+        ("Smith 2020.html", "v/Home", "v/saved/Smith 2020"),
+        ("saved/Smith 2020", "v/Home", "v/saved/Smith 2020"),
         ("Elsewhere", "v/Home", "w/Elsewhere"),
         ("far", "v/Home", "w/Elsewhere"),
         ("In another source", "v/Home", "w/Elsewhere"),

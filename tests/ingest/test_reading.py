@@ -11,6 +11,8 @@ import pytest
 from ingest.pipeline import ingest, rebuild, sync
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import LinkType, NoteKind
+from tests.ingest.states import fresh_state, whole_state
+from tests.ingest.test_pdf import lines, made
 
 if TYPE_CHECKING:
     from tests.conftest import Vault
@@ -93,6 +95,82 @@ def test_a_stub_that_a_page_names_is_replaced_and_keeps_its_link(kb: KnowledgeBa
     (root / "cats.txt").unlink()
     sync(kb)
     assert [title for _, title, _, _ in kb.store.titles()] == ["Why do cats purr when hurt?"]
+
+
+def test_pages_and_pdfs_are_linked_by_the_names_of_their_files(kb: KnowledgeBase, vault: Vault, tmp_path: Path) -> None:
+    """Not by the place in the app's folder where their Markdown stands; also once they have moved."""
+    ways = (
+        "[[Fox report.pdf]]", "![[Fox report.pdf#page=2]]", "[p](papers/Fox%20report.pdf)", "[[papers/Fox report]]",
+        "[[Fox report|r]]", "[[On foxes]]",
+    )  # fmt: skip
+    files = {
+        "a.md": "\n\n".join(ways) + "\n\nsupports:: [h](papers/web/otters.html) because they swim\n",
+        "papers/Fox report.pdf": made([lines("Foxes hide in dens."), lines("They run.")], title="On foxes"),
+        "papers/web/otters.html": HTML.replace("</article>", '<p>See <a href="../Fox report.pdf">foxes</a>.</p></article>'),
+    }
+    root = vault(files)
+    report = ingest(kb, [root])
+    assert (report.failed, report.dangling, report.ambiguous) == ([], [], [])
+    assert [link.target for link in kb.store.links("vault/a")] == ["vault/papers/fox-report"] * 6 + ["vault/papers/web/otters"]
+    assert kb.store.links("vault/a")[-1].type is LinkType.SUPPORTS
+    assert [link.target for link in kb.store.links("vault/papers/web/otters")] == ["vault/papers/fox-report"]
+    (root / "papers/web/otters.html").rename(root / "papers/web/sea otters.htm")
+    (root / "a.md").write_text("[[sea otters.htm]] [[otters.html]]", encoding="utf-8")
+    sync(kb)
+    assert [link.target for link in kb.store.links("vault/a")] == ["vault/papers/web/sea-otters"]
+    assert whole_state(kb) == fresh_state(tmp_path / "fresh", root)
+
+
+def test_what_only_changes_its_ending_is_linked_by_its_new_name(kb: KnowledgeBase, vault: Vault, tmp_path: Path) -> None:
+    root = vault({"a.md": "[[otters.html]] [[otters.htm]]", "otters.html": HTML})
+    ingest(kb, [root])
+    (root / "otters.html").rename(root / "otters.htm")
+    sync(kb)
+    assert len(kb.store.links("vault/a")) == 1
+    assert whole_state(kb) == fresh_state(tmp_path / "fresh", root)
+
+
+def test_the_markdown_of_a_page_goes_when_a_note_takes_its_id(kb: KnowledgeBase, vault: Vault) -> None:
+    root = vault({"otters.html": HTML})
+    ingest(kb, [root])
+    kept = Path(kb.store.note("vault/otters").path)  # type: ignore[union-attr]
+    (root / "otters.html").unlink()
+    vault({"otters.md": "Otters, by hand."})
+    report = sync(kb)
+    assert (report.added, report.deleted) == (1, 1) and kb.store.note("vault/otters").text == "Otters, by hand."  # type: ignore[union-attr]
+    assert not kept.exists()
+
+
+def test_what_is_too_large_to_be_held_is_named(kb: KnowledgeBase, vault: Vault) -> None:
+    root = vault({"a.md": "Otters.", "log.md": "One line of a log."})
+    ingest(kb, [root])
+    with open(root / "log.md", "r+b") as log:
+        log.truncate(64 * 2**20 + 1)
+    report = sync(kb)
+    assert report.failed == [(str(root / "log.md"), "larger than 64 MB: split it, or leave it out by a line in .passkbignore")]
+    assert kb.store.note("vault/log") is None and report.notes == 1
+    vault({".passkbignore": "*.md\n!a.md\n"})
+    assert not sync(kb).failed
+
+
+def test_files_that_change_and_vanish_while_others_are_read(kb: KnowledgeBase, vault: Vault, tmp_path: Path) -> None:
+    """What was compared is not what is read in the end: the last state counts, and nothing that was known is lost."""
+    root = vault({f"{i:02}.md": f"Otter {i} keeps a stone." for i in range(60)})
+    ingest(kb, [root])
+    vault({f"{i:02}.md": f"Otter {i} keeps a pebble." for i in range(60)})
+
+    def meanwhile(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("reading", 50):
+            (root / "55.md").write_text("Otter 55 keeps an urchin, and is of another size.", encoding="utf-8")
+            (root / "57.md").unlink()
+
+    report = sync(kb, progress=meanwhile)
+    assert (report.updated, report.deleted, report.notes) == (59, 0, 60)
+    assert report.failed == [(str(root / "57.md"), "can not be read any more (No such file or directory): sync again")]
+    assert "urchin" in kb.store.note("vault/55").text and "stone" in kb.store.note("vault/57").text  # type: ignore[union-attr]
+    report = sync(kb)
+    assert (report.updated, report.deleted, report.failed) == (0, 1, [])
+    assert whole_state(kb) == fresh_state(tmp_path / "fresh", root)
 
 
 @pytest.mark.skipif(not SEEDS.is_dir(), reason="../shared/seeds is not here")
