@@ -42,6 +42,7 @@ _HEADERS = {
     "Accept-Encoding": "gzip",
 }
 _SNIFFED, _STEP = 1024, 65_536  # bytes
+_GZIP = 0x1F  # the first byte of what is compressed so
 _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<!--.{0,500}?-->\s*)*<(?:!doctype\s+html|html)\b", re.I | re.S)
 _HOST = re.compile(rb"[\w.:-]+")
 _STATUS = {
@@ -194,8 +195,12 @@ def _unpacked(response: httpx.Response) -> Iterator[bytes]:
     try:
         for raw in response.iter_raw(_STEP):
             while raw:
+                if unpacking.eof:  # another compressed stream may follow the first; what else follows is none of it
+                    if raw[0] != _GZIP:
+                        return
+                    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
                 yield unpacking.decompress(raw, _STEP)
-                raw = unpacking.unconsumed_tail
+                raw = unpacking.unconsumed_tail or unpacking.unused_data
         yield unpacking.flush()
     except zlib.error as error:
         raise PasskbError(f"it came damaged ({error}): try again") from error
