@@ -289,7 +289,8 @@ def test_counts_are_imported_and_names_in_them_are_only_text(app: App, tmp_path:
     open_form(page, SLOW)
     page.click("#experiment-import > button")
     page.set_input_files("#import-files input[type=file]", str(path))
-    page.wait_for_selector("#import-files :text('counts.csv')", timeout=90_000)
+    page.wait_for_selector("#import-files .file-preview [aria-label$='counts.csv']")  # there, and no more on its way
+    assert page.inner_text("#import-files .filename").split() == [f"{EVIL[:4]}counts", ".csv"]
     page.fill("#import-claim :is(input, textarea)", "vault/zebra#nothing")
     page.click("#import-button")
     page.wait_for_selector("#import-told .message")
