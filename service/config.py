@@ -21,6 +21,8 @@ class Config:
     llm_url: str = ""
     llm_model: str = ""
     llm_api_key: str = ""
+    llm_judge: bool = False
+    llm_rescore: bool = False
     vllm_python: str = ""
     allow_private_addresses: bool = False
 

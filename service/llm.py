@@ -37,6 +37,10 @@ class Interrupted(ModelError):
     """The words that came before this are good, and not all."""
 
 
+class Exhausted(Interrupted):
+    """The model did not come to an end in the tokens it was given."""
+
+
 class Stopped(Interrupted):
     """A person wanted no more."""
 
@@ -101,9 +105,12 @@ class LanguageModel:
     Safe to use from several threads. Raises ModelError for an address that is none.
     """
 
-    def __init__(self, url: str, name: str = "", api_key: str = "", patience: Patience | None = None) -> None:
+    # The servers' sampling defaults suit chats; an answer from sources wants the likeliest words: temperature 0.
+    def __init__(
+        self, url: str, name: str = "", api_key: str = "", patience: Patience | None = None, temperature: float = 0.0
+    ) -> None:
         self.url, self._wanted, self._key = url.strip().rstrip("/"), name.strip(), api_key
-        self.patience = patience or Patience()
+        self.patience, self._temperature = patience or Patience(), temperature
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ModelError(f"{self._told(url)!r} is no address of a model server: give one such as http://localhost:8000/v1")
@@ -201,13 +208,13 @@ class LanguageModel:
                     begun, written = True, written + len(item.text)
                     yield item
                 if written > _ENDLESS * max_tokens:
-                    raise Interrupted(f"{self._where} writes without end: ask again, or use another model")
+                    raise Exhausted(f"{self._where} writes without end: ask again, or use another model")
         finally:
             reader.cancelled.set()
 
     def _ended(self, end: _End, begun: bool, max_tokens: int) -> None:
         if end.reason == "length":
-            raise Interrupted(f"the model came to its limit of {max_tokens:,} tokens: ask a narrower question")
+            raise Exhausted(f"the model came to its limit of {max_tokens:,} tokens: ask a narrower question")
         if not end.reason and begun:
             raise Interrupted(f"{self._where} broke off: ask again")
         if not end.reason:
@@ -216,8 +223,7 @@ class LanguageModel:
     def _chunks(self, llm: Any, messages: list[tuple[str, str]], max_tokens: int, pattern: str) -> Iterator[Piece | _End]:
         from llama_index.core.base.llms.types import ChatMessage
 
-        # The servers' sampling defaults suit chats; an answer from sources wants the likeliest words.
-        options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": 0.0}
+        options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": self._temperature}
         if pattern:
             options["extra_body"] = {"structured_outputs": {"regex": pattern}}
         reason = ""

@@ -20,6 +20,12 @@ _PLACE = 3  # words that another word may have taken the place of
 _DETERMINERS = frozenset("the a an its their this that these those his her".split())
 _BEFORE_VERBS = frozenset("to can cannot may might will would should must could not never also still".split())
 _SUBJECTS = frozenset("it they which who he she is are was were be been has have had".split())
+_PARTICLES = frozenset(
+    """
+    away across along around apart aside back forth onto toward towards within upon per via beyond despite amid among three
+    four five six seven eight nine ten eleven twelve
+    """.split()
+)
 _GENERAL = frozenset(
     stem(word)
     for word in """
@@ -116,7 +122,7 @@ def _names_a_thing(words: Sequence[Word], i: int) -> bool:
     after = words[i + 1].text.casefold() if i + 1 < len(words) else ""
     if not word.content or is_cue(word) or word.stem in _GENERAL or after in _DETERMINERS or before in _BEFORE_VERBS:
         return False
-    if word.text.endswith("ly"):
+    if word.text.endswith("ly") or word.text.casefold() in _PARTICLES or (not i and word.text.endswith("ing")):
         return False
     inflected = word.text.endswith(("s", "ed", "ing"))
     return not (inflected and i and (words[i - 1].content or before in _SUBJECTS))

@@ -100,7 +100,8 @@ class Answer:
 
     `understood` is a follow-up as it was searched for. Of a written answer, `dropped` are sentences that their sources go
     against, `incomplete` says that the model did not come to its end, `fault` what went wrong with it (also when the answer
-    is in quotes for that reason), and `reasoning` what it thought beforehand, which nobody checked.
+    is in quotes for that reason), and `reasoning` what it thought beforehand, which nobody checked. `remarks` are sentences on
+    how it was checked and ordered where that went otherwise than asked.
     """
 
     question: str
@@ -123,6 +124,7 @@ class Answer:
     incomplete: bool = False
     fault: str = ""
     reasoning: str = ""
+    remarks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -153,6 +155,7 @@ class Answer:
             "incomplete": self.incomplete,
             "fault": self.fault,
             "reasoning": self.reasoning,
+            "remarks": list(self.remarks),
             "seconds": round(self.seconds, 3),
         }  # fmt: skip
 

@@ -15,14 +15,17 @@ from typing import Protocol
 from kb.embedding import Vectors
 from service.answering.agreement import Likeness, coverage, replaced, strange_names
 from service.answering.answer import Support
+from service.answering.bearers import misattributed, strange_authors, swapped
 from service.answering.clauses import Clause, clauses, readable
 from service.answering.direction import negated, opposed, undone, unmatched_cues
 from service.answering.numerals import bounded, missing, numerals
 from service.answering.roles import reassigned
+from service.answering.scope import strengthened
 
 # Chosen on the development pairs of `tests/service/answering/pairs.jsonl`.
 CLAUSE = 0.85  # coverage and nearest cosine of a clause, summed: below it the clause is not covered
 SENTENCE = 1.4  # coverage and cosine of the whole sentence, summed: below it the sentence is covered in part at most
+SURE = 0.8  # cosine of the sentence to a span, or to all of them: below it a true paraphrase can't be told from a false one
 
 
 class Reason(StrEnum):
@@ -32,7 +35,9 @@ class Reason(StrEnum):
     NUMBER = "missing number"
     DIRECTION = "other direction"
     SUBJECT = "other subject"
+    STRONGER = "claims more"
     PARTLY = "only partly covered"
+    FAR = "too free to be sure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class Checker(Protocol):
 class _Read:
     text: str
     clauses: tuple[Clause, ...]
+    spans: tuple[str, ...]
     span: str
     span_clauses: tuple[Clause, ...]
 
@@ -87,6 +93,9 @@ class EmbeddedChecker:
         contradiction = _contradiction(pair, covered, likeness)
         if contradiction is not None:
             return contradiction
+        more = strengthened(pair.clauses, pair.span_clauses)
+        if more:
+            return _refused(Reason.STRONGER, more)
         if open_:
             return _partly(open_)
         drawn = unmatched_cues(covered, pair.span_clauses)
@@ -96,6 +105,9 @@ class EmbeddedChecker:
         if whole + likeness(pair.text, pair.span) < SENTENCE:
             alone = len(pair.clauses) == 1
             return Checked(Support.UNSUPPORTED, Reason.NOT_COVERED, pair.text) if alone else _partly(pair.clauses)
+        near = (pair.span, *pair.spans, *(clause.text for clause in pair.span_clauses))
+        if max(likeness(pair.text, span) for span in near) < SURE:
+            return Checked(Support.PARTIAL, Reason.FAR, pair.text)
         return Checked(Support.SUPPORTED)
 
     def _split(self, pair: _Read, likeness: Likeness) -> tuple[list[Clause], list[Clause]]:
@@ -117,12 +129,12 @@ def _contradiction(pair: _Read, covered: Sequence[Clause], likeness: Likeness) -
     absent = missing(stated, given)
     if absent:
         return _refused(Reason.NUMBER, ", ".join(f"{number.value:g}" for number in absent))
-    names = strange_names(covered, pair.span_clauses)
-    if names:
-        return _refused(Reason.SUBJECT, ", ".join(names))
     spans = pair.span_clauses
+    names = ", ".join(strange_names(covered, spans)) or strange_authors(pair.text, pair.span) or misattributed(covered, spans)
+    if names:
+        return _refused(Reason.SUBJECT, names)
     turned = opposed(covered, spans) or negated(covered, spans) or undone(covered, spans) or reassigned(covered, spans)
-    turned = turned or ", ".join(f"{number.value:g}" for number in bounded(stated, given))
+    turned = turned or swapped(covered, spans) or ", ".join(f"{number.value:g}" for number in bounded(stated, given))
     if turned:
         return _refused(Reason.DIRECTION, turned)
     other = replaced(covered, pair.span_clauses, likeness)
@@ -140,7 +152,7 @@ def _refused(reason: Reason, detail: str) -> Checked:
 def _read(pair: Pair) -> _Read:
     texts = [readable(span) for span in pair.spans if span.strip()]
     sentence = readable(pair.sentence)
-    return _Read(sentence, tuple(clauses(sentence)), " ".join(texts), tuple(c for text in texts for c in clauses(text)))
+    return _Read(sentence, tuple(clauses(sentence)), tuple(texts), " ".join(texts), tuple(c for text in texts for c in clauses(text)))
 
 
 def _texts(pair: _Read) -> list[str]:
@@ -149,4 +161,4 @@ def _texts(pair: _Read) -> list[str]:
         return []
     every = (*pair.clauses, *pair.span_clauses)
     content = [word.text.casefold() for clause in every for word in clause.content]
-    return [pair.text, pair.span, *(clause.text for clause in every), *content]
+    return [pair.text, pair.span, *pair.spans, *(clause.text for clause in every), *content]

@@ -68,7 +68,7 @@ near close : far distant
 next : previous
 overestimate overstate exaggerate : underestimate understate
 optimistic : pessimistic
-sufficient enough adequate : insufficient inadequate
+sufficient enough adequate suffice : insufficient inadequate scarce
 help aid facilitate : hinder impede obstruct
 explicit : implicit
 internal : external
@@ -239,14 +239,14 @@ def _cues(clause: Clause) -> list[_Cue]:
     lexicon = _lexicon()
     words = clause.words
     for i, word in enumerate(words):
-        ends = _ends(word)
+        ends = _too_little() if i and _wanting(words[i - 1], word) else _ends(word)
         if not ends or _is_noun(words, i):
             continue
         axes = {axis for axis, _ in ends}
         before = [w for w in words[:i] if w.content and not axes & {axis for axis, _ in lexicon.get(w.stem, ())}]
         after = [w for w in words[i + 1 :] if w.content and not axes & {axis for axis, _ in lexicon.get(w.stem, ())}]
         near = frozenset(w.stem for w in (*before[-_NEAR:], *after[:_NEAR]))
-        if _either(words, i, ends):
+        if _either(words, i, ends) or _measures(words, i):
             continue
         denied = any(_hard(w) or w.stem in _FAILS for w in words[max(0, i - 6) : i])
         denied ^= any(w.text.casefold() in ("rather", "instead") for w in words[max(0, i - 3) : i])
@@ -265,6 +265,21 @@ def _either(words: Sequence[Word], i: int, ends: frozenset[tuple[int, int]]) -> 
     return any(w.text == "or" for w in around) and any(
         w.text == "not" or _lexicon().get(w.stem, frozenset()) & opposites for w in around
     )
+
+
+def _wanting(before: Word, word: Word) -> bool:
+    """Whether words say that something does not suffice: too few."""
+    return before.text == "too" and word.text in ("few", "little", "small", "short", "weak")
+
+
+def _too_little() -> frozenset[tuple[int, int]]:
+    return _lexicon()[stem("insufficient")]
+
+
+def _measures(words: Sequence[Word], i: int) -> bool:
+    """Whether a cue belongs to a number: near .031, no fewer than six."""
+    after = words[i + 1].text if i + 1 < len(words) else ""
+    return (words[i].text in ("near", "close") and after[:1].isdigit()) or (after == "than" and i > 0 and words[i - 1].text == "no")
 
 
 def _is_noun(words: Sequence[Word], i: int) -> bool:

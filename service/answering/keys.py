@@ -159,6 +159,6 @@ def pattern(count: int) -> str:
     A bracket opens a key and nothing else, so that a server which decodes by it can write no key that was not offered.
     """
     key = r"\[(?:" + "|".join(map(str, range(1, count + 1))) + r")\]"
-    words = r"(?:[^\[\]【】\n.!?]|[.!?][^\s\[\]【】])+"
+    words = r"(?:[^\[\]【】\n.!?]|[.!?][0-9A-Za-z,;:/-])+"  # “0.5”, “e.g.,”: a stop that ends no sentence
     sentence = rf"{words} {key}(?:{key}){{0,3}}[.!?]"
     return rf"(?:{NO_ANSWER}|{sentence}(?:(?: |\n\n){sentence})*)"

@@ -35,7 +35,10 @@ _UNIT = re.compile(r"\s*-?(?:(?P<percent>%|\\%|per\s?cent(?!age)\b)|(?P<point>(?
 _RATIO = re.compile(r"\s+(?:in|out of)\s+(?:an?\s+)?$", re.I)
 _VAGUE = re.compile(r"(?:several|many|few|some|of|the|or)\s+$", re.I)
 _ABOUT = re.compile(r"(?:about|around|roughly|nearly|almost|some|approximately|close to|near(?: to)?|~|≈)\s*\$?$", re.I)
-_BOUND = re.compile(r"(?:(?P<more>more than|over|exceeding)|(?:less than|fewer than|under))\s+(?:an?\s+)?\$?$", re.I)
+_BOUND = re.compile(
+    r"(?<!no )(?:(?P<more>more than|over|exceeding|above)|(?:less than|fewer than|under|below))\s+(?:an?\s+)?\$?$", re.I
+)
+_LOOSE = 0.1  # share by which a bound may lie beyond what it bounds: under 4 for 3.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,9 @@ def bounded(stated: Sequence[Numeral], given: Sequence[Numeral]) -> list[Numeral
     return [
         number
         for number in stated
-        if number.bound and (same := [g for g in given if _equal(number, g)]) and not any(g.bound == number.bound for g in same)
+        if number.bound
+        and (same := [g for g in given if _equal(number, g)])
+        and not any(g.bound == number.bound or g.value != number.value for g in same)
     ]
 
 
@@ -102,6 +107,8 @@ def _equal(stated: Numeral, given: Numeral) -> bool:
 def _close(stated: Numeral, value: float) -> bool:
     if math.isclose(stated.value, value, rel_tol=1e-12, abs_tol=0.0):
         return True
+    if stated.bound:
+        return 0 < stated.bound * (value - stated.value) <= _LOOSE * abs(value)
     return stated.about and stated.value >= 10 and stated.value == round(value)
 
 

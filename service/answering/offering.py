@@ -98,16 +98,23 @@ class _Offering:
         return self.passages[-1]
 
 
-def offer(kb: KnowledgeBase, gathered: Gathered, exclude: Collection[str], room: int) -> Offer:
+def offer(
+    kb: KnowledgeBase,
+    gathered: Gathered,
+    exclude: Collection[str],
+    room: int,
+    chosen: Sequence[Candidate] | None = None,
+) -> Offer:
     """At most some twenty passages for a question, and what their notes disagree on, in `room` bytes of text.
 
     First come the two best passages, then dissent and evidence, then the others: what has to be said fits before what could be.
+    `chosen`: the passages, best first, in place of those that `select` gives.
     """
     offering = _Offering(room)
-    chosen = select(gathered)
+    chosen = select(gathered) if chosen is None else chosen
     for candidate in chosen[:2]:
         offering.add(gathered.notes[candidate.note_id], candidate.start, candidate.end)
-    main = gathered.main_notes(1)
+    main = [chosen[0].note_id] if chosen else gathered.main_notes(1)
     sources = list(dict.fromkeys([*main, *dissenters(kb, main, exclude), *(candidate.note_id for candidate in chosen)]))
     found = disagreements(kb, main, sources, gathered.vector, Numbering())
     dissents = [made for entry in found[:_DISSENTS] if (made := _dissent(kb, gathered, entry, offering, exclude))]

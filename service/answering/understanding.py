@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from kb.lexical import content_words, stems
-from service.answering.cleaning import cleaned
+from service.answering.asking import completed
 from service.answering.prompting import UNDERSTANDING, Turn, understanding
 from service.answering.quoting import LONGEST_QUESTION
 from service.llm import Model, ModelError, Stopped
@@ -44,13 +44,12 @@ def understood(question: str, history: Sequence[Turn], model: Model, stop: Calla
     joined = f"{recent[-1].question.strip()} {question}"
     fallback = joined if len(joined) <= LONGEST_QUESTION else question
     try:
-        pieces = model.stream(UNDERSTANDING, understanding(question, recent), max_tokens=_TOKENS, stop=stop)
-        raw = "".join(piece.text for piece in pieces if not piece.thought)
+        text = completed(model, UNDERSTANDING, understanding(question, recent), max_tokens=_TOKENS, stop=stop)
     except Stopped:
         raise
     except ModelError:
         return fallback
-    return _usable(cleaned(raw, ended=True).text, question, recent) or fallback
+    return _usable(text, question, recent) or fallback
 
 
 def _usable(written: str, question: str, history: Sequence[Turn]) -> str:

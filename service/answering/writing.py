@@ -14,24 +14,30 @@ from dataclasses import dataclass, replace
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import NoteKind
 from service.answering.answer import Answer, Statement, Support
+from service.answering.asking import Complete, completed
 from service.answering.checking import Checker, EmbeddedChecker
 from service.answering.cleaning import cleaned
 from service.answering.composing import composed
-from service.answering.gathering import Gathered, gather
+from service.answering.gathering import Candidate, Gathered, gather
+from service.answering.judging import ROOM, ModelJudge
 from service.answering.keys import NO_ANSWER, Written, pattern, renumbered, written
-from service.answering.offering import Offer, Passage, offer
+from service.answering.offering import Offer, Passage, offer, select
 from service.answering.prompting import BYTES_A_TOKEN, REWRITING, WRITING, Turn, rewriting, tokens, writing
 from service.answering.quoting import ask, checked, refusal
+from service.answering.rescoring import rescored
 from service.answering.settling import MOST_SENTENCES, settled, without_chatter
-from service.answering.sufficiency import judge
+from service.answering.sufficiency import judge as judged
 from service.answering.understanding import understood
-from service.llm import Interrupted, Model, ModelError, Stopped
+from service.llm import Exhausted, Interrupted, Model, ModelError, Stopped
 
 BUDGET = 3000  # tokens of a prompt
 _ANSWER = 4096  # tokens of an answer, with whatever the model thinks beforehand
 _SHARE = 0.6  # of a small context window that the prompt may take
 _LEAST = 400  # tokens of passages below which there is no point in asking
 _OVERHEAD = 350  # tokens of a prompt beside rules and passages: titles, dissent, the question
+_GRADES = 2048  # tokens of a list of grades or scores, with whatever the model thinks beforehand
+_JUDGING = 60.0  # seconds that a model gets to grade an answer's sentences, each time they are checked
+_SCORING = 30.0  # seconds that it gets to score passages, before anything is written
 _LOOK = 0.03  # seconds between two looks at what has come: a fast server sends a thousand pieces a second
 _REASONING = 20_000  # characters kept of what a model thought
 _SAYS_NO = re.compile(
@@ -47,17 +53,33 @@ Stop = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """What a model wrote, cleaned. `fault`: why that is not all, or nothing."""
+    """What a model wrote, cleaned. `fault`: why that is not all, or nothing; `exhausted`: it would not come to an end."""
 
     text: str
     reasoning: str
     fault: str = ""
+    exhausted: bool = False
 
     @property
     def declines(self) -> bool:
         """Whether it says that the passages hold no answer, and nothing else."""
         bare = self.text.strip(" \n.*_\"“”'`")
         return bare.upper().startswith(NO_ANSWER) or bool(_SAYS_NO.match(bare))
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What stays the same from one step of an answer to the next."""
+
+    kb: KnowledgeBase
+    model: Model
+    exclude: Collection[str]
+    on_text: Shown
+    stop: Stop
+    checker: Checker
+    budget: int
+    judge: bool
+    rescore: bool
 
 
 def write(
@@ -71,32 +93,27 @@ def write(
     stop: Stop | None = None,
     checker: Checker | None = None,
     budget: int = BUDGET,
+    judge: bool = False,
+    rescore: bool = False,
 ) -> Answer:
     """The answer to a question in a model's words, each sentence checked against the spans it cites.
 
     `on_text` gets the whole text so far each time that more of it can be shown (plain text, not escaped, keys numbered in
     order; it may become shorter, when what was shown turns out to be reasoning). `stop` is asked many times a second; what
-    is written by then stays. `budget`: tokens of the prompt, less where the model's window is small.
+    is written by then stays. `budget`: tokens of the prompt, less where the model's window is small. `judge`: the model grades
+    the sentences too, under the veto of `checker`. `rescore`: it scores the passages before it writes.
 
     A question that the notes do not answer is refused without asking the model, as `ask` refuses it. Where the model fails
-    before its first word, or writes nothing that the notes bear out, the answer is in quotes (`mode`), and its `fault` says
-    why. Raises PasskbError for a question that can not be asked.
+    before its first word, comes to no end, or writes nothing that the notes bear out, the answer is in quotes (`mode`), and its
+    `fault` says why. Raises PasskbError for a question that can not be asked.
     """
     started = time.perf_counter()
     asked = checked(question)
-    halt = stop or (lambda: False)
+    embedded = checker or EmbeddedChecker(kb.sentence_vectors)
+    task = _Task(kb, model, exclude, on_text or (lambda _: None), stop or (lambda: False), embedded, budget, judge, rescore)
     try:
-        searched = understood(asked, history, model, halt)
-        answer = _answered(
-            kb,
-            searched,
-            model,
-            exclude,
-            on_text or (lambda _: None),
-            halt,
-            checker or EmbeddedChecker(kb.sentence_vectors),
-            budget,
-        )
+        searched = understood(asked, history, model, task.stop)
+        answer = _answered(task, searched)
     except Stopped:
         reason = "You stopped before the model had written anything."
         answer, searched = Answer(asked, False, reason=reason, mode="generated", incomplete=True, fault="stopped"), asked
@@ -104,28 +121,22 @@ def write(
     return replace(answer, question=asked, understood=shown, seconds=time.perf_counter() - started)
 
 
-def _answered(
-    kb: KnowledgeBase,
-    question: str,
-    model: Model,
-    exclude: Collection[str],
-    on_text: Shown,
-    stop: Stop,
-    checker: Checker,
-    budget: int,
-) -> Answer:
+def _answered(task: _Task, question: str) -> Answer:
+    kb, exclude = task.kb, task.exclude
     with kb.reading():
         gathered = gather(kb, question, exclude)
-        verdict = judge(gathered)
+        verdict = judged(gathered)
         if not verdict.enough:
             return refusal(kb, gathered, verdict.reason, exclude)
     try:
-        name = model.name
-        offered, draft = _drafted(kb, gathered, model, exclude, on_text, stop, budget)
+        name = task.model.name
+        chosen, remark = _chosen(task, gathered)
+        offered, draft = _drafted(task, gathered, chosen)
     except Stopped:
         raise
     except ModelError as error:
         return replace(ask(kb, question, exclude), fault=str(error))
+    remarks = [remark] if remark else []
     sentences = without_chatter(written(draft.text, offered.keys))
     if draft.declines and not any(sentence.keys for sentence in sentences):
         with kb.reading():
@@ -138,26 +149,48 @@ def _answered(
         sentences = sentences[:MOST_SENTENCES]
 
     def rewrite(weak: Sequence[tuple[str, str, Sequence[Passage]]]) -> list[Written | None]:
-        return _rewritten(model, weak, offered, stop)
+        return _rewritten(task, weak, offered)
 
-    graded = settled(sentences, offered, checker, kb.sentence_vectors, None if draft.fault or stop() else rewrite)
-    answer = composed(kb, gathered, exclude, offered, graded)
-    if answer.statements and (draft.fault or any(map(_stands, answer.statements))):
-        return replace(answer, model=name, incomplete=bool(fault), fault=fault, reasoning=draft.reasoning)
+    checker = _judge(task) if task.judge and not (draft.fault or task.stop()) else None
+    again = None if draft.fault or task.stop() else rewrite
+    graded = settled(sentences, offered, checker or task.checker, kb.sentence_vectors, again)
+    remarks += checker.remarks() if checker else []
+    answer = replace(composed(kb, gathered, exclude, offered, graded), reasoning=draft.reasoning, remarks=tuple(remarks))
+    # What a person stopped, or a server that died, stays whatever it is; what would not end has to stand on something.
+    kept = bool(draft.fault) and not draft.exhausted
+    if answer.statements and (kept or any(map(_stands, answer.statements))):
+        return replace(answer, model=name, incomplete=bool(fault), fault=fault)
     reason = "the model wrote nothing that the notes bear out" if graded else "the model wrote nothing"
     told, unshown = f"{draft.fault or reason}: these are the notes’ own words", (*answer.statements, *answer.dropped)
     return replace(ask(kb, question, exclude), fault=told, reasoning=draft.reasoning, dropped=unshown)
+
+
+def _complete(task: _Task, limit: float) -> Complete:
+    def complete(system: str, user: str, held: str) -> str:
+        return completed(task.model, system, user, max_tokens=_GRADES, pattern=held, stop=task.stop, limit=limit)
+
+    return complete
+
+
+def _judge(task: _Task) -> ModelJudge:
+    window = task.model.context
+    room = min(ROOM, int(window * BYTES_A_TOKEN * _SHARE / 2)) if window else ROOM
+    return ModelJudge(_complete(task, _JUDGING), task.checker, room)
+
+
+def _chosen(task: _Task, gathered: Gathered) -> tuple[Sequence[Candidate], str]:
+    """The passages to offer, best first, and what there is to remark about their order. Raises Stopped."""
+    chosen = select(gathered)
+    return rescored(gathered.question, chosen, _complete(task, _SCORING)) if task.rescore else (chosen, "")
 
 
 def _stands(statement: Statement) -> bool:
     return bool(statement.citations) and statement.support is not Support.UNSUPPORTED
 
 
-def _drafted(
-    kb: KnowledgeBase, gathered: Gathered, model: Model, exclude: Collection[str], on_text: Shown, stop: Stop, budget: int
-) -> tuple[Offer, _Draft]:
+def _drafted(task: _Task, gathered: Gathered, chosen: Sequence[Candidate]) -> tuple[Offer, _Draft]:
     """What was offered and what was written. A prompt that turns out too long is halved once. Raises ModelError."""
-    window = model.context
+    window, budget = task.model.context, task.budget
     most = min(budget, int(window * _SHARE)) if window else budget
     while True:
         room = most - tokens(WRITING) - tokens(gathered.question) - min(_OVERHEAD, most // 8)
@@ -165,22 +198,22 @@ def _drafted(
             raise ModelError(
                 f"a context window of {window or most:,} tokens is too small to write answers from: use another model"
             )
-        with kb.reading():
-            offered = offer(kb, gathered, exclude, int(room * BYTES_A_TOKEN))
+        with task.kb.reading():
+            offered = offer(task.kb, gathered, task.exclude, int(room * BYTES_A_TOKEN), chosen)
         prompt = writing(gathered.question, offered)
         left = window - tokens(WRITING) - tokens(prompt) if window else _ANSWER
         try:
-            return offered, _draft(model, prompt, offered, max(min(left, _ANSWER), 128), on_text, stop)
+            return offered, _draft(task, prompt, offered, max(min(left, _ANSWER), 128))
         except ModelError as error:
             if not error.too_long or most <= budget // 2:
                 raise
             most //= 2
 
 
-def _draft(model: Model, prompt: str, offered: Offer, most: int, on_text: Shown, stop: Stop) -> _Draft:
+def _draft(task: _Task, prompt: str, offered: Offer, most: int) -> _Draft:
     """Streams. Raises ModelError when nothing came, Stopped when nothing that could be shown had come."""
     raw = thoughts = shown = fault = ""
-    looked = 0.0
+    exhausted, looked = False, 0.0
 
     def show(ended: bool) -> None:
         nonlocal shown, looked
@@ -191,10 +224,11 @@ def _draft(model: Model, prompt: str, offered: Offer, most: int, on_text: Shown,
         undecided = not ended and NO_ANSWER.startswith(text.upper())
         if text != shown and not undecided:
             shown = text
-            on_text(text)
+            task.on_text(text)
 
+    held = pattern(len(offered.passages))
     try:
-        for piece in model.stream(WRITING, prompt, max_tokens=most, pattern=pattern(len(offered.passages)), stop=stop):
+        for piece in task.model.stream(WRITING, prompt, max_tokens=most, pattern=held, stop=task.stop):
             if piece.thought:
                 thoughts += piece.text
             else:
@@ -205,27 +239,23 @@ def _draft(model: Model, prompt: str, offered: Offer, most: int, on_text: Shown,
             raise
         fault = "stopped before the model came to its end"
     except Interrupted as error:
-        fault = str(error)
+        fault, exhausted = str(error), isinstance(error, Exhausted)
     show(ended=True)
     final = cleaned(raw, ended=True)
     reasoning = "\n\n".join(filter(None, (thoughts.strip(), final.reasoning)))
-    return _Draft(final.text, reasoning[:_REASONING], fault)
+    return _Draft(final.text, reasoning[:_REASONING], fault, exhausted)
 
 
-def _rewritten(
-    model: Model, weak: Sequence[tuple[str, str, Sequence[Passage]]], offered: Offer, stop: Stop
-) -> list[Written | None]:
+def _rewritten(task: _Task, weak: Sequence[tuple[str, str, Sequence[Passage]]], offered: Offer) -> list[Written | None]:
     """One more attempt at sentences that their passages do not support; None for one without a better wording."""
     out: list[Written | None] = [None] * len(weak)
     try:
-        raw = "".join(
-            piece.text for piece in model.stream(REWRITING, rewriting(weak), max_tokens=_ANSWER, stop=stop) if not piece.thought
-        )
+        text = completed(task.model, REWRITING, rewriting(weak), max_tokens=_ANSWER, stop=task.stop)
     except ModelError:
         return out
-    for number, text in _NUMBERED.findall(cleaned(raw, ended=True).text):
+    for number, line in _NUMBERED.findall(text):
         at = int(number) - 1
-        if 0 <= at < len(weak) and not text.upper().startswith("DROP"):
-            found = written(text, offered.keys)
+        if 0 <= at < len(weak) and not line.upper().startswith("DROP"):
+            found = written(line, offered.keys)
             out[at] = found[0] if len(found) == 1 else None
     return out
