@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pathspec import GitIgnoreSpec
 
 from kb.notes import PasskbError
 
 RULES = ".passkbignore"
+OBSIDIANS = PurePosixPath(".obsidian", "app.json")
 Ignored = Callable[[str], str]
 
 
@@ -21,7 +22,7 @@ def ignored(root: Path) -> Ignored:
     `.passkbignore` has the syntax of `.gitignore`. Raises PasskbError when it can not be read: leaving its rules out would
     index what should not be.
     """
-    spec, excluded = _own_rules(root / RULES), _obsidians(root / ".obsidian" / "app.json")
+    spec, excluded = _own_rules(root / RULES), _obsidians(root / OBSIDIANS)
 
     def reason(relative: str) -> str:
         found = spec.check_file(relative)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 
-from watchfiles import Change, DefaultFilter, watch
+from watchfiles import Change, watch
 
-from ingest.ignoring import RULES
+from ingest.ignoring import OBSIDIANS, RULES
 from ingest.reading import READABLE
 from ingest.sources import Registry
 from kb.knowledge_base import KnowledgeBase
@@ -17,37 +18,43 @@ from kb.notes import PasskbError
 from service.web.indexing import Indexing
 
 _SETTLED_MS = 1_600
-_LOOK_AGAIN_MS = 5_000
+_LOOK_AGAIN = 5.0  # seconds
 
 
-class _Notes(DefaultFilter):
-    """Changes of files that can be notes, of the rules what to leave out, and of folders: a folder that is moved away, or in,
-    tells nothing of what is in it.
+def noticed(roots: Iterable[Path]) -> Callable[[Change, str], bool]:
+    """Whether a change tells anything: of files that can be notes, of the rules what to leave out, and of folders: one that is
+    moved away, or in, tells nothing of what is in it. What is hidden below `roots` does not, as it is not read.
     """
+    innermost_first = sorted(map(str, roots), key=len, reverse=True)
 
-    def __call__(self, change: Change, path: str) -> bool:
-        name = PurePath(path).name
-        if name == RULES:
+    def tells(change: Change, path: str) -> bool:
+        root = next((root for root in innermost_first if path == root or path.startswith(root.rstrip("/") + "/")), "/")
+        parts = PurePath(path).relative_to(root).parts
+        if parts in ((RULES,), OBSIDIANS.parts) or (parts == OBSIDIANS.parts[:1] and change is not Change.modified):
             return True
-        noticed = PurePath(path).suffix.lower() in READABLE or (change is not Change.modified and _maybe_folder(path))
-        return noticed and not name.startswith(".") and super().__call__(change, path)
+        hidden = any(part.startswith(".") for part in parts)
+        return not hidden and (
+            PurePath(path).suffix.lower() in READABLE or (change is not Change.modified and _maybe_folder(path))
+        )
+
+    return tells
 
 
 def _maybe_folder(path: str) -> bool:
     return os.path.isdir(path) or not os.path.lexists(path)
 
 
-def keep_up(kb: KnowledgeBase, indexing: Indexing, stop: threading.Event) -> None:
+def keep_up(kb: KnowledgeBase, indexing: Indexing, stop: threading.Event, look_again: float = _LOOK_AGAIN) -> None:
     """Watches the registered sources until `stop` is set; a burst of changes is read once, when it has settled.
 
-    Sources that are registered meanwhile, or that vanish and return, are watched too, within seconds, and read when their
-    watching begins. Where watching is not possible (too many folders for the system's limit), it says so once and ends:
-    `passkb sync` reads the changes then.
+    Sources that are registered meanwhile, or that vanish and return, are watched too, within `look_again` seconds, and read
+    when their watching begins. Where watching is not possible (too many folders for the system's limit), it says so once and
+    ends: `passkb sync` reads the changes then.
     """
     trouble = ""
     while not stop.is_set():
         try:
-            if _follow(kb, indexing, stop):
+            if _follow(kb, indexing, stop, look_again):
                 trouble = ""
                 continue
         except FileNotFoundError:  # a source went while its watching began
@@ -59,10 +66,10 @@ def keep_up(kb: KnowledgeBase, indexing: Indexing, stop: threading.Event) -> Non
         except OSError as error:
             print(f"passkb: changes can not be watched ({error}): run `passkb sync` after editing", file=sys.stderr, flush=True)
             return
-        stop.wait(_LOOK_AGAIN_MS / 1000)
+        stop.wait(look_again)
 
 
-def _follow(kb: KnowledgeBase, indexing: Indexing, stop: threading.Event) -> bool:
+def _follow(kb: KnowledgeBase, indexing: Indexing, stop: threading.Event, look_again: float) -> bool:
     """Watches what is there now, until that is no longer the same; False when nothing is there to watch."""
     watched = _places(kb.home)
     if not watched:
@@ -70,10 +77,10 @@ def _follow(kb: KnowledgeBase, indexing: Indexing, stop: threading.Event) -> boo
     missed = True  # what changed before the watching began
     for changes in watch(
         *watched,
-        watch_filter=_Notes(),
+        watch_filter=noticed(watched),
         debounce=_SETTLED_MS,
         stop_event=stop,
-        rust_timeout=_LOOK_AGAIN_MS,
+        rust_timeout=round(look_again * 1000),
         yield_on_timeout=True,
         raise_interrupt=False,
     ):

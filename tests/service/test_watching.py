@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from watchfiles import Change
 
 from ingest.pipeline import ingest
 from kb.knowledge_base import KnowledgeBase
-from service.watching import keep_up
+from service.watching import keep_up, noticed
 from service.web.indexing import Indexing
 from tests.ingest.states import fresh_state, whole_state
 
@@ -21,20 +22,24 @@ if TYPE_CHECKING:
     from tests.conftest import Vault
 
 
+LOOK_AGAIN = 0.4  # seconds
+
+
 @pytest.fixture
 def watched(kb: KnowledgeBase, vault: Vault) -> Iterator[KnowledgeBase]:
     ingest(kb, [vault({"first.md": "The first note."})])
     stop = threading.Event()
-    thread = threading.Thread(target=keep_up, args=(kb, Indexing(), stop))
+    indexing = Indexing()
+    thread = threading.Thread(target=keep_up, args=(kb, indexing, stop, LOOK_AGAIN))
     thread.start()
-    time.sleep(1)
+    assert eventually(lambda: indexing.ended is not None)  # watching has begun
     yield kb
     stop.set()
-    thread.join(timeout=15)
+    thread.join(timeout=60)
     assert not thread.is_alive()
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 40) -> bool:
+def eventually(holds: Callable[[], bool], seconds: float = 90) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if holds():
@@ -82,9 +87,38 @@ def test_a_fault_in_one_sync_does_not_end_the_watching(watched: KnowledgeBase, v
     kept = registry.read_bytes()
     registry.write_text("{")
     vault({"second.md": "The second note."})
-    time.sleep(3)
+    time.sleep(3 * LOOK_AGAIN)
     registry.write_bytes(kept)
     assert eventually(lambda: titles(watched) == {"first", "second"})
+
+
+def test_rules_that_change_are_followed(watched: KnowledgeBase, vault: Vault) -> None:
+    root = vault({"drafts/a.md": "A.", "templates/b.md": "B."})
+    assert eventually(lambda: titles(watched) == {"first", "a", "b"})
+    vault({".passkbignore": "drafts/\n"})
+    assert eventually(lambda: titles(watched) == {"first", "b"})
+    vault({".obsidian/app.json": '{"userIgnoreFilters": ["templates/"]}'})
+    assert eventually(lambda: titles(watched) == {"first"})
+    (root / ".passkbignore").unlink()
+    assert eventually(lambda: titles(watched) == {"first", "a"})
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "tells"),
+    [
+        ("a.md", Change.modified, True), ("b/c/a.PDF", Change.added, True), ("a.md", Change.deleted, True),
+        ("node_modules/a.md", Change.modified, True), ("gone", Change.deleted, True), ("a.png", Change.modified, False),
+        (".git/objects/ab", Change.added, False), (".trash/a.md", Change.modified, False), (".a.md", Change.modified, False),
+        ("b/.passkbignore", Change.modified, False), (".passkbignore", Change.deleted, True),
+        (".obsidian/app.json", Change.added, True), (".obsidian/workspace.json", Change.modified, False),
+    ],
+)  # fmt: skip
+def test_what_a_change_tells(path: str, change: Change, tells: bool, tmp_path: Path) -> None:
+    """Wherever the source stands: also where a folder above it is hidden, or has a name that others leave out."""
+    for place in ("vault", ".venv/vault", ".git/node_modules/__pycache__"):
+        told = noticed([tmp_path / place, tmp_path / "other.md"])
+        assert told(change, str(tmp_path / place / path)) is tells
+    assert told(change, str(tmp_path / "other.md"))
 
 
 def test_a_vault_that_vanishes_and_returns_is_kept_and_followed(watched: KnowledgeBase, vault: Vault, tmp_path: Path) -> None:
@@ -92,7 +126,7 @@ def test_a_vault_that_vanishes_and_returns_is_kept_and_followed(watched: Knowled
     assert eventually(lambda: len(titles(watched)) == 7)
     root.rename(tmp_path / "unplugged")
     root.mkdir()
-    time.sleep(7)
+    time.sleep(4 * LOOK_AGAIN)
     assert len(titles(watched)) == 7
     root.rmdir()
     (tmp_path / "unplugged").rename(root)
@@ -105,6 +139,6 @@ def test_a_vault_that_vanishes_and_returns_is_kept_and_followed(watched: Knowled
 def test_a_vault_registered_meanwhile_is_followed_too(watched: KnowledgeBase, vault: Vault) -> None:
     other = vault({"a.md": "A."}, "other")
     ingest(watched, [other])
-    time.sleep(7)
+    time.sleep(4 * LOOK_AGAIN)
     (other / "b.md").write_text("B.", encoding="utf-8")
     assert eventually(lambda: "b" in titles(watched))
