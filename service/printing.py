@@ -92,6 +92,7 @@ def note(view: NoteView) -> dict[str, Any]:
         "similar": [{"id": note_id, "score": score} for note_id, score in view.similar],
         "inquiries": list(view.inquiries),
         "claims": [claim(entry) for entry in entry.claims],
+        **({"objections": objections} if (objections := entry.properties.get("objections")) else {}),
     }
 
 

@@ -12,6 +12,7 @@ from ingest.pipeline import ingest, sync
 from kb.embedding import MiniLM
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import Link, LinkType, NoteKind, Origin
+from service import printing
 
 SEEDS = Path(__file__).resolve().parents[3] / "shared" / "seeds"
 REEF = Path(__file__).parent / "reef"
@@ -56,8 +57,8 @@ def test_the_four_seeds(known: KnowledgeBase) -> None:
     assert Counter(claim.id.split("-")[0] for claim in known.store.claims(review.note.id)) == {
         "core": 1, "implication": 5, "extrapolation": 3,
     }  # fmt: skip
-    objections = review.note.properties["objections"]
-    assert len(objections) == 5 and sum("answer" in objection for objection in objections) == 2
+    objections = printing.note(review)["objections"]
+    assert objections == review.note.properties["objections"] and len(objections) == 5 and sum("answer" in objection for objection in objections) == 2
     (article,) = {i for i, _, _, _ in known.store.titles() if i.startswith("seeds/")} - {
         view.note.id for view in (page, inquiry, review)
     }
