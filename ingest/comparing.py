@@ -218,7 +218,7 @@ def _given_up(
     moved = set(former.values())
     notes = [record for record in look.mine.values() if record.note_id]
     vanished = [r for r in look.missing if r.note_id and r.path not in moved and r.path not in look.standing]
-    all_of_some = len(vanished) == len(notes) >= _FEW
+    all_of_some = len(vanished) == len(notes) >= (2 if _is_empty(look.source.path) else _FEW)
     most_of_many = len(notes) >= _MANY and len(vanished) * 2 > len(notes)
     if not (all_of_some or most_of_many) or look.source.name in forget or EVERY in forget:
         return look.missing
@@ -230,6 +230,14 @@ def _given_up(
     report.held.append(Held(name, str(look.source.path), len(vanished), reason))
     held.update(record.path for record in vanished)
     return [record for record in look.missing if record.path not in held]
+
+
+def _is_empty(folder: Path) -> bool:
+    """As the place is where a disk was mounted."""
+    try:
+        return folder.is_dir() and not any(folder.iterdir())
+    except OSError:
+        return False
 
 
 def _strays_given_up(

@@ -282,6 +282,17 @@ def test_an_empty_mount_point_is_asked_about(kb: KnowledgeBase, folder: Path, tm
     assert counts(sync(kb)) == {"unchanged": 6} and whole_state(kb) == before
 
 
+def test_a_small_vault_that_leaves_an_empty_folder_is_asked_about(kb: KnowledgeBase, vault: Vault) -> None:
+    folder = vault({"a.md": "Otters.", "b.md": "Herons."})
+    ingest(kb, [folder])
+    for name in "ab":
+        (folder / f"{name}.md").unlink()
+    report = sync(kb)
+    assert report.held[0].notes == 2 and counts(report) == {} and report.notes == 2
+    (folder / "todo.canvas").touch()  # something is left: it is no place without its disk
+    assert counts(sync(kb)) == {"deleted": 2}
+
+
 def test_what_is_new_beside_what_vanished_is_read(kb: KnowledgeBase, folder: Path, tmp_path: Path) -> None:
     """Also when it would take the id of a note that is kept."""
     shutil.move(folder / "sub", tmp_path / "aside")
