@@ -16,6 +16,7 @@ from kb.notes import ClaimStatus, NoteKind, PasskbError
 from service import printing
 from service.config import home_folder, read_config
 from service.experimenting import add_commands
+from service.programs import commands as programs
 
 if TYPE_CHECKING:
     from ingest.report import IngestReport
@@ -81,9 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--no-links", action="store_true", help="do not widen along typed links")
     ask = command("ask", _ask, "the answer with citations")
     ask.add_argument("question", metavar="QUESTION")
-    ask.add_argument("--llm", metavar="URL", help="write the answer with the model of this server (OpenAI's protocol)")
-    ask.add_argument("--model", metavar="NAME", help="which of its models; needless where it serves one only")
-    ask.add_argument("--quoted", action="store_true", help="answer in quotes, whatever model is configured")
+    _add_model(ask)
+    ask.add_argument("--judge", action=argparse.BooleanOptionalAction, help="let the model grade its sentences, too")
+    ask.add_argument("--rescore", action=argparse.BooleanOptionalAction, help="let it score the passages before it writes")
     ask.add_argument("--with-inquiries", action="store_true", help="quote kept inquiries too, not only their sources")
     command("note", _note, "a note with what stands around it").add_argument("id", metavar="ID")
     path = command("path", _path, "how two notes hang together")
@@ -100,9 +101,17 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host")
     serve.add_argument("--port", type=int)
     serve.add_argument("--auth", metavar="USER:PASSWORD")
+    _add_model(serve)
     serve.add_argument("--no-worker", action="store_true", help="start no worker: `passkb worker` runs experiments")
     add_commands(commands)
+    programs.add_commands(commands)
     return parser
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--llm", metavar="URL", help="write answers with the model of this server (OpenAI's protocol)")
+    command.add_argument("--model", metavar="NAME", help="which of its models; needless where it serves one only")
+    command.add_argument("--quoted", action="store_true", help="answer in quotes, whatever model is configured")
 
 
 def _positive(text: str) -> int:
@@ -242,7 +251,10 @@ def _ask(options: argparse.Namespace) -> int:
         else:
             from service.answering.writing import write
 
-            answer = write(kb, options.question, model, exclude=exclude)
+            config = read_config(home_folder(options.home))
+            judge = config.llm_judge if options.judge is None else options.judge
+            rescore = config.llm_rescore if options.rescore is None else options.rescore
+            answer = write(kb, options.question, model, exclude=exclude, judge=judge, rescore=rescore)
     _show(options, answer.to_json(), lambda: printing.answer(answer))
     if answer.fault:
         print(f"passkb: {answer.fault}", file=sys.stderr)
@@ -338,9 +350,10 @@ def _serve(options: argparse.Namespace) -> int:
         raise PasskbError(f"there is no port {port}: choose one from 1024 to 65535")
     from service.web.app import serve
 
+    model = None if options.quoted else _model(options)
     with _open(options) as kb:
         account = (auth.split(":", 1)[0], auth.split(":", 1)[1]) if auth else None
-        serve(kb, host, port, account, worker=not options.no_worker)
+        serve(kb, host, port, account, worker=not options.no_worker, model=model)
     return DONE
 
 

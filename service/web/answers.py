@@ -1,4 +1,4 @@
-"""An Answer as HTML: the answer column, the opened sources, and the list of sources. Pure.
+"""An Answer as HTML: the answer column. Pure.
 
 An exchange is one question with its answer on a page that may show several; `key` names it, so that the third citation
 of one is not taken for the third of another.
@@ -6,12 +6,11 @@ of one is not taken for the third of another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from urllib.parse import quote
 
-from kb.notes import Note, page_of
 from service.answering.answer import (
     Answer,
     Citation,
@@ -23,14 +22,16 @@ from service.answering.answer import (
 )
 from service.web.figures import day
 from service.web.markup import ask_link, counted, note_link, run_link, text, verb
-from service.web.prose import NoteHref, inline, passage
+from service.web.opened import Finding, anchor, listed_source
+from service.web.prose import inline
+from service.web.written import dropped_html, fault_html, reasoning_html, understood_html
 
 # A sign of its own shape for each grade, and what it says to those who hover or listen.
 _GRADES: Mapping[Support, tuple[str, str]] = {
     Support.QUOTED: ("”", "quoted word for word"),
-    Support.SUPPORTED: ("✓", "supported by the sentence cited"),
-    Support.PARTIAL: ("◐", "only partly supported by the sentence cited"),
-    Support.UNSUPPORTED: ("✗", "not supported by the sentence cited"),
+    Support.SUPPORTED: ("✓", "supported by what it cites"),
+    Support.PARTIAL: ("◐", "only partly supported by what it cites"),
+    Support.UNSUPPORTED: ("✗", "not supported by what it cites"),
 }
 _STATUS = {
     "supported": "supported",
@@ -49,44 +50,45 @@ class Offer:
     ran: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What an evidence note says first, as a citation, and the curve of its run as SVG that we drew."""
-
-    says: Citation | None
-    curve: str = ""
-
-
 def answer_html(
     answer: Answer,
     key: str,
     shown: int | None = None,
     offers: Mapping[str, Offer] | None = None,
     findings: Mapping[str, Finding] | None = None,
+    *,
+    writes: bool = False,
+    extra: str = "",
 ) -> str:
     """The answer column. `shown`: only the first so many statements and nothing after them, while it streams. `offers` by
-    claim, `findings` by evidence note."""
+    claim, `findings` by evidence note. `writes`: there is a model that could write it; `extra`: HTML that stands in it unseen."""
     statements = answer.statements if shown is None else answer.statements[:shown]
-    parts = [f'<h2 class="question">{text(answer.question)}</h2>']
+    parts = [f'<h2 class="question">{text(answer.question)}</h2>', understood_html(answer)]
+    if shown is None and answer.mode != "generated":
+        parts.append(fault_html(answer))
     if not answer.answered:
         parts.append(_refusal(answer))
     else:
-        parts += [_lede(statements, key), _body(statements, key)]
+        parts += [_lede(statements, key), _body(statements, key, "What the notes say" if answer.mode == "quoted" else "")]
     if shown is None:
         parts += [
+            fault_html(answer) if answer.mode == "generated" else "",
+            dropped_html(answer),
+            reasoning_html(answer),
             _section("Where they disagree", _disputes(answer, key)),
             _section("Fresh evidence", (_evidence(e, key, (findings or {}).get(e.note_id)) for e in answer.evidence)),
             _section("What would settle it", (_experiment(e, (offers or {}).get(e.claim)) for e in answer.experiments)),
             _section("Asked before", map(_inquiry, answer.inquiries)),
             _section("Ask next", (f"<p>{ask_link(question)}</p>" for question in answer.follow_ups), cls="next"),
-            _foot(answer),
+            _foot(answer, writes),
         ]
-    return f'<article class="exchange" data-exchange="{text(key)}">{"".join(parts)}</article>'
+    return f'<article class="exchange" data-exchange="{text(key)}">{"".join(parts)}{extra}</article>'
 
 
 def _section(title: str, items: Iterable[str], after: str = "", cls: str = "") -> str:
     inner = "".join(items)
-    return f'<section class="part {cls}"><h3>{title}</h3>{inner}{after}</section>' if inner else ""
+    heading = f"<h3>{title}</h3>" if title else ""
+    return f'<section class="part {cls}">{heading}{inner}{after}</section>' if inner else ""
 
 
 def _lede(statements: Sequence[Statement], key: str) -> str:
@@ -94,18 +96,26 @@ def _lede(statements: Sequence[Statement], key: str) -> str:
     return f'<p class="lede">{lede}</p>' if lede else ""
 
 
-def _body(statements: Sequence[Statement], key: str) -> str:
-    """Statements in their order; neighbours that cite the same note share a paragraph."""
+def _body(statements: Sequence[Statement], key: str, title: str) -> str:
+    """Statements in their order. Written ones stand in their paragraphs; neighbouring quotes of one note share one."""
     body = [s for s in statements if s.part != "lede"]
-    groups = groupby(body, key=lambda s: s.citations[0].note_id if s.citations else "")
-    paragraphs = (f"<p>{' '.join(_statement(s, key) for s in group)}</p>" for _, group in groups)
-    return _section("What the notes say", paragraphs, cls="says")
+
+    def paragraph(statement: Statement) -> object:
+        quoted = statement.support is Support.QUOTED
+        return (statement.citations[0].note_id if statement.citations else "") if quoted else statement.paragraph
+
+    paragraphs = (f"<p>{' '.join(_statement(s, key) for s in group)}</p>" for _, group in groupby(body, key=paragraph))
+    return _section(title, paragraphs, cls="says")
 
 
 def _statement(statement: Statement, key: str) -> str:
+    """Its words, its marks, and its grade: a sign of its own shape, with the reason where it is not wholly supported."""
     sign, meaning = _GRADES[statement.support]
     marks = "".join(_mark(citation, key) for citation in statement.citations)
-    grade = f'<span class="grade {statement.support}" role="img" aria-label="{meaning}" title="{meaning}">{sign}</span>'
+    said = f"{meaning}: {statement.reason}" if statement.reason else meaning
+    reason = f" {text(statement.reason)}" if statement.reason else ""
+    named = f'role="img" aria-label="{text(said)}" title="{text(said)}"'
+    grade = f'<span class="grade {statement.support}" {named}>{sign}{reason}</span>'
     return f'<span class="statement">{inline(statement.text)}<span class="marks">{marks}{grade}</span></span>'
 
 
@@ -115,10 +125,6 @@ def _mark(citation: Citation, key: str) -> str:
         f'<a class="cite" href="#{anchor(key, citation.number)}" data-cite="{citation.number}" '
         f'aria-label="{text(label)}" title="{text(citation.title)}">{citation.number}</a>'
     )
-
-
-def anchor(key: str, number: int) -> str:
-    return f"source-{text(key)}-{number}"
 
 
 def _disputes(answer: Answer, key: str) -> Iterable[str]:
@@ -203,7 +209,7 @@ def _refusal(answer: Answer) -> str:
     untold = [word for word in answer.missing if word not in answer.reason]
     words = [f"<strong>{text(word)}</strong>" for word in untold]
     missing = f"<p>No note mentions {_listed(words)}.</p>" if words else ""
-    near = "".join(_listed_source(entry) for entry in answer.nearest)
+    near = "".join(listed_source(entry) for entry in answer.nearest)
     nearest = f'<h3>The nearest notes</h3><ul class="source-list">{near}</ul>' if near else ""
     reason = answer.reason or "The notes do not answer this."
     return f'<section class="refusal"><p class="lede">{text(reason)}</p>{missing}{nearest}</section>'
@@ -213,68 +219,26 @@ def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def _foot(answer: Answer) -> str:
+def _foot(answer: Answer, writes: bool) -> str:
+    """What can be done with the answer, then what it is made of."""
+    other = ("quoted", "In the notes’ own words") if answer.mode == "generated" else ("generated", "As a written answer")
+    acts = [("data-copy", "Copy as Markdown"), ("data-keep", "Keep")] if answer.answered else []
+    if writes or answer.mode == "generated":
+        acts.append((f'data-ask="{text(answer.question)}" data-mode="{other[0]}"', other[1]))
+    if answer.mode == "generated":
+        acts.append((f'data-ask="{text(answer.question)}" data-mode="generated"', "Write again"))
+    row = "".join(f'<button type="button" class="linkish" {attributes}>{words}</button>' for attributes, words in acts)
+    shown = f'<p class="acts">{row}</p>' if row else ""
+    return f'<div class="foot">{shown}{_made_of(answer)}</div>' if shown or answer.answered else ""
+
+
+def _made_of(answer: Answer) -> str:
     if not answer.answered:
         return ""
     notes = len({c.note_id for s in answer.statements for c in s.citations})
     said = f"{counted(len(answer.statements), 'statement')} from {counted(notes, 'note')}, in {answer.seconds:.1f} s"
     grades = {s.support: None for s in answer.statements}
     legend = "; ".join(f"{_GRADES[grade][0]} {_GRADES[grade][1]}" for grade in grades)
-    button = f'<button type="button" class="linkish" data-sheet>Sources ({len(answer.sources)})</button>'
-    return f'<p class="foot">{button} <span>{said}.</span> <span>{legend}.</span></p>'
-
-
-# -- the sources -----------------------------------------------------------------------------------------------------
-
-
-def citations(answer: Answer, findings: Mapping[str, Finding] | None = None) -> list[Citation]:
-    """Every citation of the answer and of what is found, by number."""
-    found = [finding.says for finding in (findings or {}).values() if finding.says is not None]
-    found += [c for s in answer.statements for c in s.citations]
-    found += [c for d in answer.disagreements for c in (d.source_says, d.target_says) if c is not None]
-    return sorted(dict.fromkeys(found), key=lambda c: (c.number, c.start))
-
-
-def opened_html(
-    answer: Answer,
-    key: str,
-    notes: Mapping[str, Note],
-    hrefs: Callable[[str], NoteHref],
-    findings: Mapping[str, Finding] | None = None,
-) -> str:
-    """One `<article>` a citation: the paragraph in its note, the cited sentence highlighted."""
-    articles = []
-    for number, group in groupby(citations(answer, findings), key=lambda c: c.number):
-        found = list(group)
-        note = notes.get(found[0].note_id)
-        if note is None:
-            continue
-        href = hrefs(note.id)
-        page = page_of(note, found[0].start)
-        where = f" · page {page}" if page else ""
-        shown = "".join(passage(note.text, c.start, c.end, href) for c in found)
-        articles.append(
-            f'<article class="opened" id="{anchor(key, number)}" data-number="{number}">'
-            f'<p class="overline">Source {number} · {text(note.kind)}{where}</p>'
-            f'<h3>{note_link(note.id, note.title)}</h3><div class="passage">{shown}</div>'
-            f'<p class="walk">{note_link(note.id, "Open note")}</p></article>'
-        )
-    return "".join(articles)
-
-
-def sources_html(answer: Answer) -> str:
-    """The right column: a place for the opened source, then all sources, each with its gist."""
-    if not answer.answered or not answer.sources:
-        return ""
-    title = f"Sources ({len(answer.sources)})"
-    items = "".join(_listed_source(entry) for entry in answer.sources)
-    hint = '<p class="quiet hint">A number in the answer opens its sentence here, in its note.</p>'
-    return (
-        '<button type="button" class="close" data-close aria-label="Close the sources">Close</button>'
-        f'<div class="slot" aria-live="polite">{hint}</div><h3>{title}</h3><ul class="source-list">{items}</ul>'
-    )
-
-
-def _listed_source(entry: SourceNote) -> str:
-    gist = f'<span class="gist">{inline(entry.gist)}</span>' if entry.gist else ""
-    return f"<li>{note_link(entry.note_id, entry.title)} {gist}</li>"
+    sheet = f'<button type="button" class="linkish sheet" data-sheet>Sources ({len(answer.sources)})</button>'
+    by = f"Written by {text(answer.model or 'a model')}, each sentence checked: " if answer.mode == "generated" else ""
+    return f'<p>{sheet} <span>{by}{said}.</span> <span>{legend}.</span> <a href="#help">How answers are checked</a></p>'

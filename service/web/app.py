@@ -13,48 +13,47 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from service.experiments import control
+from service.llm import Model
+from service.programs.operations import Access
 from service.status import survey
 from service.watching import keep_up
-from service.web.ask_tab import build_ask_tab, exchange, start_test, stop_test, welcome_html
+from service.web.ask_runs import start_test, stop_test
+from service.web.ask_tab import build_ask_tab, welcome_html
+from service.web.asking import Desk, exchange, restored
 from service.web.claims_tab import build_claims_tab, ledger
-from service.web.downloads import Downloads, SameSite
+from service.web.conversation import Conversations
 from service.web.experiment_form import filled
 from service.web.experiments_tab import build_experiments_tab, reopened, run_page, start_page
+from service.web.guards import guards
 from service.web.indexing import Indexing, status_html
 from service.web.markup import explained, sentence
 from service.web.notes_tab import build_notes_tab, note_page
 from service.web.sources_panel import sources_html, summary_html, toggle_html
-from service.web.turns import in_turn
+from service.web.turns import by_page, in_turn
 from service.web.working import Working
 
 _HERE = Path(__file__).parent
 # Events that the page sends over the bridge: the names stand here so that Gradio knows them.
 _BRIDGE = """
-const names = ['walk', 'question', 'sources', 'start', 'stop', 'resume', 'run', 'fill'];
+const names = ['walk', 'question', 'sources', 'start', 'stop', 'resume', 'run', 'fill', 'restore', 'forget'];
 window.passkbSend = (name, data) => names.includes(name) && trigger(name, data);
 document.dispatchEvent(new Event("passkb-ready"));
 """
 _SLOWLY = 10.0  # seconds between two looks at whether the watcher has read something
 _LARGEST = "50mb"  # of a file that is imported
-_LOCAL = ["127.0.0.1", "localhost"]
-# Gradio's own front end needs inline code and eval; nothing may be fetched from, or sent to, another machine.
-_POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self'; object-src 'none'; "
-    "frame-ancestors 'self'; form-action 'self'; base-uri 'self'"
-)
 
 
-def build(kb: KnowledgeBase, indexing: Indexing | None = None, working: Working | None = None) -> Any:
+def build(
+    kb: KnowledgeBase, indexing: Indexing | None = None, working: Working | None = None, model: Model | None = None
+) -> Any:
     """The app as `gr.Blocks`. `indexing`: shown in the header while it runs. `working`: told when a run is queued; without it
-    nothing works on them."""
+    nothing works on them. `model`: writes answers; without it they are quotes."""
     reading, worker = indexing or Indexing(), working or Working(kb.home, allowed=False)
+    desk, talks = Desk(kb, worker, model), Conversations()
     with gr.Blocks(title="passkb", analytics_enabled=False, fill_width=True) as blocks:
         with gr.Row(elem_id="masthead"):
             gr.HTML('<a class="brand" href="/">passkb</a>', elem_id="brand", apply_default_css=False)
@@ -70,7 +69,7 @@ def build(kb: KnowledgeBase, indexing: Indexing | None = None, working: Working 
         looked_at, told = gr.State(False), gr.State("")
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Ask", id="ask", elem_id="tab-ask", render_children=True) as ask:
-                ask_tab = build_ask_tab(kb, worker)
+                ask_tab = build_ask_tab(desk, talks)
             with gr.Tab("Notes", id="notes", elem_id="tab-notes", render_children=True) as notes:
                 notes_tab = build_notes_tab(kb)
             with gr.Tab("Claims", id="claims", elem_id="tab-claims", render_children=True) as claims:
@@ -80,7 +79,7 @@ def build(kb: KnowledgeBase, indexing: Indexing | None = None, working: Working 
 
         def opened(request: gr.Request) -> tuple[Any, ...]:
             wanted = dict(request.query_params)
-            welcome = gr.skip() if wanted.get("q", "").strip() else _welcome(kb, reading)
+            welcome = gr.skip() if wanted.get("q", "").strip() else _welcome(desk, reading)
             runs = run_page(kb, wanted.get("run", ""), worker.problem)
             return *_header(kb, reading, worker), welcome, *_page(kb, wanted.get("note", "")), ledger(kb), *runs
 
@@ -101,27 +100,38 @@ def build(kb: KnowledgeBase, indexing: Indexing | None = None, working: Working 
         def walked(event: gr.EventData) -> tuple[Any, ...]:
             return _page(kb, str(event._data.get("note", "")))
 
-        def questioned(past: list[Any], event: gr.EventData) -> Iterator[tuple[Any, ...]]:
-            yield from exchange(kb, str(event._data.get("question", "")), past, worker.problem)
+        def questioned(mode: str, event: gr.EventData, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+            question, wanted = str(event._data.get("question", "")), str(event._data.get("mode") or mode)
+            yield from exchange(desk, talks.of(request.session_hash), question, wanted)
 
-        def started(past: list[Any], watched: Any, event: gr.EventData) -> tuple[Any, ...]:
+        def remembered(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+            return restored(desk, talks.of(request.session_hash), event._data.get("records"))
+
+        def forgotten(request: gr.Request) -> str:
+            talks.of(request.session_hash).forget()
+            return ""
+
+        def started(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
             claim, anew = str(event._data.get("claim", "")), event._data.get("again") is True
-            return start_test(kb, worker, past, claim, watched, anew)
+            return start_test(kb, worker, talks.of(request.session_hash), claim, anew)
 
-        def stopped(watched: Any, event: gr.EventData) -> tuple[Any, ...]:
-            return stop_test(kb, str(event._data.get("run", "")), watched, control.cancel)
+        def stopped(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+            return stop_test(kb, talks.of(request.session_hash), str(event._data.get("run", "")), control.cancel)
 
-        def resumed(watched: Any, event: gr.EventData) -> tuple[Any, ...]:
-            shown = stop_test(kb, str(event._data.get("run", "")), watched, control.resume)
+        def resumed(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+            shown = stop_test(kb, talks.of(request.session_hash), str(event._data.get("run", "")), control.resume)
             worker.look()
             return shown
+
+        def left(request: gr.Request) -> None:
+            talks.close(request.session_hash)
 
         def run_opened(event: gr.EventData) -> tuple[Any, ...]:
             return run_page(kb, str(event._data.get("run", "")), worker.problem)
 
         def form_filled(event: gr.EventData) -> tuple[Any, ...]:
-            given = {name: str(event._data.get(name) or "") for name in ("claim", "preset")}
-            return *start_page(kb), *filled(kb, given["claim"], given["preset"])
+            given = {name: str(event._data.get(name) or "") for name in ("claim", "preset", "spec")}
+            return *start_page(kb), *filled(kb, **given)
 
         quietly = {"show_progress": "hidden", "api_visibility": "private"}
         everything = [status, timer, ask_tab.answer, *notes_tab.outputs, claims_tab.table, *experiments_tab.outputs]
@@ -132,10 +142,13 @@ def build(kb: KnowledgeBase, indexing: Indexing | None = None, working: Working 
         again.click(tried_again, None, panel, **quietly)
         bridge.sources(looked, None, [looked_at, *panel], **quietly)
         bridge.walk(walked, None, notes_tab.outputs, **in_turn("walk"))
-        bridge.question(questioned, [ask_tab.past], ask_tab.outputs, **in_turn("ask"))
-        bridge.start(started, [ask_tab.past, ask_tab.watched], ask_tab.tests, **in_turn("watch"))
-        bridge.stop(stopped, [ask_tab.watched], ask_tab.tests, **in_turn("watch"))
-        bridge.resume(resumed, [ask_tab.watched], ask_tab.tests, **in_turn("watch"))
+        bridge.question(questioned, [ask_tab.mode], ask_tab.outputs, **by_page("ask"))
+        bridge.restore(remembered, None, [ask_tab.earlier, ask_tab.opened], **by_page("ask"))
+        bridge.forget(forgotten, None, [ask_tab.earlier], **by_page("ask"))
+        bridge.start(started, None, ask_tab.tests, **in_turn("watch"))
+        bridge.stop(stopped, None, ask_tab.tests, **in_turn("watch"))
+        bridge.resume(resumed, None, ask_tab.tests, **in_turn("watch"))
+        blocks.unload(left)
         bridge.run(run_opened, None, experiments_tab.outputs, **in_turn("run"))
         bridge.fill(form_filled, None, [*experiments_tab.outputs, *experiments_tab.form], **in_turn("run"))
         claims.select(lambda words, status: ledger(kb, words, status), claims_tab.filters, claims_tab.table, **quietly)
@@ -173,9 +186,9 @@ def _again(*, busy: bool) -> Any:
     return gr.Button("Reading…" if busy else "Try again", interactive=not busy)
 
 
-def _welcome(kb: KnowledgeBase, reading: Indexing) -> str:
+def _welcome(desk: Desk, reading: Indexing) -> str:
     try:
-        return welcome_html(kb, not reading.finished)
+        return welcome_html(desk.kb, not reading.finished, desk.model is not None)
     except Exception as error:
         return sentence(explained(error))
 
@@ -196,21 +209,30 @@ def look() -> dict[str, Any]:
     return {"theme": theme, "head": f"<style>{style}</style><script>{behaviour}</script>"}
 
 
-def serve(kb: KnowledgeBase, host: str, port: int, auth: tuple[str, str] | None = None, *, worker: bool = True) -> None:
+def serve(
+    kb: KnowledgeBase,
+    host: str,
+    port: int,
+    auth: tuple[str, str] | None = None,
+    *,
+    worker: bool = True,
+    model: Model | None = None,
+) -> None:
     """Serves until interrupted or terminated, reads the registered sources again in the background, and, with `worker`, keeps a
-    worker process alive while runs wait.
+    worker process alive while runs wait. `model`: writes answers, also for other programs.
 
     Raises PasskbError for a port that is in use.
     """
     logging.getLogger("httpx").setLevel(logging.WARNING)
     reading, working = Indexing(), Working(kb.home, allowed=worker)
-    blocks = build(kb, reading, working)
+    blocks = build(kb, reading, working, model)
+    access = Access(kb, lambda: model, f"http://{host}:{port}")
     blocks.queue(api_open=False, default_concurrency_limit=8)
     try:
         blocks.launch(
             server_name=host, server_port=port, auth=auth, share=False, quiet=True, ssr_mode=False, footer_links=[],
             run_history=False, enable_monitoring=False, pwa=False, mcp_server=False, show_error=False, inbrowser=False,
-            prevent_thread_lock=True, max_file_size=_LARGEST, app_kwargs={"middleware": _guards(host, kb.home)}, **look(),
+            prevent_thread_lock=True, max_file_size=_LARGEST, app_kwargs={"middleware": guards(host, access, auth)}, **look(),
         )  # fmt: skip
     except OSError as error:
         taken = "Cannot find empty port" in str(error)
@@ -238,25 +260,3 @@ def _until_ended() -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
     while not ended.wait(1.0):
         pass
-
-
-def _guards(host: str, home: Path) -> list[Middleware]:
-    """On this machine alone, only its own names are answered to: a foreign page can not rebind its name to the app."""
-    local = [Middleware(TrustedHostMiddleware, allowed_hosts=_LOCAL)] if host in _LOCAL else []
-    return [*local, Middleware(_Policy), Middleware(SameSite), Middleware(Downloads, home=home)]
-
-
-class _Policy:
-    """Adds the content security policy to every response."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_policy(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = [(b"content-security-policy", _POLICY.encode()), (b"referrer-policy", b"no-referrer")]
-                message["headers"] = [*message.get("headers", []), *headers]
-            await send(message)
-
-        await self.app(scope, receive, with_policy if scope["type"] == "http" else send)

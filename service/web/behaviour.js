@@ -31,13 +31,13 @@
     scrollTo({ top: 0 });
   };
 
-  /* Fills the form with a claim's test or an example; starts nothing. */
-  const fill = (claim, preset, push = true) => {
+  /* Fills the form with a claim's test, an example, or the spec that a link carries; starts nothing. */
+  const fill = (claim, preset, push = true, spec = "") => {
     closeSheet();
     showSources(false);
     openTab("experiments");
     if (push) remember(claim ? `?claim=${encodeURIComponent(claim)}` : "");
-    send("fill", { claim, preset });
+    send("fill", { claim, preset, spec });
     scrollTo({ top: 0 });
   };
 
@@ -57,12 +57,13 @@
     scrollTo({ top: 0 });
   };
 
-  const ask = (question, push = true) => {
+  /* `mode`: generated or quoted; without one, as the page is set. */
+  const ask = (question, push = true, mode = "") => {
     closeSheet();
     showSources(false);
     openTab("ask");
     if (push) asked(question);
-    send("question", { question });
+    send("question", { question, mode });
     scrollTo({ top: 0 });
   };
 
@@ -80,6 +81,7 @@
     else if (wanted.get("q")) ask(wanted.get("q"), false);
     else if (wanted.get("run")) loading ? openTab("experiments") : openRun(wanted.get("run"), false);
     else if (wanted.get("claim")) fill(wanted.get("claim"), "", false);
+    else if (wanted.get("spec")) fill("", "", false, wanted.get("spec"));
     else openTab("ask");
   };
 
@@ -121,6 +123,69 @@
     lastMark?.focus({ preventScroll: true });
   };
 
+  // -- what was asked in this browser: kept here, and nowhere else ---------------------------------------------------------
+
+  const STORE = "passkb-asked";
+  const KEPT = 20;
+  const remembered = () => {
+    try {
+      const found = JSON.parse(localStorage.getItem(STORE) ?? "[]");
+      return Array.isArray(found) ? found.filter((entry) => typeof entry?.text === "string") : [];
+    } catch {
+      return [];
+    }
+  };
+  const keepRecord = (record) => {
+    const { at } = record.dataset;
+    const question = find(".question", record.parentElement)?.textContent ?? "";
+    const others = remembered().filter((entry) => entry.at !== at && entry.question !== question);
+    let entries = [...others, { at, question, text: record.textContent }].slice(-KEPT);
+    record.remove();
+    while (entries.length) {
+      try {
+        localStorage.setItem(STORE, JSON.stringify(entries));
+        return;
+      } catch {
+        entries = entries.slice(1); // the browser's room is used up: the oldest goes
+      }
+    }
+  };
+  const restore = () => {
+    const entries = remembered();
+    if (entries.length) send("restore", { records: entries.map((entry) => entry.text) });
+  };
+  const forget = () => {
+    localStorage.removeItem(STORE);
+    send("forget", {});
+  };
+
+  // -- an answer as Markdown ------------------------------------------------------------------------------------------------
+
+  const say = (button, words) => {
+    const before = button.textContent;
+    button.textContent = words;
+    setTimeout(() => (button.textContent = before), 1800);
+  };
+  const copy = async (button) => {
+    const words = find(".markdown", button.closest("[data-exchange]"))?.textContent ?? "";
+    try {
+      await navigator.clipboard.writeText(words);
+    } catch {
+      const area = document.body.appendChild(Object.assign(document.createElement("textarea"), { value: words }));
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+    say(button, "Copied");
+  };
+  const download = () => {
+    const texts = [...document.querySelectorAll("#earlier [data-exchange], #answer [data-exchange]")].map((one) => find(".markdown", one)?.textContent);
+    const file = new Blob([texts.filter(Boolean).join("\n\n---\n\n")], { type: "text/markdown" });
+    const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(file), download: "passkb-answers.md" });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  };
+
   // -- what is indexed: a panel under the header, made anew whenever it is opened -----------------------------------------
 
   const showSources = (open) => {
@@ -153,7 +218,7 @@
       return;
     }
     const link = target?.closest(
-      "[data-cite], [data-note], [data-ask], [data-run], [data-fill], [data-new], [data-tab], [data-close], [data-sheet], [data-sources], a[href^='#']");
+      "[data-cite], [data-note], [data-ask], [data-run], [data-fill], [data-new], [data-tab], [data-close], [data-sheet], [data-sources], [data-copy], [data-export], [data-forget], a[href^='#']");
     if (!link) {
       if (document.documentElement.classList.contains("sheet-open") && !target?.closest("#source-column")) closeSheet();
       return;
@@ -162,7 +227,10 @@
     const { cite, note, ask: question, run, fill: claim, preset, tab } = link.dataset;
     if (cite !== undefined) openSource(link);
     else if (note !== undefined) walk(note);
-    else if (question !== undefined) ask(question);
+    else if (question !== undefined) ask(question, true, link.dataset.mode ?? "");
+    else if (link.hasAttribute("data-copy")) copy(link);
+    else if (link.hasAttribute("data-export")) download();
+    else if (link.hasAttribute("data-forget")) forget();
     else if (run !== undefined) openRun(run);
     else if (claim !== undefined) fill(claim, preset ?? "");
     else if (link.hasAttribute("data-new")) openRun("");
@@ -170,7 +238,11 @@
     else if (link.hasAttribute("data-close")) closeSheet();
     else if (link.hasAttribute("data-sources")) showSources(!document.documentElement.classList.contains("sources-open"));
     else if (link.hasAttribute("data-sheet")) narrow.matches ? openSheet() : find("#sources")?.scrollIntoView({ block: "nearest" });
-    else document.getElementById(link.getAttribute("href").slice(1))?.scrollIntoView({ block: "center" });
+    else {
+      const target = document.getElementById(link.getAttribute("href").slice(1));
+      if (target instanceof HTMLDetailsElement) target.open = true;
+      target?.scrollIntoView({ block: "nearest" });
+    }
   });
 
   document.addEventListener("keydown", (event) => {
@@ -213,6 +285,7 @@
   /* A note's title is the tab's title once it has come; a page that waited for the first notes is made anew. */
   new MutationObserver(() => {
     remark();
+    for (const record of document.querySelectorAll("#answer .record")) keepRecord(record);
     if (find(".welcome[data-reading]") && find("#status .status-line") && !find("#status .going")) location.reload();
     const shown = find("#experiment-list [aria-current] [data-run]")?.dataset.run;
     if (awaiting && shown && shown !== awaiting.before) {
@@ -224,12 +297,16 @@
     if (title && document.title !== `${title} · passkb`) document.title = `${title} · passkb`;
   }).observe(document.documentElement, { childList: true, subtree: true, characterData: true });
 
-  document.addEventListener("passkb-ready", () => route(true));
+  const begin = () => {
+    restore();
+    route(true);
+  };
+  document.addEventListener("passkb-ready", begin);
   /* The form was sent: the run that it opens is remembered in the address once it has come. */
   const opened = () => {
     awaiting = { before: find("#experiment-list [aria-current] [data-run]")?.dataset.run };
   };
 
   window.passkb = { asked, opened };
-  if (window.passkbSend) route(true);
+  if (window.passkbSend) begin();
 })();

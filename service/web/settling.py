@@ -18,9 +18,10 @@ from service.experiments import control
 from service.experiments.claims import claim_named, spec_of
 from service.experiments.runs import Runs, RunStatus
 from service.experiments.spec import ExperimentSpec, from_mapping
-from service.web.answers import Finding, Offer
+from service.web.answers import Offer
 from service.web.experiment_form import cost_of
 from service.web.markup import explained
+from service.web.opened import Finding
 from service.web.run_views import RunView, newest_of, run_view, stored_curve
 
 _costs: dict[tuple[str, str, int], str] = {}

@@ -11,3 +11,8 @@ def in_turn(name: str) -> dict[str, Any]:
         "show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple", "concurrency_id": name,
         "concurrency_limit": 1,
     }  # fmt: skip
+
+
+def by_page(name: str) -> dict[str, Any]:
+    """Options of an event whose order each page's conversation keeps by itself: one page never waits for another."""
+    return in_turn(name) | {"concurrency_limit": 16}

@@ -16,8 +16,9 @@ from service.answering.answer import (
     Statement,
     Support,
 )
-from service.web.answers import Finding, Offer, answer_html, opened_html, sources_html
-from service.web.ask_tab import LONGEST, earlier_html, refused
+from service.web.answers import Offer, answer_html
+from service.web.asking import LONGEST, earlier_html, refused
+from service.web.opened import Finding, opened_html, sources_html
 
 TEXT = "Intro words.\n\nPass@k **shows reach**. It hides the rest.\n"
 QUOTE = "Pass@k **shows reach**."
@@ -59,7 +60,7 @@ def test_every_statement_carries_marks_that_name_their_source(audit: Any) -> Non
     html = answer_html(answer(), "a1")
     assert '<a class="cite" href="#source-a1-1" data-cite="1" aria-label="Source 1: Note A"' in html
     assert '<p class="lede"><span class="statement">Pass@k <strong>shows reach</strong>.' in html
-    assert 'aria-label="only partly supported by the sentence cited"' in html
+    assert 'aria-label="only partly supported by what it cites"' in html
     audit(html)
 
 

@@ -1,0 +1,78 @@
+"""What only written answers have, as HTML: words that are still coming, what went wrong, what was left out. Pure.
+
+Whatever a model wrote is text: it is escaped, and nothing in it is fetched, followed or run.
+"""
+
+from __future__ import annotations
+
+import re
+
+from service.answering.answer import Answer, Statement
+from service.web.markup import note_link, text
+from service.web.prose import inline
+
+_KEYS = re.compile(r"[ \t]?\[(\d{1,3})\]")
+
+
+def growing_html(question: str, written: str) -> str:
+    """A question and what is written of its answer so far, before any of it is checked. Half-open marks stay text."""
+    paragraphs = [line for line in re.split(r"\n\s*\n", written.strip()) if line.strip()]
+    shown = "".join(f'<p class="{"lede" if i == 0 else "more"}">{_with_keys(p)}</p>' for i, p in enumerate(paragraphs))
+    return (
+        f'<article class="exchange writing" aria-busy="true"><h2 class="question">{text(question)}</h2>'
+        f'<div class="growing">{shown}</div><p class="looking" role="status">Being written, not checked yet.</p></article>'
+    )
+
+
+def _with_keys(paragraph: str) -> str:
+    return _KEYS.sub(lambda found: f'<span class="cite pending">{found[1]}</span>', text(paragraph))
+
+
+def waiting_html(question: str, words: str, *, writing: bool = False) -> str:
+    """A question, and what is being done about it. `writing`: it can be stopped."""
+    said = f'<p class="looking" role="status">{text(words)}</p>' if words else ""
+    state = ' class="exchange writing" aria-busy="true"' if writing else ' class="exchange"'
+    return f'<article{state}><h2 class="question">{text(question)}</h2>{said}</article>'
+
+
+def understood_html(answer: Answer) -> str:
+    return f'<p class="understood quiet">Understood as: {text(answer.understood)}</p>' if answer.understood else ""
+
+
+def fault_html(answer: Answer) -> str:
+    """What went wrong with a written answer, and the button that tries again."""
+    if not answer.fault:
+        return ""
+    cut = answer.incomplete and not answer.fault.startswith("stopped")
+    told = f"Incomplete: {answer.fault}" if cut else answer.fault[:1].upper() + answer.fault[1:]
+    again = f'<button type="button" class="act" data-ask="{text(answer.question)}" data-mode="generated">Try again</button>'
+    return f'<p class="fault" role="status"><span class="message">{text(told.rstrip("."))}.</span> {again}</p>'
+
+
+def dropped_html(answer: Answer) -> str:
+    """The sentences that were left out, folded: what the model wrote against its sources."""
+    if not answer.dropped:
+        return ""
+    number = len(answer.dropped)
+    title = "One sentence was left out" if number == 1 else f"{number} sentences were left out"
+    items = "".join(f"<li>{_dropped(statement)}</li>" for statement in answer.dropped)
+    return (
+        f'<details class="dropped"><summary>{title}: what {"it cites says" if number == 1 else "they cite says"} otherwise'
+        f"</summary><ul>{items}</ul></details>"
+    )
+
+
+def _dropped(statement: Statement) -> str:
+    said = f"<s>{inline(statement.text)}</s> <span class='quiet'>✗ {text(statement.reason or 'not supported')}</span>"
+    quotes = "".join(f"<br>{note_link(c.note_id, c.title, 'quiet')}: <q>{inline(c.quote)}</q>" for c in statement.citations)
+    return said + quotes
+
+
+def reasoning_html(answer: Answer) -> str:
+    """What the model thought beforehand, folded; nobody checked it."""
+    if not answer.reasoning.strip():
+        return ""
+    return (
+        '<details class="reasoning"><summary>What the model thought beforehand, unchecked</summary>'
+        f'<div class="thoughts">{text(answer.reasoning)}</div></details>'
+    )
