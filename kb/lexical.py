@@ -44,6 +44,15 @@ def lexical_search(connection: sqlite3.Connection, text: str, limit: int) -> lis
     return rows.fetchall()
 
 
+def phrase_search(connection: sqlite3.Connection, phrase: str, limit: int) -> list[int]:
+    """Numbers of chunks in whose text the words of `phrase` stand in a row, by their stems and whatever signs are between."""
+    words = " ".join(_WORD.findall(phrase.casefold()))
+    if not words:
+        return []
+    rows = connection.execute("SELECT rowid FROM words WHERE words MATCH ? LIMIT ?", (f'text : "{words}"', limit))
+    return [row[0] for row in rows]
+
+
 @lru_cache(maxsize=50_000)
 def stem(word: str) -> str:
     """A word's Porter stem, the one that the full text is indexed under."""

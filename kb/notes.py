@@ -94,8 +94,8 @@ class WrittenLink:
 
     `target` is the name or the path as written (percent-decoded for Markdown paths), `anchor` a heading, a `^block` or the
     id of a claim, `start` and `end` its place in the note's text, -1 when it stands in the front matter.
-    `form` is `wiki` (resolved by name, as in Obsidian), `path` (resolved relative to the note's folder) or `inward`: the note
-    named is said to link to this one.
+    `form` is `wiki` (resolved by name, as in Obsidian), `path` (resolved relative to the note's folder), `inward`: the note
+    named is said to link to this one, or `of NAME`: the note called NAME is said to link to the one named.
     """
 
     target: str

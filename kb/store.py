@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from kb.embedding import Vectors
-from kb.lexical import document_frequency, lexical_search
+from kb.lexical import document_frequency, lexical_search, phrase_search
 from kb.notes import Chunk, Claim, ClaimStatus, Link, LinkType, Note, NoteKind, Origin, WrittenLink
 from kb.schema import Database, empty
 
@@ -157,8 +157,8 @@ class Store:
         return out
 
     def has_inward_links(self) -> bool:
-        """Whether some note says of others that they link to it."""
-        return bool(self._all("SELECT EXISTS (SELECT 1 FROM written WHERE form = 'inward')")[0][0])
+        """Whether some note says of others that they link to it, or to others."""
+        return bool(self._all("SELECT EXISTS (SELECT 1 FROM written WHERE form NOT IN ('wiki', 'path'))")[0][0])
 
     def unresolved(self) -> list[Unresolved]:
         rows = self._all("SELECT source, target, candidates FROM unresolved ORDER BY rowid")
@@ -184,6 +184,12 @@ class Store:
     def document_frequency(self, word: str) -> int:
         """In how many chunks a word, or another of the same stem, occurs."""
         return document_frequency(self.database.connection, word)
+
+    def notes_with_phrase(self, phrase: str, limit: int) -> set[str]:
+        """The notes of at most `limit` chunks in whose text the words of `phrase` stand in a row."""
+        numbers = phrase_search(self.database.connection, phrase, limit)
+        rows = self._all("SELECT note_id FROM chunks WHERE number IN (SELECT value FROM json_each(?))", json.dumps(numbers))
+        return {row[0] for row in rows}
 
     def chunk_rows(self) -> list[tuple[int, str, str, str]]:
         """(number, chunk id, note id, kind of the note) of every chunk, by number."""

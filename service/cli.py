@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kb.notes import ClaimStatus, NoteKind, PasskbError
-from service import printing
+from service import curating, printing
 from service.config import home_folder, read_config
 from service.experimenting import add_commands
 from service.programs import commands as programs
@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--no-worker", action="store_true", help="start no worker: `passkb worker` runs experiments")
     add_commands(commands)
     programs.add_commands(commands)
+    curating.add_commands(commands, _model)
     return parser
 
 
@@ -205,7 +206,7 @@ def _status(options: argparse.Namespace) -> int:
     from service.status import status
 
     with _open(options) as kb:
-        result = status(kb, files=options.files)
+        result = status(kb, files=options.files) | {"inquiries": curating.counts(kb)}
     _show(options, result, lambda: printing.status(result))
     return DONE
 
@@ -279,8 +280,9 @@ def _model(options: argparse.Namespace) -> Any:
 def _note(options: argparse.Namespace) -> int:
     with _open(options) as kb:
         view = kb.view(kb.find(options.id))
-    result = printing.note(view)
-    _show(options, result, lambda: printing.note_text(view))
+        reasons = curating.reasons(kb, view)
+    result = printing.note(view) | ({} if reasons is None else {"stale": [reason.to_json() for reason in reasons]})
+    _show(options, result, lambda: "\n".join([printing.note_text(view), *(f"Stale: {r.text}" for r in reasons or ())]))
     return DONE
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kb.blocks import plain
 from kb.graph import Step
 from kb.knowledge_base import NoteView
-from kb.notes import Claim, Hit
+from kb.notes import Claim, Hit, Link
 from service.status import shortened
 
 if TYPE_CHECKING:
@@ -83,10 +83,11 @@ def note(view: NoteView) -> dict[str, Any]:
         "tags": list(entry.tags),
         "text": entry.text,
         "links": [
-            {"target": link.target, "type": str(link.type), "why": link.why, "origin": str(link.origin)} for link in view.links
+            {"target": link.target, "type": str(link.type), "why": link.why, "origin": str(link.origin), **_writer(link)}
+            for link in view.links
         ],
         "backlinks": [
-            {"source": link.source, "type": str(link.type), "why": link.why, "origin": str(link.origin)}
+            {"source": link.source, "type": str(link.type), "why": link.why, "origin": str(link.origin), **_writer(link)}
             for link in view.backlinks
         ],
         "similar": [{"id": note_id, "score": score} for note_id, score in view.similar],
@@ -94,6 +95,11 @@ def note(view: NoteView) -> dict[str, Any]:
         "claims": [claim(entry) for entry in entry.claims],
         **({"objections": objections} if (objections := entry.properties.get("objections")) else {}),
     }
+
+
+def _writer(link: Link) -> dict[str, str]:
+    """The note that says so, where it is another than the link's source."""
+    return {"writer": link.writer} if link.writer else {}
 
 
 def note_text(view: NoteView) -> str:
@@ -171,6 +177,9 @@ def status(result: Mapping[str, Any]) -> str:
     lines.append(f"chunks: {result['chunks']}, embedder {result['embedder']}")
     if result["synced"]:
         lines.append(f"last read: {datetime.fromisoformat(result['synced']).astimezone():%Y-%m-%d %H:%M}")
+    if (kept := result.get("inquiries")) and kept["kept"]:
+        told = f", {kept['stale']} of them stale (`passkb inquiries --stale` says why)" if kept["stale"] else ", none stale"
+        lines.append(f"inquiries kept: {kept['kept']}{told}")
     for source in result["sources"]:
         lines += ["", *_source(source)]
     waiting, failed = (sum(len(source[key]) for source in result["sources"]) for key in ("waiting", "failed"))
@@ -283,4 +292,6 @@ def _written(given: Answer) -> list[str]:
     if given.dropped:
         lines.append("Left out, as the notes say otherwise")
         lines += [*(wrapped(f"{entry.text} ({entry.reason})", "  ") for entry in given.dropped), ""]
+    if given.remarks:
+        lines += [*map(wrapped, given.remarks), ""]
     return lines

@@ -10,13 +10,13 @@ import codecs
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from typing import Any
 
 import yaml
 
-from ingest.links import named, written
+from ingest.links import OF, named, written
 from ingest.readers.outlines import block_ids, inline_tags, page_properties, spelled
 from kb.blocks import blocks, plain
 from kb.notes import Claim, ClaimStatus, LinkType, Note, NoteKind, PasskbError, WrittenLink, slug
@@ -254,6 +254,8 @@ class Header:
         for entry in _entries(listed):
             fields = entry if isinstance(entry, dict) else {"to": entry}
             made = named(_text(fields.get("to")), self.type(_text(fields.get("type"))), _text(fields.get("why")))
+            if giver := named(_text(fields.get("from")), LinkType.RELATED)[:1]:  # said of another note
+                made = [replace(link, form=f"{OF}{giver[0].target}") for link in made]
             if not made:
                 self.warnings.append("an entry of links: has no `to` that names a note, and was skipped")
             found += made
