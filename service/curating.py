@@ -30,7 +30,7 @@ def add_commands(commands: Any, model_of: ModelOf) -> None:
 
     def command(name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
         added: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
-        added.set_defaults(run=run, model_of=model_of)
+        added.set_defaults(run=_told(run), model_of=model_of)
         added.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
         return added
 
@@ -60,6 +60,20 @@ def add_commands(commands: Any, model_of: ModelOf) -> None:
     suggest.add_argument("--type", choices=[str(type_) for type_ in LinkType], help="of the accepted link")
     suggest.add_argument("--why", default="", metavar="TEXT", help="its reason")
     with_model(suggest, "propose types and reasons")
+
+
+def _told(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The command, with what to do about a note that a person has changed."""
+
+    def told(options: argparse.Namespace) -> int:
+        from service.inquiries.keeping import EditedByHand
+
+        try:
+            return run(options)
+        except EditedByHand as error:
+            raise PasskbError(f"{error}: --replace puts the new version in its place and keeps yours in .earlier") from error
+
+    return told
 
 
 def reasons(kb: KnowledgeBase, view: NoteView) -> tuple[Reason, ...] | None:

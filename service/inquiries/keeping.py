@@ -162,10 +162,7 @@ def _set_aside(path: Path, before: Record | None, replace_edited: bool) -> str:
     """Keeps what stands at `path`; where, below the folder of inquiries."""
     text = path.read_bytes()
     if edited(text.decode("utf-8", "replace")) and not replace_edited:
-        raise EditedByHand(
-            f"{path} was changed by hand since it was written, and stays as it is: with --replace a new version takes its "
-            "place, and yours is kept beside it"
-        )
+        raise EditedByHand(f"{path} was changed by hand since it was written, and stays as it is")
     stamp = (before.asked if before else datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")).replace(":", "")
     kept_in = path.parent / EARLIER / path.stem
     target = kept_in / f"{slug(stamp)}.md"

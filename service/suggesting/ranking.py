@@ -119,21 +119,18 @@ def _prepared(kb: KnowledgeBase) -> _Known:
 
 
 def _prepare(kb: KnowledgeBase, generation: int) -> _Known:
-    of = {note_id: (title, *aliases) for note_id, _, _, title, aliases in kb.store.names()}
-    telling = {
-        note_id: tuple(name for name in names if is_plain(name) and (not one_word(name) or _is_rare(kb, name)))
-        for note_id, names in of.items()
-    }
+    of = {note_id: tuple(filter(is_plain, (title, *aliases))) for note_id, _, _, title, aliases in kb.store.names()}
     around: dict[str, set[str]] = defaultdict(set)
     for link in kb.store.links():
         around[link.source].add(link.target)
         around[link.target].add(link.source)
-    names = Names((name, note_id) for note_id, borne in telling.items() for name in borne)
-    return _Known(generation, names, telling, dict(around))
+    names = Names((name, note_id) for note_id, borne in of.items() for name in borne)
+    return _Known(generation, names, of, dict(around))
 
 
-def _is_rare(kb: KnowledgeBase, name: str) -> bool:
-    return kb.store.document_frequency(_quoted(name)) <= max(_FEW, _SHARE * len(kb.catalogue.numbers))
+def _tells(kb: KnowledgeBase, name: str) -> bool:
+    """Whether a name says which note is meant: a lone word that stands everywhere does not."""
+    return not one_word(name) or kb.store.document_frequency(_quoted(name)) <= max(_FEW, _SHARE * len(kb.catalogue.numbers))
 
 
 def _quoted(name: str) -> str:
@@ -144,12 +141,13 @@ def _mentioned(kb: KnowledgeBase, note: Note, known: _Known, apart: Collection[s
     """(other note, ground, whether it is this note that names the other), one for each other note and direction."""
     found: dict[tuple[str, bool], tuple[str, Ground, bool]] = {}
     for mention in known.names.mentions(note.text):
-        if mention.note_id not in apart and (mention.note_id, True) not in found:
+        if mention.note_id not in apart and (mention.note_id, True) not in found and _tells(kb, mention.name):
             ground = _ground(kb, note, mention, "this note names it")
             found[mention.note_id, True] = mention.note_id, ground, True
-    near = {i for name in known.of.get(note.id, ()) for i in kb.store.notes_with_phrase(name, _PLACES)}
+    mine = [name for name in known.of.get(note.id, ()) if _tells(kb, name)]
+    near = {i for name in mine for i in kb.store.notes_with_phrase(name, _PLACES)}
     for other in kb.store.notes(near - set(apart)).values():
-        if theirs := next((m for m in known.names.mentions(other.text) if m.note_id == note.id), None):
+        if theirs := next((m for m in known.names.mentions(other.text) if m.note_id == note.id and m.name in mine), None):
             found[other.id, False] = other.id, _ground(kb, other, theirs, "it names this note"), False
     return list(found.values())
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from kb.blocks import plain
 from kb.knowledge_base import NoteView
 from kb.notes import Claim, Hit, Link, LinkType, Note, NoteKind
+from service.web.inquiry_page import accepted_html
 from service.web.map import LEGEND_ORDER
 from service.web.markup import ask_link, counted, note_link, run_link, text, verb
 from service.web.prose import NoteHref, inline, render
@@ -85,15 +86,20 @@ def _claim(claim: Claim, notes: Notes) -> str:
     )
 
 
-def links_html(view: NoteView, notes: Notes) -> str:
-    """Typed links by type, dissent first; then who links here, and the notes nearest in meaning."""
+def links_html(view: NoteView, notes: Notes, accepted: Collection[str] = ()) -> str:
+    """Typed links by type, dissent first; then who links here, and the notes nearest in meaning. `accepted`: the notes that
+    hold links which a person accepted here."""
     parts = []
+
+    def tail(link: Link) -> str:
+        return _why(link) + (accepted_html(view.note.id, link) if link.writer in accepted else "")
+
     out = _once(view.links)
     for type_ in LEGEND_ORDER:
         typed = [link for link in out if link.type is type_]
-        parts.append(_group(verb(type_), [f"{_named(link.target, notes)}{_why(link)}" for link in typed], cls=str(type_)))
+        parts.append(_group(verb(type_), [f"{_named(link.target, notes)}{tail(link)}" for link in typed], cls=str(type_)))
     into = sorted(_once(view.backlinks, of_source=True), key=lambda link: LEGEND_ORDER.index(link.type))
-    parts.append(_group("linked from", [f"{_named(link.source, notes)} <em>{_seen(link)}</em>{_why(link)}" for link in into]))
+    parts.append(_group("linked from", [f"{_named(link.source, notes)} <em>{_seen(link)}</em>{tail(link)}" for link in into]))
     similar = [f'{_named(note_id, notes)} <span class="cosine">{score:.2f}</span>' for note_id, score in view.similar]
     parts.append(_group("similar in meaning", similar, '<span class="quiet">cosine</span>'))
     return "".join(parts) or '<p class="quiet">No other note is linked with this one.</p>'

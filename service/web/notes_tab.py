@@ -12,11 +12,18 @@ import gradio as gr
 
 from kb.knowledge_base import KnowledgeBase, NoteView
 from kb.notes import Hit, LinkType, NoteKind, PasskbError
+from service.inquiries.note import named_notes
+from service.inquiries.refreshing import last_change
+from service.inquiries.standing import standing
+from service.suggesting.accepting import accepted_in
+from service.suggesting.ranking import suggestions
+from service.web.inquiry_page import changes_html, linked_ids, standing_html, suggestions_html
 from service.web.map import map_html
 from service.web.markup import explained, note_link, sentence
-from service.web.notes_page import links_html, named_in, results_html, start_html, text_html, title_html
+from service.web.notes_page import Notes, links_html, named_in, results_html, start_html, text_html, title_html
 from service.web.prose import NoteHref
 from service.web.run_views import stored_curve
+from service.web.tending import Tended
 
 _TARGET = re.compile(r"!?\[\[([^\[\]|#\n]*)|!?\[[^\]]*\]\(<?([^)#>\s]*(?:\s+[^)\"'#>]+)?)")
 _ON_THE_MAP = 17
@@ -53,8 +60,9 @@ def build_notes_tab(kb: KnowledgeBase) -> NotesTab:
     return NotesTab(search, [search, results, title, body, links, chart])
 
 
-def note_page(kb: KnowledgeBase, name: str) -> tuple[Any, ...]:
-    """Values for `outputs`: the page of a note, by id, title or alias; without a name, where to begin."""
+def note_page(kb: KnowledgeBase, name: str, done: Tended | None = None, *, can_propose: bool = False) -> tuple[Any, ...]:
+    """Values for `outputs`: the page of a note, by id, title or alias; without a name, where to begin. `done`: what a click on
+    it has just done; `can_propose`: a model can be asked for types and reasons of suggested links."""
     name = str(name).strip()
     if not name:
         return gr.skip(), "", "<h1>Notes</h1>", start_page(kb), "", ""
@@ -75,10 +83,36 @@ def note_page(kb: KnowledgeBase, name: str) -> tuple[Any, ...]:
         "",
         "",
         title_html(view),
-        text_html(view, notes, href, *kb.store.standing(note_id), _pictures(kb, view)),
-        links_html(view, notes),
+        _above(kb, view, done) + _text(kb, view, notes, href),
+        links_html(view, notes, accepted_in(kb)) + _suggested(kb, note_id, done, can_propose),
         map_html(note_id, near, points, notes),
     )
+
+
+def _text(kb: KnowledgeBase, view: NoteView, notes: Notes, href: NoteHref) -> str:
+    html = text_html(view, notes, href, *kb.store.standing(view.note.id), _pictures(kb, view))
+    ids = named_notes(view.note.properties) if view.note.kind is NoteKind.INQUIRY else []
+    return linked_ids(html, [note_id for note_id in ids if note_id in notes])
+
+
+def _above(kb: KnowledgeBase, view: NoteView, done: Tended | None) -> str:
+    """What was just done, whether an inquiry still stands on its sources, and what changed in it last."""
+    told, kept = (done.told if done else ""), standing(kb, view.note)
+    if kept is None:
+        return told
+    changed = last_change(kb, view.note)
+    fresh = done is not None and done.act in ("refresh", "replace")
+    there = kb.store.notes(reason.note_id for reason in kept.reasons)
+    return told + standing_html(kept, there) + (changes_html(changed, shown=fresh) if changed else "")
+
+
+def _suggested(kb: KnowledgeBase, note_id: str, done: Tended | None, can_propose: bool) -> str:
+    """A page without suggestions is better than none: whatever is wrong with them says so in their place."""
+    try:
+        found = suggestions(kb, note_id) if done is None or done.found is None else done.found
+    except PasskbError as error:
+        return sentence(error)
+    return suggestions_html(note_id, found, shown=done is not None and not done.act.startswith("re"), can_propose=can_propose)
 
 
 def _pictures(kb: KnowledgeBase, view: NoteView) -> dict[str, str]:
