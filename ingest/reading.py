@@ -52,11 +52,20 @@ def read_file(data: bytes, *, path: str, note_id: str, source: str, kept_at: Pat
         if origin is None:
             return Read(_text(data, path=path, note_id=note_id, source=source))
         return Read(_from(origin, _text(_in_utf8(data, origin.charset), path=path, note_id=note_id, source=source), path))
+    from ingest.readers.page import named_works
+
     imported = _import(data, suffix, path, origin)
     when = origin.day if origin else datetime.datetime.now(datetime.UTC).date()
+    page = _page(imported.lines, path=str(kept_at), note_id=note_id, source=source)
+    if page:
+        imported = replace(imported, title=page.note.title, text=imported.lines, warnings=page.warnings)
     text = as_note(imported, origin.address if origin else path, when)
     reading = read_markdown(text.encode(), path=str(kept_at), note_id=note_id, source=source)
-    return Read(replace(reading, warnings=(*imported.warnings, *reading.warnings)), text)
+    if page and page.note.text == reading.note.text:
+        note = replace(page.note, properties={**reading.note.properties, **page.note.properties})
+        return Read(replace(page, note=note), text)
+    links = (*reading.links, *named_works(reading.note.text)) if suffix in PAGES else reading.links
+    return Read(replace(reading, links=links, warnings=(*imported.warnings, *reading.warnings)), text)
 
 
 def _from(origin: Fetched, reading: Reading, path: str) -> Reading:
@@ -106,15 +115,24 @@ def _import_any(data: bytes, suffix: str, path: str, origin: Fetched | None) -> 
 
 def _text(data: bytes, *, path: str, note_id: str, source: str) -> Reading:
     """A saved page is read by its structure; else it is Markdown, and a text file's named works are mentions of notes."""
-    from ingest.readers.page import named_works, read_page
+    from ingest.readers.page import named_works
 
     reading = read_markdown(data, path=path, note_id=note_id, source=source)
     if reading.note.properties or data[:16].lstrip(b"\xef\xbb\xbf").startswith(b"---"):
         return reading
-    page = read_page(decode(data, path, []), path=path, note_id=note_id, source=source)
-    if page is not None:
-        referrers = tuple(WrittenLink(r.title, r.type, r.why, start=r.start, end=r.end, form="inward") for r in page.referrers)
-        return replace(page, links=(*page.links, *referrers), warnings=(*reading.warnings, *page.warnings))
+    if page := _page(decode(data, path, []), path=path, note_id=note_id, source=source):
+        return replace(page, warnings=(*reading.warnings, *page.warnings))
     if PurePath(path).suffix.lower() == ".txt":
         return replace(reading, links=(*reading.links, *named_works(reading.note.text)))
     return reading
+
+
+def _page(text: str, *, path: str, note_id: str, source: str) -> Reading | None:
+    """A saved page of a knowledge base or a review, with the links it says others have; None for any other text."""
+    from ingest.readers.page import read_page
+
+    page = read_page(text, path=path, note_id=note_id, source=source)
+    if page is None:
+        return None
+    referrers = (WrittenLink(r.title, r.type, r.why, start=r.start, end=r.end, form="inward") for r in page.referrers)
+    return replace(page, links=(*page.links, *referrers))

@@ -18,6 +18,7 @@ import lxml.etree  # type: ignore[import-untyped]
 import lxml.html  # type: ignore[import-untyped]
 import trafilatura
 
+from ingest.readers.html_lines import page_lines
 from ingest.readers.html_rendering import UNREAD, Element, Renderer
 from ingest.readers.imported import Imported, one_line
 from kb.notes import PasskbError
@@ -74,6 +75,7 @@ def read_html(data: bytes, *, path: str, charset: str = "", address: str = "") -
     root = _tree(source, path, warnings)
     body = root.find(".//body")
     body = root if body is None else body
+    lines = page_lines(body)
     part, kept = _main(body, warnings)
     title = _title(root, part) or PurePosixPath(unquote(path)).stem or "Untitled"
     base = _address(root, start, address)
@@ -84,7 +86,7 @@ def read_html(data: bytes, *, path: str, charset: str = "", address: str = "") -
         text = Renderer(part, lambda _: False, base).markdown(part)
     if not text.strip():
         raise PasskbError(f"{path}: no text in it: open the page in a browser, let it load, and save it complete")
-    return Imported(title, text, tuple(warnings))
+    return Imported(title, text, tuple(warnings), lines=lines)
 
 
 def _decode(data: bytes, warnings: list[str], charset: str = "") -> str:

@@ -21,7 +21,7 @@ UNREAD = frozenset(
     "script style noscript template head iframe object embed svg canvas video audio map button select input textarea "
     "datalist meta link title param source track frame frameset applet dialog".split()
 )
-_BLOCKS = frozenset(
+BLOCKS = frozenset(
     "address article aside blockquote body center dd details div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 "
     "h6 header hgroup hr html legend li main menu nav ol p pre section summary table tbody td tfoot th thead tr ul "
     "caption".split()
@@ -46,7 +46,7 @@ class Renderer:
         self.skip, self.address = skip, address
         self.holds_blocks: set[Element] = set()
         for element in reversed(list(root.iter())):
-            if element.tag in _BLOCKS or element in self.holds_blocks:
+            if element.tag in BLOCKS or element in self.holds_blocks:
                 parent = element.getparent()
                 if parent is not None:
                     self.holds_blocks.add(parent)
@@ -71,7 +71,7 @@ class Renderer:
         line = prose(writable(element.text or ""))
         for child in element:
             if not self.unread(child):
-                if child.tag in _BLOCKS or child in self.holds_blocks:
+                if child.tag in BLOCKS or child in self.holds_blocks:
                     found += [*self._flowing(line), *self.block(child, depth + 1)]
                     line = ""
                 else:

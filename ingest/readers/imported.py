@@ -22,12 +22,14 @@ _START = re.compile(r"[ \t]*(?:#{1,6}(?=[ \t]|$)|[>|]|[-+](?=[ \t]|$)|-{2,}[ \t]
 @dataclass(frozen=True, slots=True)
 class Imported:
     """A page or a PDF as read. `text` is Markdown with line ends `\\n`; `pages` holds, for a PDF, the offset in `text` (a
-    `str` index) at which each page begins, a page without text where the next one does; ascending."""
+    `str` index) at which each page begins, a page without text where the next one does; ascending. `lines` holds, for a page,
+    all of its text as lines, by which saved pages of knowledge bases and reviews are known."""
 
     title: str
     text: str
     warnings: tuple[str, ...] = ()
     pages: tuple[int, ...] = ()
+    lines: str = ""
 
 
 def as_note(imported: Imported, original: str, when: date) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +16,9 @@ from kb.embedding import MiniLM
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import Link, LinkType, NoteKind, Origin
 from service import printing
+
+if TYPE_CHECKING:
+    from tests.conftest import Vault
 
 SEEDS = Path(__file__).resolve().parents[3] / "shared" / "seeds"
 REEF = Path(__file__).parent / "reef"
@@ -58,7 +64,11 @@ def test_the_four_seeds(known: KnowledgeBase) -> None:
         "core": 1, "implication": 5, "extrapolation": 3,
     }  # fmt: skip
     objections = printing.note(review)["objections"]
-    assert objections == review.note.properties["objections"] and len(objections) == 5 and sum("answer" in objection for objection in objections) == 2
+    assert (
+        objections == review.note.properties["objections"]
+        and len(objections) == 5
+        and sum("answer" in objection for objection in objections) == 2
+    )
     (article,) = {i for i, _, _, _ in known.store.titles() if i.startswith("seeds/")} - {
         view.note.id for view in (page, inquiry, review)
     }
@@ -88,6 +98,59 @@ def test_a_collection_about_reefs(known: KnowledgeBase) -> None:
     assert Counter(link.source for link in of(review.backlinks, LinkType.CITES)).most_common(1)[0][1] == 2
     works = {known.find(name) for name in ("Larval Seeding Optimization", "ReefSim", "Rubble Stapling")}
     assert {link.target for link in of(known.view("reef/article").links, LinkType.MENTIONS)} == works
+
+
+_HEADINGS = re.compile(
+    r"Inquiring lines|Related (?:concepts|papers) in|Original note title|Sources \d|The pith|Core claim|What carries|If this is"
+    r"|Where Pith|Load-bearing|What would settle|read the original abstract|Editorial analysis|Referee Report|m\w+ comments"
+    r"|Simulated|read point|Circularity|full rationale|Axiom|axioms|free parameters|Forward citations|discussion "
+)
+
+
+def as_html(text: str) -> str:
+    """A page as a browser saves it: navigation around, items of paragraphs, titles that are links."""
+    title, *lines = text.split("\n")
+    made, listed = f"<h1>{escape(title)}</h1>", False
+    for line in filter(None, lines):
+        words = re.sub(r"((?:How|Is|Do|Does|Where|Why) [^.?]*\?)", r'<a href="/n">\1</a>', escape(line.removeprefix("- ")))
+        opens = line.startswith("-") or bool(_HEADINGS.match(line))
+        made += "</li></ul>" if listed and _HEADINGS.match(line) else "</li>" if listed and opens else ""
+        if _HEADINGS.match(line):
+            made, listed = made + f"<section><h2>{escape(line)}</h2>", False
+        elif line.startswith("-"):
+            made, listed = made + ("" if listed else "<ul>") + f"<li>{words if line != '-' else ''}", True
+        else:
+            made += f"<p>{words}</p>"
+    menu = "<nav><ul><li><a href='/'>Home</a></li></ul></nav><div>Skip to content</div>"
+    return (
+        f"<!doctype html><html><head><title>{escape(title)} · Notes</title></head><body>{menu}<main>{made}</main></body></html>"
+    )
+
+
+@pytest.mark.parametrize("name", ["note", "inquiry", "review"])
+def test_a_page_saved_as_html_is_the_same_note(known: KnowledgeBase, vault: Vault, name: str) -> None:
+    text = (REEF / f"{name}.txt").read_text(encoding="utf-8")
+    ingest(known, [vault({f"{name}.txt": text}, "one"), vault({f"{name}.html": as_html(text)}, "two")])
+    one, two = known.view(f"one/{name}"), known.view(f"two/{name}")
+    for part in ("title", "kind", "aliases", "gist"):
+        assert getattr(one.note, part) == getattr(two.note, part)
+
+    def told(links: tuple[Link, ...]) -> list[tuple[str, str, str, str]]:
+        return sorted((link.source.removeprefix("one/"), link.target.removeprefix("one/"), link.type, link.why)
+                      for link in links if link.origin is Origin.AUTHORED)  # fmt: skip
+
+    assert told(one.links) == [tuple(end.replace("two/", "") for end in link) for link in told(two.links)]
+    assert told(one.backlinks) == [tuple(end.replace("two/", "") for end in link) for link in told(two.backlinks)]
+    assert known.store.claims(one.note.id) == known.store.claims(two.note.id)
+    assert two.note.properties.items() >= one.note.properties.items() and two.note.properties["original"].endswith(".html")
+    assert all(two.note.text[link.start : link.end].startswith(("Do", "How", "Is", "Why", "Where")) for link in two.links
+               if link.type in (LinkType.MENTIONS, LinkType.DRAWS_ON))  # fmt: skip
+
+
+def test_an_article_saved_as_html_mentions_the_works_it_names(known: KnowledgeBase, vault: Vault) -> None:
+    ingest(known, [vault({"article.html": as_html((REEF / "article.txt").read_text(encoding="utf-8"))})])
+    works = {known.find(name) for name in ("Larval Seeding Optimization", "ReefSim", "Rubble Stapling")}
+    assert {link.target for link in of(known.view("vault/article").links, LinkType.MENTIONS)} == works
 
 
 def test_a_stub_of_a_page_gives_way_to_its_note_with_all_its_links(known: KnowledgeBase, tmp_path: Path) -> None:
