@@ -6,6 +6,7 @@ save that a name that could mean several notes is reported and never guessed.
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import re
 import unicodedata
@@ -280,7 +281,7 @@ def resolve(names: Names, from_id: str, links: Iterable[WrittenLink]) -> Resolut
         else:
             title = re.sub(r"\.(?:md|markdown)$", "", link.target, flags=re.I)
             title = posixpath.basename(title) if link.form == "path" else title
-            target = f"stub/{slug(title)}"
+            target = _stub_id(title)
             stubs.setdefault(target, title)
             if link.form != "inward":
                 dangling.append((from_id, link.target))
@@ -299,6 +300,13 @@ def _between(names: Names, writer: Name, link: WrittenLink) -> list[Link]:
         return []
     source, target = (candidates[0].note_id for candidates in found)
     return [Link(source, target, link.type, link.why, writer=writer.note_id)] if source != target else []
+
+
+def _stub_id(title: str) -> str:
+    """Punctuation makes no other note; signs and marks that no id can hold do: C++ is not C, and one emoji is not another."""
+    name = slug(title)
+    lost = name == "untitled" or any(unicodedata.category(c)[0] in "SM" for c in unicodedata.normalize("NFC", title))
+    return f"stub/{name}" + (f"-{hashlib.sha256(_key(title).encode()).hexdigest()[:8]}" if lost else "")
 
 
 def _key(name: str) -> str:

@@ -124,6 +124,15 @@ def test_a_link_keeps_its_type_reason_and_place_and_stubs_are_shared() -> None:
     assert got.links[2].target == "v/a/deep/Note"
 
 
+def test_stubs_are_told_apart_by_what_an_id_can_not_hold() -> None:
+    titles = ("C", "C++", "c++", "\U0001f680", "\U0001f389", "???", "हिंदी", "हद", "Th\u00e9", "The\u0301", "Do X?", "do x")
+    got = resolve(NAMES, "v/Home", [WrittenLink(title) for title in titles])
+    ids = [link.target for link in got.links]
+    same = [(1, 2), (8, 9), (10, 11)]
+    assert all(ids[one] == ids[other] for one, other in same) and len(set(ids)) == len(titles) - len(same)
+    assert ids[0] == "stub/c" and ids[8] == "stub/thé" and ids[1].startswith("stub/c-")
+
+
 def wikilinks(text: str) -> Counter[str]:
     """The wikilinks outside code, counted by another reader: CommonMark's tokens, then every `[[…]]` in their text."""
     found: Counter[str] = Counter()
