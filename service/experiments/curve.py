@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -19,6 +20,7 @@ _STYLES = (("var(--curve-base, #2b7bbb)", "7 4", "circle"), ("var(--curve-tuned,
 _PALE = 0.35
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LONGEST = 24
+_LINE, _LETTER = 15, 6.0  # pixels, of what is said below the axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +44,22 @@ class _Frame:
 def curve_svg(result: Mapping[str, Any], width: int = 640, height: int = 400) -> str:
     """The SVG's text, with a title and a description for who does not see it. `result`: as `results.result` gives it.
 
-    ks above n/2 are pale: nothing is claimed there. Without any value, the axes with a word that says so.
+    ks above n/2 are pale: nothing is claimed there. Without any value, the axes with a word that says so. What nobody may show
+    the curve without (`cautions`) stands below it, and adds to the height.
     """
+    said = [line for words in result.get("cautions") or () for line in textwrap.wrap(str(words), int((width - 12) / _LETTER))]
     models = [(str(model["name"]), _points(model["pass_at_k"])) for model in result["models"]]
     drawn = [(name, points) for name, points in models if points]
     everything = [point for _, points in drawn for point in points]
     edge = max((k for k in _ks(everything) if k not in result["noisy_edge"]), default=0)
     shown = [_clean(name) for name, _ in drawn]
+    whole = height + _LINE * len(said)
     right = 18 + max((7 * len(name) + 8 for name in shown), default=0)
     frame = _Frame(width, height, right, max([2, *_ks(everything)]), _top(everything))
     name = "curve-" + re.sub(r"[^\w-]", "-", str(result.get("run_id") or "run"))
     parts = [
-        f'<svg class="passkb-curve" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img" aria-labelledby="{name}-title {name}-desc" font-family="system-ui, sans-serif" '
+        f'<svg class="passkb-curve" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {whole}" width="{width}" '
+        f'height="{whole}" role="img" aria-labelledby="{name}-title {name}-desc" font-family="system-ui, sans-serif" '
         'font-size="12" fill="currentColor" style="max-width: 100%; height: auto">',
         f'<title id="{name}-title">{_text(_title(models))}</title>',
         f'<desc id="{name}-desc">{_text(_description(result, models))}</desc>',
@@ -62,6 +67,7 @@ def curve_svg(result: Mapping[str, Any], width: int = 640, height: int = 400) ->
         "<style>svg.passkb-curve:root { color: #222 } @media (prefers-color-scheme: dark) "
         "{ svg.passkb-curve:root { color: #ddd; background: #1b1b1b } }</style>",
         *_axes(frame, _ks(everything), edge),
+        *(f'<text x="6" y="{height + _LINE * i + 6}">{_text(line)}</text>' for i, line in enumerate(said)),
         *_crossing(frame, (result.get("comparison") or {}).get("crossover"), edge),
     ]
     if not drawn:

@@ -15,9 +15,10 @@ from ingest.pipeline import ingest
 from ingest.sources import Registry
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import LinkType, PasskbError
+from service.experiments.caution import toys
 from service.experiments.claims import claim_named
 from service.experiments.curve import curve_svg
-from service.experiments.evidence_note import evidence_markdown, toys
+from service.experiments.evidence_note import evidence_markdown
 from service.experiments.results import result
 from service.experiments.runs import Run, RunStatus, write_json
 

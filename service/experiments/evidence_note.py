@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from service.experiments.organisms.family import CAUTION, RECORD
+from service.experiments.caution import cautions, origin, scripted
 from service.experiments.runs import Run
 from service.experiments.spec import ExperimentSpec
 from service.experiments.telling import confounder_parts, curve_rows, headline, perplexity_rows, solved_sentence
@@ -44,22 +44,20 @@ def evidence_markdown(run: Run, result: Mapping[str, Any], claim_text: str = "")
     return f"---\n{front}---\n" + "\n\n".join(sections) + "\n"
 
 
-def toys(spec: ExperimentSpec) -> list[str]:
-    """The names of models whose folder says that they are organisms."""
-    return [name for name, model in spec.models.items() if (Path(model.model) / RECORD).is_file()]
-
-
 def _front(run: Run, spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
     about, claim = result["environment"], result["claim"]
     verdict = (result["prediction"] or {}).get("verdict")
     when = str(state.get("finished") or state.get("created") or "")
+    made_by = origin(spec, state)
     out: dict[str, Any] = {
-        "title": f"Evidence of {when[:16].replace('T', ' ')}: {_subject(spec)}",
+        "title": f"Evidence of {when[:16].replace('T', ' ')}{f', from {made_by}' if made_by else ''}: {_subject(spec)}",
         "kind": "evidence",
         "date": when,
     }
-    if verdict and not _scripted(result):  # made-up completions decide no claim
+    if verdict and not scripted(spec):  # made-up completions decide no claim
         out["status"] = verdict
+    if made_by:
+        out["origin"] = made_by
     out |= {"run_id": run.id, "tags": ["evidence", "pass-at-k"]}
     if claim:
         why = f"run {run.id}: {verdict}" if verdict else f"run {run.id}: no prediction was judged"
@@ -91,7 +89,7 @@ def _first(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, 
         if (made := prediction.get("comparisons_made", 0)) > 1 and prediction.get("p_value_corrected") is not None:
             corrected = f"corrected for that (Holm) P = {prediction['p_value_corrected']:.2g}"
             said.append(f"It is run {made} on this claim; {corrected}.")
-    said += _cautions(spec, result, state)
+    said += cautions(spec, state)
     further = [power] if power and whole.endswith(power) else []
     return "\n\n".join([" ".join(said), *further, *_on(spec.claim, claim_text)])
 
@@ -99,25 +97,6 @@ def _first(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, 
 def _on(claim: str, text: str) -> list[str]:
     """The claim as a heading: to be read, and never to be quoted as if it were a finding."""
     return [f"### On the claim [[{claim}]]: {_line(text)}"] if claim and text else []
-
-
-def _cautions(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
-    """What nobody may quote the figures without."""
-    if state.get("imported"):
-        return []
-    said = [f"{CAUTION} That is {' and '.join(found)} here."] if (found := state.get("toys", toys(spec))) else []
-    return [
-        *said,
-        *(
-            ["No model was run: the scripted engine makes completions up, at pass rates it is given."]
-            if _scripted(result)
-            else []
-        ),
-    ]
-
-
-def _scripted(result: Mapping[str, Any]) -> bool:
-    return "scripted" in str(result["environment"]["engine"]).split(", ")
 
 
 def _what(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, Any]) -> str:
@@ -240,7 +219,7 @@ def _beyond(result: Mapping[str, Any]) -> str:
 
 
 def _not_shown(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, Any]) -> str:
-    said = _cautions(spec, result, state)
+    said = cautions(spec, state)
     if state.get("imported"):
         said.append(
             "The results were made elsewhere, so passkb can not say that the prediction was made before they were known."

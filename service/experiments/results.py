@@ -18,16 +18,17 @@ from typing import Any
 import numpy as np
 
 from kb.notes import PasskbError
+from service.experiments.caution import cautions
 from service.experiments.comparing import comparison_of, prediction_of
 from service.experiments.confounders import RECORDED, answers_of, confounders, direct_control, perplexities, right_answers
 from service.experiments.counting import Totals, counts, even_counts, totals
 from service.experiments.runs import DIRECT, Run, RunStatus, Tally, counts_of, read_json
 from service.experiments.spec import ExperimentSpec
-from service.experiments.statistics.estimators import pass_hat_k, unknown_bounds
+from service.experiments.statistics.estimators import Counts, g_pass_at_k, mean_g_pass_at_k, pass_hat_k, unknown_bounds
 from service.experiments.statistics.extrapolation import extrapolate
 from service.experiments.statistics.intervals import mean_interval
 from service.experiments.statistics.majority import maj_at_k
-from service.experiments.statistics.solvability import never_solved_bound, probability_above, solvable_at
+from service.experiments.statistics.solvability import cover_at_tau, never_solved_bound, probability_above, solvable_at
 from service.experiments.telling import result_text
 from service.experiments.words import Verdict
 
@@ -35,7 +36,8 @@ _REMEMBERED = 16
 _DRAWS, _DRAWS_LIVE = 2000, 300
 _MAJORITY_DRAWS = 300  # a problem; the mean over problems is far steadier than each
 _BEYOND = (2, 4, 8)  # times n
-_METHOD = 1  # to be raised with every change of what a figure means
+_TAUS, _COVERED = (0.25, 0.5, 0.75), (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9)
+_METHOD = 2  # to be raised with every change of what a figure means
 _FIGURES = (
     "finished_counts", "noisy_edge", "models", "comparison", "prediction", "extrapolation", "perplexity", "counted",
 )  # fmt: skip
@@ -61,6 +63,7 @@ def result(run: Run, status: str | RunStatus = "") -> dict[str, Any]:
         "claim": state.get("claim") or spec.claim,
         "progress": _progress(run, spec, state, tallies, status),
         **figures,
+        "cautions": cautions(spec, state),
         "environment": environment(spec, state),
         "imported": state.get("imported"),
         "error": state.get("error", ""),
@@ -173,6 +176,7 @@ def _model(
         },
         "expected_solved": {"epsilon": epsilon, "problems": float(probability_above(epsilon, counted.n, counted.c).sum())},
         "pass_hat_k": _curve(ks, pass_hat_k(even.n, even.c, ks), finished),
+        **(_reliability(counted, even, ks) if finished else {}),
         "maj_at_k": _majority(of, ks, finished),
         "unknown_bounds": _bounds(of, ks) if "verdicts" in recorded else None,
         **confounders(of, recorded),
@@ -208,6 +212,18 @@ def _majority(of: Sequence[Totals], ks: Sequence[int], finished: bool) -> list[d
     if not finished or not any(set(answers) - {""} for answers in given):
         return None
     return _curve(ks, maj_at_k(given, [right_answers(entry) for entry in of], ks, _MAJORITY_DRAWS), finished)
+
+
+def _reliability(counted: Counts, even: Counts, ks: Sequence[int]) -> dict[str, Any]:
+    """How steadily a model is right: G-Pass@k by tau, its mean, and the expected share of problems with p of tau or more."""
+    return {
+        "g_pass_at_k": [{"tau": tau, "curve": _curve(ks, g_pass_at_k(even.n, even.c, ks, tau), True)} for tau in _TAUS],
+        "mg_pass_at_k": _curve(ks, mean_g_pass_at_k(even.n, even.c, ks), True),
+        "cover_at_tau": [
+            {"tau": tau, "share": float(share)}
+            for tau, share in zip(_COVERED, cover_at_tau(counted.n, counted.c, _COVERED), strict=True)
+        ],
+    }
 
 
 def _bounds(of: Sequence[Totals], ks: Sequence[int]) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from kb.notes import PasskbError
 from service.experiments.engines.contract import Engine, Settings
@@ -29,6 +30,7 @@ _WITH_LOGPROBS = 8  # one problem in so many has log-probabilities: enough for a
 _IN_PROCESS = ("transformers", "scripted")  # over HTTP they cost a fifth, and are asked for only with `perplexity`
 _TELLING = 0.02
 
+T = TypeVar("T")
 OpenEngine = Callable[[ModelSpec, Settings, Run, ProblemSet], Engine]
 
 
@@ -112,40 +114,51 @@ def _direct(problem: Problem) -> Problem:
 def _opened(
     open_engine: OpenEngine, model: ModelSpec, settings: Settings, run: Run, problems: ProblemSet, stopping: Callable[[], bool]
 ) -> Engine:
-    """The engine, once it has started; starting one can take minutes, so a stop need not wait for it."""
-    out: list[Any] = []
+    """The engine, once it has started, which can take minutes."""
+    return _unless(stopping, lambda: open_engine(model, settings, run, problems), lambda engine: engine.close())
 
-    def start() -> None:
+
+def _unless(stopping: Callable[[], bool], work: Callable[[], T], too_late: Callable[[T], object] = lambda _: None) -> T:
+    """What `work` gives. A stop doesn't wait for it: `too_late` gets what comes after one."""
+    out: list[T] = []
+    faults: list[Exception] = []
+
+    def do() -> None:
         try:
-            out.append(open_engine(model, settings, run, problems))
+            out.append(work())
         except Exception as error:
-            out.append(error)
-        if gone.is_set() and not isinstance(out[0], Exception):
-            out[0].close()
+            faults.append(error)
+        if gone.is_set() and out:
+            too_late(out[0])
 
     gone = threading.Event()
-    thread = threading.Thread(target=start, name="starting", daemon=True)
+    thread = threading.Thread(target=do, name="working", daemon=True)
     thread.start()
     while thread.is_alive():
         thread.join(timeout=0.1)
         if stopping():
             gone.set()
             raise Stopped
-    if isinstance(out[0], Exception):
-        raise out[0]
-    engine: Engine = out[0]
-    return engine
+    if faults:
+        raise faults[0]
+    return out[0]
 
 
 def _record(run: Run, spec: ExperimentSpec, name: str, engine: Engine, settings: Settings) -> None:
     """Which engine runs the model with which settings in force, for the evidence note."""
     asked = {"temperature": settings.temperature, "top_p": settings.top_p, "max_tokens": settings.max_tokens,
-             **{key: value for key, value in (("dtype", spec.models[name].dtype),) if value != "auto"}}  # fmt: skip
+             **_wanted(spec.models[name])}  # fmt: skip
     effective = dict(engine.effective)
     differs = {key: [value, effective[key]] for key, value in asked.items() if key in effective and effective[key] != value}
     about = {"engine": engine.name, "engine_version": engine.version, "device": engine.device, "asked": asked,
              "effective": effective, "differs": differs}  # fmt: skip
     run.note(environment={**run.state.get("environment", {}), name: about})
+
+
+def _wanted(model: ModelSpec) -> dict[str, Any]:
+    """What the model's spec asks for, where it asks for anything."""
+    given = {"dtype": model.dtype, "max_model_len": model.max_model_len}
+    return {key: value for key, value in given.items() if value not in ("auto", 0)}
 
 
 def _score(run: Run, spec: ExperimentSpec, problems: ProblemSet, open_engine: OpenEngine, stopping: Callable[[], bool]) -> None:
@@ -166,9 +179,7 @@ def _score(run: Run, spec: ExperimentSpec, problems: ProblemSet, open_engine: Op
         with closing(_opened(open_engine, model, settings_of(spec), run, problems, stopping)) as engine:
             for name, rows in chosen.items():
                 pairs = [(model.template.replace("{prompt}", prompts[problem]), text) for problem, text in rows]
-                if stopping():
-                    raise Stopped
-                found = engine.score(pairs) if pairs else []
+                found = _unless(stopping, partial(engine.score, pairs)) if pairs else []
                 entries = [[problem, total, tokens] for (problem, _), (total, tokens) in zip(rows, found, strict=True)]
                 scores.setdefault(name, {})[by] = entries
         write_json(path, scores)

@@ -18,6 +18,7 @@ from kb.notes import PasskbError, slug
 
 T = TypeVar("T")
 ENGINES = ("vllm", "openai", "transformers", "scripted")
+_DIRECT = "direct asks for answers without reasoning, which means something for maths (gsm8k, math) only: leave it out"
 PREDICTIONS = ("crossover", "higher", "no_difference", "subset")
 
 
@@ -175,6 +176,7 @@ def _sampling_checks(spec: ExperimentSpec) -> list[tuple[bool, str]]:
         (not problems.file or bool(problems.format), f"problems.file wants its 'format': {formats}"),
         (problems.limit >= 0, "problems.limit is 0 (all) or more"),
         (spec.direct >= 0, "direct is 0 (no control) or more"),
+        (not spec.direct or problems.format in ("gsm8k", "math"), _DIRECT),
     ]
 
 

@@ -16,7 +16,7 @@ def result_text(found: Mapping[str, Any]) -> str:
         lines.append(str(found["error"]))
     if prediction := found.get("prediction"):
         lines.append(f"{prediction['kind']}: {prediction['verdict'] or 'not judged yet'}. {prediction['sentence']}")
-    lines += ["", *_columns(curve_rows(found))]
+    lines += [*found.get("cautions", ()), "", *_columns(curve_rows(found))]
     if solved := solved_sentence(found):
         lines += ["", solved]
     lines += ["", *confounder_sentences(found)]

@@ -78,7 +78,9 @@ def _evidence(claim: Claim, notes: Mapping[str, Note]) -> str:
     note = notes.get(claim.evidence[-1])
     date = day(str(note.properties.get("date") or "")) if note else ""
     more = f' <span class="quiet">and {len(claim.evidence) - 1} before</span>' if len(claim.evidence) > 1 else ""
-    return note_link(claim.evidence[-1], date or (note.title if note else claim.evidence[-1])) + more
+    origin = str(note.properties.get("origin") or "") if note else ""
+    made_by = f' <span class="quiet">from {text(origin)}</span>' if origin else ""
+    return note_link(claim.evidence[-1], date or (note.title if note else claim.evidence[-1])) + made_by + more
 
 
 def _run(run: RunLine | None) -> str:

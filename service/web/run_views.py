@@ -9,6 +9,7 @@ from typing import Any
 
 from kb.notes import PasskbError
 from service.experiments import control
+from service.experiments.caution import toys
 from service.experiments.runs import ENDED, Run, Runs, RunStatus, read_json
 from service.experiments.spec import ExperimentSpec
 
@@ -102,21 +103,8 @@ def run_view(home: Path, run_id: str) -> RunView:
         found = result(run, status)
     except PasskbError as error:
         problem = str(error)
-    toys = state.get("toys")
-    return RunView(
-        run.id, status, spec, state, progress, found, _toys(spec) if toys is None else tuple(map(str, toys)), problem
-    )
-
-
-def _toys(spec: ExperimentSpec) -> tuple[str, ...]:
-    return tuple(name for name, model in spec.models.items() if _is_toy(model.model))
-
-
-def _is_toy(model: str) -> bool:
-    try:
-        return (Path(model).expanduser() / "organism.json").is_file()
-    except (OSError, ValueError):
-        return False
+    known = tuple(map(str, state.get("toys", toys(spec))))
+    return RunView(run.id, status, spec, state, progress, found, known, problem)
 
 
 def newest_of(home: Path, claims: Sequence[str]) -> dict[str, RunLine]:

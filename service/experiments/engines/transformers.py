@@ -58,7 +58,8 @@ class TransformersEngine:
         # Logits, probabilities, their running sum, and a copy, in float32.
         self._need = Need(_cache_bytes(config, self._model.dtype), 16 * self._vocabulary)
         parameters = sum(parameter.numel() for parameter in self._model.parameters())
-        suits = int(max(8, _STEP / parameters)) if self._device.type == "cpu" else _ROWS["cuda"]
+        self._a_second = _STEP / parameters if self._device.type == "cpu" else float(_SCORED)  # tokens, about
+        suits = int(max(8, self._a_second)) if self._device.type == "cpu" else _ROWS["cuda"]
         self.rows = self.most_per_request = rows or min(_ROWS[self._device.type], suits)
         self.version = f"transformers {transformers.__version__}, torch {torch.__version__}"
         self.device = _device_name(self._device)
@@ -89,7 +90,8 @@ class TransformersEngine:
         order = sorted((i for i in range(len(pairs)) if split[i][1]), key=lambda i: -sum(map(len, split[i])))
         while order:
             width = sum(map(len, split[order[0]]))
-            batch, order = order[: (many := max(1, _SCORED // (width * self._vocabulary)))], order[many:]
+            many = max(1, min(_SCORED // (width * self._vocabulary), int(self._a_second / width)))
+            batch, order = order[:many], order[many:]
             with self._lock, _memory(f"scoring {len(batch)} texts of {width} tokens"):
                 for at, value in zip(batch, self._score([split[i] for i in batch]), strict=True):
                     out[at] = value, len(split[at][1])

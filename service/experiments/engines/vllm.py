@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -47,6 +48,7 @@ print("PROBE" + json.dumps({"version": vllm.__version__, "most": most, "gpu": gp
 _SILENCE = 900.0  # seconds without a new line in the log before a start counts as stuck; downloads write lines
 _SMALL = 2e8  # bytes of weights below which a CPU decodes 1,024 rows as one
 _LAST_LOOKS = 20
+_IN_FORCE = re.compile(r"\bdtype=torch\.(\w+)")
 _SPARE = 0.03  # share of a GPU's memory left to what is there already, as it may grow a little
 
 
@@ -61,7 +63,6 @@ class VLLMEngine:
         folder.mkdir(parents=True, exist_ok=True)
         self._log = (folder / LOG).resolve()
         found = probe(python, folder)
-        on_gpu = bool(found["gpu"])
         port = _free_port()
         arguments = _arguments(spec, where, settings, found["gpu"], seed)
         self._model = spec.model
@@ -85,8 +86,9 @@ class VLLMEngine:
         self.version = f"vllm {found['version']}"
         self.device = found["gpu"].get("name") or f"cpu, {os.cpu_count()} cores"
         told = {name.removeprefix("--"): value for name, value in pairwise(arguments) if name in _TOLD}
-        dtype = told.get("dtype", "auto") if on_gpu else "float32"
-        self.effective: Mapping[str, Any] = {**self._server.effective, **told, "dtype": dtype, "cap_on_n": found["most"]}
+        in_force = _IN_FORCE.findall(self._said())  # of `auto`, what became of it
+        told |= {"dtype": in_force[-1]} if in_force else {}
+        self.effective: Mapping[str, Any] = {**self._server.effective, **told, "cap_on_n": found["most"]}
 
     def sample(self, requests: Iterable[Request], settings: Settings) -> Stream:
         return self._server.sample(requests, settings)
@@ -136,10 +138,13 @@ class VLLMEngine:
         if code is None:
             return None
         self._end()
+        return EngineError(f"vLLM ended: {troubles.explained(self._said(), code, self._model)} (its log is {self._log})")
+
+    def _said(self) -> str:
+        """Its log since it was started; the file may hold earlier starts."""
         with self._log.open(encoding="utf-8", errors="replace") as log:
             log.seek(self._began)
-            text = log.read()
-        return EngineError(f"vLLM ended: {troubles.explained(text, code, self._model)} (its log is {self._log})")
+            return log.read()
 
     def _end(self) -> None:
         """The whole group: asked first, then killed. Parts of it may be left when the leader is gone."""

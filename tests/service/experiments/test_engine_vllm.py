@@ -213,6 +213,11 @@ def test_a_log_is_explained(log: str, code: int, told: str) -> None:
     assert re.search(told, explained(log, code, "m"))
 
 
+def test_the_number_format_in_force_is_read_from_what_vllm_says() -> None:
+    said = "INFO non-default args: {'dtype': 'auto'}\n(EngineCore) with config: model='m', dtype=torch.bfloat16, max_seq_len=9"
+    assert vllm._IN_FORCE.findall(said) == ["bfloat16"]
+
+
 def test_a_gpu_in_use_gives_vllm_the_rest_or_is_told() -> None:
     gpu = {"name": "H", "total": 100 * 2**30}
     assert [vllm._share({**gpu, "free": part * 2**30}) for part in (100, 59.5, 19.5)] == [0.9, 0.56, 0.16]

@@ -156,6 +156,8 @@ def test_toys_and_scripted_runs_say_so_in_what_can_be_quoted(home: Path, tmp_pat
     run = a_run(home, str(folder), name="toy")
     first = evidence_markdown(run, result(run)).split("---\n", 2)[2].split("\n\n")[0]
     assert "A toy: " in first and "says nothing about large models" in first
+    front = yaml.safe_load(evidence_markdown(run, result(run)).split("---\n")[1])
+    assert front["origin"] == "toy models" and front["title"].startswith("Evidence of 2026-01-02 03:04, from toy models: ")
     scripted = a_run(home, "rate:0.5", "scripted", name="scripted")
     assert "No model was run" in evidence_markdown(scripted, result(scripted)).split("---\n", 2)[2].split("\n\n")[0]
     plain = a_run(home, "Qwen/Qwen2.5", name="plain")

@@ -19,7 +19,8 @@ def asked(n: int = 32, limit: int = 40, models: int = 2, **extra: Any) -> Experi
     names = ("base", "tuned")[:models]
     sampling = {"n": n, **extra.pop("sampling", {})}
     named = {name: {"model": f"org/{name}", "engine": "vllm"} for name in names}
-    return from_mapping({"problems": {"set": "countdown", "limit": limit}, "models": named, "sampling": sampling, **extra})
+    problems = {"set": "countdown", "limit": limit}
+    return from_mapping({"problems": problems, "models": named, "sampling": sampling, **extra})
 
 
 def ran(home: Path, spec: ExperimentSpec, tokens: int = 100, seconds: float = 64.0) -> Run:
@@ -79,10 +80,14 @@ def test_one_model_and_a_subset_are_planned_without_power(home: Path) -> None:
     assert "No simulation" in plan(asked(prediction={"kind": "subset"}), home)["advice"]
 
 
-def test_screening_is_cheaper_and_the_direct_control_is_counted(home: Path) -> None:
+def test_screening_is_cheaper_and_the_direct_control_is_counted(home: Path, tmp_path: Path) -> None:
     whole = plan(asked(n=64), home)["cost"]["attempts"]
     assert plan(asked(n=64, sampling={"screen": 8}), home)["cost"]["attempts"] < 0.8 * whole
-    assert plan(asked(n=64, direct=4), home)["cost"]["attempts"] == whole + 2 * 40 * 4
+    (tmp_path / "sums.jsonl").write_text(
+        "".join(json.dumps({"question": f"{i} + 1?", "answer": str(i + 1)}) + "\n" for i in range(40))
+    )
+    sums = {"file": str(tmp_path / "sums.jsonl"), "format": "gsm8k"}
+    assert plan(asked(n=64, direct=4, problems=sums), home)["cost"]["attempts"] == whole + 2 * 40 * 4
 
 
 def test_problems_that_can_not_be_loaded_are_named(home: Path) -> None:

@@ -167,8 +167,21 @@ def test_perplexity_weighs_problems_alike_and_stands_beside_the_models_own() -> 
     assert (own["problems"], own["completions"], other["under"], other["problems"]) == (2, 3, "y", 1)
 
 
+def test_how_steadily_a_model_is_right_stands_beside_how_often_it_ever_is(home: Path) -> None:
+    """G-Pass@k from pass@k's neighbourhood to pass^k's, its mean, and Cover@tau: half of the problems always, half never."""
+    run = a_run(home, 16, models=["base"])
+    sampled(run, "base", 16, [1.0] * 20 + [0.0] * 20)
+    model = result(run, "succeeded")["models"][0]
+    assert [row["tau"] for row in model["g_pass_at_k"]] == [0.25, 0.5, 0.75]
+    for curve in (model["pass_at_k"], model["pass_hat_k"], *(row["curve"] for row in model["g_pass_at_k"])):
+        assert [row["estimate"] for row in curve] == [0.5] * 5
+    assert at(model["mg_pass_at_k"], 1)["estimate"] is None and at(model["mg_pass_at_k"], 8)["estimate"] == 0.5
+    assert all(row["share"] == pytest.approx(0.5, abs=0.02) for row in model["cover_at_tau"])
+    assert "g_pass_at_k" not in result(run, "running")["models"][0]
+
+
 def test_the_direct_control_is_shown_beside_the_model(home: Path) -> None:
-    run = a_run(home, 2, models=["base"], direct=4)
+    run = a_run(home, 2, models=["base"], direct=4, problems={"file": "sums.jsonl", "format": "gsm8k"})
     run.append("base", [drawn("a", 0, [PASS, FAIL])])
     run.append("base" + DIRECT, [drawn("a", 0, [PASS, FAIL, FAIL, FAIL])])
     direct = result(run, "succeeded")["models"][0]["direct"]
@@ -220,6 +233,21 @@ def test_a_curve_is_well_formed_svg_whatever_the_names_and_figures(
     assert root.find("{http://www.w3.org/2000/svg}title") is not None
     assert not [e for e in root.iter() if e.tag.endswith("script") or any("href" in name for name in e.attrib)]
     assert "nan" not in svg.lower().replace("desc", "") or any("nan" in name.lower() for name, _ in models)
+
+
+def test_toys_and_dry_runs_say_so_wherever_the_result_goes(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "organism.json").write_text("{}")
+    toy = a_run(home, 4, models=["base"], name="toy")
+    toy.note(toys=["base"])
+    dry = Runs(home).create(
+        from_mapping({"problems": {"set": "countdown"}, "models": {"x": {"model": "rate:1", "engine": "scripted"}}})
+    )
+    plain = a_run(home, 4, models=["base"], name="plain")
+    for run, words in ((toy, "it says nothing about large models"), (dry, "No model was run"), (plain, "")):
+        found = result(run)
+        shown = " ".join(ET.fromstring(curve_svg(found, 560, 330)).itertext())
+        assert bool(found["cautions"]) == bool(words)
+        assert all(words in " ".join(text.split()) for text in (*found["cautions"], result_text(found), shown))
 
 
 def test_the_curve_marks_the_crossing_and_pales_what_may_not_be_claimed(home: Path) -> None:

@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -183,6 +184,43 @@ def test_an_engine_is_closed_whatever_happens_and_its_words_reach_the_person(mak
     assert execute(run, lambda *_: engine) is RunStatus.FAILED
     assert engine.closed and run.state["error"] == "the GPU is in use: free it and resume"
     assert run.state["environment"]["base"]["differs"] == {"temperature": [1.0, 0.5]}, "asked is not what is in force"
+
+
+class _Scoring(_Refusing):
+    """Draws as the scripted engine does, and scores for as long as it is open."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self.engine, self.scoring, self.gone = engine, threading.Event(), threading.Event()
+
+    def sample(self, requests: Any, settings: Settings) -> Iterator[list[Completion]]:
+        return self.engine.sample(requests, settings)
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
+        self.scoring.set()
+        self.gone.wait(60)
+        raise EngineError("the engine is closed")
+
+    def close(self) -> None:
+        self.gone.set()
+
+
+def test_cancelling_does_not_wait_for_scoring_which_is_done_again_on_resuming(make: Callable[..., Run]) -> None:
+    run, opened = make(perplexity=True), []
+
+    def scoring(*of: Any) -> Engine:
+        opened.append(_Scoring(scripted(*of)))
+        return opened[-1]
+
+    def cancel_while_scoring() -> bool:
+        if any(engine.scoring.is_set() for engine in opened):
+            run.ask_to_stop()
+        return False
+
+    assert execute(run, scoring, cancel_while_scoring) is RunStatus.CANCELLED
+    assert len(opened) == 3 and opened[-1].gone.is_set() and not (run.folder / "scores.json").exists()
+    run.go_on()
+    assert execute(run, scripted) is RunStatus.SUCCEEDED and (run.folder / "scores.json").exists()
 
 
 _FULL = """

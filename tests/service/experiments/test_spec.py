@@ -56,6 +56,7 @@ def test_the_contracts_own_example_is_read_and_round_trips() -> None:
         ({"problems": {}}, "a 'set' or a 'file'"),
         ({"problems": {"file": "x.jsonl"}}, "wants its 'format'"),
         ({"problems": 7}, "not a mapping"),
+        ({"direct": 4}, "means something for maths"),
         ({"prediction": {"kind": "crosover"}}, "did you mean 'crossover'"),
         ({"prediction": {"kind": "higher", "model": "other"}}, "one of base, tuned"),
         ({"prediction": {"kind": "no_difference", "k": 60}}, "claims go up to n/2 = 32"),

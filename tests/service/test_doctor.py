@@ -1,0 +1,30 @@
+"""What `passkb doctor` says of surroundings that are there, that are not, and that only look as if they were."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from service import doctor
+
+
+def finding(name: str, home: Path) -> doctor.Finding:
+    return next(found for found in doctor.examine(home) if found.name == name)
+
+
+def test_a_python_without_vllm_is_not_taken_for_vllms(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PASSKB_VLLM_PYTHON", sys.executable)
+    found = finding("vllm", home)
+    assert not found.ok and "none in" in found.found and "make vllm" in found.remedy
+    monkeypatch.setenv("PASSKB_VLLM_PYTHON", str(home / "nothing"))
+    assert not finding("vllm", home).ok
+
+
+def test_vllms_version_is_told_where_it_is_installed(home: Path) -> None:
+    python = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("vLLM is not installed: make vllm")
+    found = finding("vllm", home)
+    assert found.ok and found.found.startswith("vllm 0.")
