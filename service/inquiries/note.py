@@ -19,8 +19,20 @@ from service.answering.answer import Answer, Citation, Disagreement, Statement, 
 from service.inquiries.inert import inert
 from service.inquiries.record import Record
 
+_UNSEEN = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\ufeff]")
 _SEAL = re.compile(r"^written: .*\n", re.M)
 _ID = re.compile(r"[\w/-]+(?:#[\w.-]+)?")
+
+
+class _Exactly(yaml.SafeDumper):
+    """Writes text so that it is read back to the character: what YAML takes for a line's end is escaped."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if _UNSEEN.search(value) else None)
+
+
+_Exactly.add_representer(str, _text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +52,7 @@ def inquiry_markdown(page: Page) -> str:
     ]
     front: dict[str, Any] = {"title": one_line(page.title), "kind": "inquiry", "links": links}
     front |= page.record.to_front_matter()
-    header = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1_000_000)
+    header = yaml.dump(front, Dumper=_Exactly, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1_000_000)
     body = "\n\n".join(filter(None, _sections(page.answer, page.record.asked)))
     text = f"---\n{header}---\n{body}\n"
     return f"---\n{header}written: {_digest(text)}\n---\n{body}\n"

@@ -67,9 +67,9 @@ class Record:
     earlier: str = ""
 
     def says(self) -> tuple[Any, ...]:
-        """All but when and why it was asked: two records that say the same are of the same answer."""
+        """All but when, why and in which letters it was asked: two records that say the same are of the same answer."""
         cited = [(c.number, c.note_id, c.quote) for c in self.citations]
-        return self.question, self.mode, self.statements, cited, self.sources, self.touched
+        return self.mode, self.statements, cited, self.sources, self.touched
 
     def to_front_matter(self) -> dict[str, Any]:
         out: dict[str, Any] = {"question": self.question, "asked": self.asked, "mode": self.mode}
