@@ -39,6 +39,7 @@ _OPEN = re.compile(r"---[ \t]*\n")
 _KEY = re.compile(r"^([\w-]+):(?:[ \t]|$)", re.M)
 _CLOSE = re.compile(r"^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.M)
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f\ufffd]+")
+_ONE_LINK = re.compile(r"\[\[[^\[\]\n]+\]\]|\[[^\[\]\n]*\]\([^()\n]+\)")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
@@ -94,7 +95,7 @@ def read_markdown(data: bytes, *, path: str, note_id: str, source: str) -> Readi
         claims=header.claims(),
         properties=header.rest(),
     )
-    return Reading(note, (*links, *written(body)), tuple(warnings))
+    return Reading(note, (*links, *header.mentions(), *written(body)), tuple(warnings))
 
 
 def decode(data: bytes, path: str, warnings: list[str]) -> str:
@@ -270,6 +271,17 @@ class Header:
             if made:
                 self.taken.add(key)
             found += made
+        return found
+
+    def mentions(self) -> list[WrittenLink]:
+        """The links that are the whole value of a property that nobody asked for, as Obsidian reads them."""
+        found: list[WrittenLink] = []
+        for value in self.rest().values():
+            unquoted = isinstance(value, list) and len(value) == 1 and isinstance(value[0], list)
+            for entry in _entries(value):
+                words = f"[[{_text(entry)}]]" if unquoted else "" if isinstance(entry, list | dict) else _text(entry)
+                if _ONE_LINK.fullmatch(words):
+                    found += named(words, LinkType.MENTIONS)
         return found
 
     def claims(self) -> tuple[Claim, ...]:

@@ -122,6 +122,11 @@ M, C, S = "mentions", "contradicts", "supports"
         ),
         ("it contradicts:: [[A]] and unknown:: [[B]] and std::[[C]]", [(M, "A"), (M, "B"), (M, "C")]),
         ("[[A]] and again [[A]]", [(M, "A"), (M, "A")]),
+        (  # a property that is a link, or a list with links
+            "---\nup: '[[A#h|a]]'\nsource: [[B]]\nauthors: ['[[C]]', Dee, '[e](e.md)', '[w](https://w.w)']\n"
+            "nested: {f: '[[F]]'}\nsaid: As [[G]] says\nrows: [[1], [2]]\ntags: ['[[H]]']\n---\n[[I]]",
+            [(M, "A", "#h"), (M, "B"), (M, "C"), (M, "e.md"), (M, "I")],
+        ),
         (
             "---\nlinks: [{to: '[[A#h|s]]', type: Supports, why: w}, {to: B}]\n---\n[[C]]",
             [(S, "A", "#h", "w"), ("related", "B"), (M, "C")],
