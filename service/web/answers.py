@@ -61,7 +61,7 @@ def answer_html(
     extra: str = "",
 ) -> str:
     """The answer column. `shown`: only the first so many statements and nothing after them, while it streams. `offers` by
-    claim, `findings` by evidence note. `writes`: there is a model that could write it; `extra`: HTML that stands in it unseen."""
+    claim, `findings` by evidence note. `writes`: a model could write it; `extra`: HTML that stands in it unseen."""
     statements = answer.statements if shown is None else answer.statements[:shown]
     parts = [f'<h2 class="question">{text(answer.question)}</h2>', understood_html(answer)]
     if shown is None and answer.mode != "generated":

@@ -23,7 +23,7 @@ from service.status import survey
 from service.watching import keep_up
 from service.web.ask_runs import start_test, stop_test
 from service.web.ask_tab import build_ask_tab, welcome_html
-from service.web.asking import Desk, exchange, restored
+from service.web.asking import Desk, exchange, kept, restored
 from service.web.claims_tab import build_claims_tab, ledger
 from service.web.conversation import Conversations
 from service.web.experiment_form import filled
@@ -33,13 +33,14 @@ from service.web.indexing import Indexing, status_html
 from service.web.markup import explained, sentence
 from service.web.notes_tab import build_notes_tab, note_page
 from service.web.sources_panel import sources_html, summary_html, toggle_html
+from service.web.tending import Tended, tend
 from service.web.turns import by_page, in_turn
 from service.web.working import Working
 
 _HERE = Path(__file__).parent
 # Events that the page sends over the bridge: the names stand here so that Gradio knows them.
 _BRIDGE = """
-const names = ['walk', 'question', 'sources', 'start', 'stop', 'resume', 'run', 'fill', 'restore', 'forget'];
+const names = ['walk', 'question', 'sources', 'start', 'stop', 'resume', 'run', 'fill', 'restore', 'forget', 'keep', 'tend'];
 window.passkbSend = (name, data) => names.includes(name) && trigger(name, data);
 document.dispatchEvent(new Event("passkb-ready"));
 """
@@ -81,7 +82,8 @@ def build(
             wanted = dict(request.query_params)
             welcome = gr.skip() if wanted.get("q", "").strip() else _welcome(desk, reading)
             runs = run_page(kb, wanted.get("run", ""), worker.problem)
-            return *_header(kb, reading, worker), welcome, *_page(kb, wanted.get("note", "")), ledger(kb), *runs
+            page = _page(kb, wanted.get("note", ""), model is not None)
+            return *_header(kb, reading, worker), welcome, *page, ledger(kb), *runs
 
         def ticked(panel_is_shown: bool) -> tuple[Any, ...]:
             return *_header(kb, reading, worker), *(_panel(kb, reading) if panel_is_shown else (gr.skip(),) * 3)
@@ -98,7 +100,10 @@ def build(
             return (gr.skip(),) * 3 if now == before and reading.finished else (now, often, now)
 
         def walked(event: gr.EventData) -> tuple[Any, ...]:
-            return _page(kb, str(event._data.get("note", "")))
+            return _page(kb, str(event._data.get("note", "")), model is not None)
+
+        def tended(event: gr.EventData) -> tuple[Any, ...]:
+            return _page(kb, str(event._data.get("of", "")), model is not None, tend(kb, event._data, model))
 
         def questioned(mode: str, event: gr.EventData, request: gr.Request) -> Iterator[tuple[Any, ...]]:
             question, wanted = str(event._data.get("question", "")), str(event._data.get("mode") or mode)
@@ -106,6 +111,10 @@ def build(
 
         def remembered(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
             return restored(desk, talks.of(request.session_hash), event._data.get("records"))
+
+        def keeps(event: gr.EventData, request: gr.Request) -> tuple[Any, Any]:
+            key, anyway = str(event._data.get("key", "")), event._data.get("replace") is True
+            return kept(desk, talks.of(request.session_hash), key, replace_edited=anyway)
 
         def forgotten(request: gr.Request) -> str:
             talks.of(request.session_hash).forget()
@@ -142,8 +151,10 @@ def build(
         again.click(tried_again, None, panel, **quietly)
         bridge.sources(looked, None, [looked_at, *panel], **quietly)
         bridge.walk(walked, None, notes_tab.outputs, **in_turn("walk"))
+        bridge.tend(tended, None, notes_tab.outputs, **by_page("tend"))
         bridge.question(questioned, [ask_tab.mode], ask_tab.outputs, **by_page("ask"))
         bridge.restore(remembered, None, [ask_tab.earlier, ask_tab.opened], **by_page("ask"))
+        bridge.keep(keeps, None, [ask_tab.answer, ask_tab.earlier], **by_page("ask"))
         bridge.forget(forgotten, None, [ask_tab.earlier], **by_page("ask"))
         bridge.start(started, None, ask_tab.tests, **in_turn("watch"))
         bridge.stop(stopped, None, ask_tab.tests, **in_turn("watch"))
@@ -193,9 +204,9 @@ def _welcome(desk: Desk, reading: Indexing) -> str:
         return sentence(explained(error))
 
 
-def _page(kb: KnowledgeBase, name: str) -> tuple[Any, ...]:
+def _page(kb: KnowledgeBase, name: str, can_propose: bool, done: Tended | None = None) -> tuple[Any, ...]:
     try:
-        return note_page(kb, name)
+        return note_page(kb, name, done, can_propose=can_propose)
     except Exception as error:
         return "", "", "<h1>This note can not be shown</h1>", sentence(explained(error)), "", ""
 

@@ -45,8 +45,7 @@ def start_test(kb: KnowledgeBase, working: Working, talk: Conversation, claim: s
         if submitted.fresh:
             working.look()
         watching = talk.watched
-        question = watching.question or (talk.exchanges[-1].question if talk.exchanges else "")
-        talk.watch(replace(watching, question=question, runs=tuple(dict.fromkeys([*watching.runs, submitted.run.id]))))
+        talk.watch(replace(watching, runs=tuple(dict.fromkeys([*watching.runs, submitted.run.id]))))
         shown = settling.views(kb.home, talk.watched.runs)
         if submitted.fresh:
             return below(shown, talk.watched, working.problem)

@@ -21,6 +21,7 @@ from service.answering.prompting import Turn
 from service.answering.quoting import ask
 from service.answering.understanding import needs_context
 from service.answering.writing import write
+from service.inquiries.keeping import EditedByHand, keep
 from service.llm import Model
 from service.web import settling
 from service.web.answers import Offer, answer_html
@@ -32,7 +33,7 @@ from service.web.opened import citations, opened_html, sources_html
 from service.web.records import markdown_html, read_back, record_html
 from service.web.settling import Watched
 from service.web.working import Working
-from service.web.written import growing_html, waiting_html
+from service.web.written import edited_html, growing_html, kept_html, waiting_html
 
 LONGEST = 2_000  # characters of a question
 WIDTH = 8  # values of an exchange: box, hint, answer, earlier, sources, opened sources, tests, their timer
@@ -68,12 +69,11 @@ def exchange(desk: Desk, talk: Conversation, question: str, mode: str = QUOTED) 
         yield keep, sentence(problem), *(keep,) * (WIDTH - 2)
         return
     with talk.turn() as over:
-        talk.watch(Watched(question))
+        talk.ask(question)
         writes = desk.model is not None and mode != QUOTED
         looking = f"Looking through {counted(len(desk.kb.store.titles()), 'note')}…"
         shown = waiting_html(question, looking, writing=writes)
-        others = talk.before(question)
-        yield "", "", shown, earlier_html(others), "", _stored(others), "", gr.Timer(active=False)
+        yield "", "", shown, earlier_html(talk.earlier), "", _stored(talk.earlier), "", gr.Timer(active=False)
         try:
             if writes:
                 answer = yield from _written(desk, talk, question, over)
@@ -90,7 +90,7 @@ def answered_again(desk: Desk, talk: Conversation, wanted: str) -> Iterator[tupl
     `wanted`: what `told_by` said when it came; nothing is done when the page has moved on."""
     keep = (gr.skip(),) * WIDTH
     with talk.turn() as over:
-        top = talk.exchanges[-1] if talk.exchanges else None
+        top = talk.top
         if top is None or not wanted or wanted != told_by(talk.watched) or top.question != talk.watched.question:
             yield keep
             return
@@ -111,7 +111,6 @@ def told_by(watched: Watched) -> str:
 
 def restored(desk: Desk, talk: Conversation, records: Any) -> tuple[Any, ...]:
     """Values for the earlier questions and their opened sources, from what the browser remembers."""
-    top = talk.exchanges[-1].question if talk.exchanges else talk.watched.question
     older = []
     for record in read_back(records, KEPT):
         try:
@@ -119,7 +118,23 @@ def restored(desk: Desk, talk: Conversation, records: Any) -> tuple[Any, ...]:
         except Exception as error:  # one record that can't be shown must not take the others along
             explained(error)
     talk.restore(older)
-    return earlier_html(talk.before(top)), _stored(talk.exchanges)
+    return earlier_html(talk.earlier), _stored(talk.exchanges)
+
+
+def kept(desk: Desk, talk: Conversation, key: str, *, replace_edited: bool = False) -> tuple[Any, Any]:
+    """Values for the answer and the earlier ones, after a click on Keep of the exchange `key`: where it is kept, or why not."""
+    found = talk.found(key)
+    if found is None:
+        return gr.skip(), gr.skip()
+    try:
+        told = kept_html(keep(desk.kb, found.answer, replace_edited=replace_edited))
+    except EditedByHand as error:
+        told = edited_html(error)
+    except Exception as error:
+        told = sentence(explained(error))
+    talk.amend(found, told)
+    top = talk.top
+    return top.shown if top and top.key == key else gr.skip(), earlier_html(talk.earlier)
 
 
 def _in_context(kb: KnowledgeBase, question: str, turns: Sequence[Turn]) -> Answer:
@@ -200,7 +215,7 @@ def _shown(
     """The finished answer: its statements one after another where they are `growing`, then all that stands around them."""
     keep, kb = gr.skip(), desk.kb
     made = _made(desk, answer, talk.new_key(), at)
-    stored = _stored(talk.before(answer.question)) + made.opened
+    stored = _stored(talk.earlier) + made.opened
     if growing:
         for shown in range(1, len(answer.statements)):
             first = (sources_html(answer), stored) if shown == 1 else (keep, keep)
@@ -214,7 +229,7 @@ def _shown(
     talk.watch(Watched(answer.question, tuple(runs), watching.told if watching else ()))
     talk.told([item.run_id for item in answer.evidence])
     tests = below(settling.views(kb.home, talk.watched.runs), talk.watched, desk.working.problem)
-    earlier, shown_html = earlier_html(talk.before(answer.question)), whole.html + record_html(answer, at)
+    earlier, shown_html = earlier_html(talk.earlier), whole.html + record_html(answer, at)
     yield keep, keep, shown_html, earlier, sources_html(answer), _stored(talk.exchanges), *tests
 
 
@@ -239,7 +254,7 @@ def _now() -> str:
 
 def earlier_html(exchanges: Sequence[Exchange]) -> str:
     """Questions asked before on this page or in this browser, newest first, folded."""
-    folded = "".join(f"<details><summary>{text(e.question)}</summary>{e.html}</details>" for e in reversed(exchanges))
+    folded = "".join(map(_folded, reversed(exchanges)))
     if not folded:
         return ""
     buttons = "".join(
@@ -248,3 +263,8 @@ def earlier_html(exchanges: Sequence[Exchange]) -> str:
     )
     acts = f'<p class="acts quiet"><span>Remembered by this browser only.</span> {buttons}</p>'
     return f'<section class="earlier"><h3>Asked earlier</h3>{folded}{acts}</section>'
+
+
+def _folded(entry: Exchange) -> str:
+    opened = " open" if entry.told else ""
+    return f"<details{opened}><summary>{text(entry.question)}</summary>{entry.shown}</details>"

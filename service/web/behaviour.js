@@ -199,8 +199,12 @@
   // -- experiments: only a person's own click starts, stops or resumes one; a click that a script makes is not trusted ---------
 
   const act = (button) => {
-    const { start, stop, goOn } = button.dataset;
-    if (start !== undefined) send("start", { claim: start, again: button.hasAttribute("data-again") });
+    const { start, stop, goOn, keep, tend, of, from, to, type, why } = button.dataset;
+    if (tend !== undefined) send("tend", { act: tend, of, from, to, type, why });
+    else if (keep !== undefined) {
+      const exchange = button.closest("[data-exchange]") ?? button.closest(".kept")?.previousElementSibling;
+      send("keep", { key: exchange?.dataset.exchange, replace: button.hasAttribute("data-replace") });
+    } else if (start !== undefined) send("start", { claim: start, again: button.hasAttribute("data-again") });
     else if (stop !== undefined) send("stop", { run: stop });
     else send("resume", { run: goOn });
     button.disabled = true;
@@ -212,7 +216,7 @@
   document.addEventListener("click", (event) => {
     if (event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     const target = event.target instanceof Element ? event.target : null;
-    const button = target?.closest("button:is([data-start], [data-stop], [data-go-on])");
+    const button = target?.closest("button:is([data-start], [data-stop], [data-go-on], [data-keep], [data-tend])");
     if (button) {
       if (event.isTrusted) act(button);
       return;

@@ -27,14 +27,19 @@ class Exchange:
     html: str
     opened: str
     at: str
+    told: str = ""  # what came of a click on Keep
 
     @property
     def question(self) -> str:
         return self.answer.question
 
+    @property
+    def shown(self) -> str:
+        return f"{self.html}{self.told}"
+
 
 class Conversation:
-    """One page's exchanges, oldest first, the last one being the answer on top. Safe to use from several threads."""
+    """One page's exchanges, oldest first; one of them may be the answer on `top`. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self.exchanges: tuple[Exchange, ...] = ()
@@ -42,6 +47,7 @@ class Conversation:
         self._last = 0  # the newest turn
         self._ended = 0  # the newest turn that was told to end
         self._keys = 0
+        self._top = ""  # the question of the answer on top
         self._guard, self._floor = threading.Lock(), threading.Lock()
 
     @contextmanager
@@ -67,19 +73,39 @@ class Conversation:
             self._keys += 1
             return f"a{self._keys}"
 
+    @property
+    def top(self) -> Exchange | None:
+        return next((entry for entry in self.exchanges if entry.question == self._top), None)
+
+    @property
+    def earlier(self) -> tuple[Exchange, ...]:
+        """What stands below: all but the answer on top, or but what is being asked."""
+        return self.before(self._top)
+
+    def ask(self, question: str) -> None:
+        """Nothing is on top until it is answered."""
+        self._top, self.watched = question, Watched(question)
+
     def add(self, exchange: Exchange) -> None:
-        """As the newest; it takes the place of one that asked the same."""
+        """As the newest and on top; it takes the place of one that asked the same."""
+        self._top = exchange.question
         others = [entry for entry in self.exchanges if entry.question != exchange.question]
         self.exchanges = (*others, exchange)[-KEPT:]
 
+    def amend(self, exchange: Exchange, told: str) -> None:
+        """Something to be told below an exchange."""
+        self.exchanges = tuple(
+            replace(entry, told=told) if entry.key == exchange.key else entry for entry in self.exchanges
+        )  # fmt: skip
+
     def restore(self, older: Sequence[Exchange]) -> None:
         """Exchanges that the browser remembers, before those that were made since."""
-        known = {entry.question for entry in self.exchanges}
+        known = {entry.question for entry in self.exchanges} | {self._top}
         self.exchanges = (*(entry for entry in older if entry.question not in known), *self.exchanges)[-KEPT:]
 
     def forget(self) -> None:
         """All but the answer on top."""
-        self.exchanges = self.exchanges[-1:]
+        self.exchanges = (self.top,) if self.top else ()
 
     def before(self, question: str) -> tuple[Exchange, ...]:
         return tuple(entry for entry in self.exchanges if entry.question != question)

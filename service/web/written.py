@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from service.answering.answer import Answer, Statement
+from service.inquiries.keeping import EditedByHand, KeptInquiry
 from service.web.markup import note_link, text
 from service.web.prose import inline
 
@@ -33,6 +34,25 @@ def waiting_html(question: str, words: str, *, writing: bool = False) -> str:
     said = f'<p class="looking" role="status">{text(words)}</p>' if words else ""
     state = ' class="exchange writing" aria-busy="true"' if writing else ' class="exchange"'
     return f'<article{state}><h2 class="question">{text(question)}</h2>{said}</article>'
+
+
+def kept_html(kept: KeptInquiry) -> str:
+    """Where an answer is kept."""
+    link = note_link(kept.id, kept.title)
+    if kept.unchanged:
+        said = f"This answer is kept already: {link}."
+    elif kept.fresh:
+        said = f"Kept as an inquiry: {link}."
+    else:
+        said = f"Kept in place of the earlier answer, which is set aside: {link}."
+    return f'<p class="kept" role="status">{said}</p>'
+
+
+def edited_html(error: EditedByHand) -> str:
+    """A person has changed the inquiry: it gives way only to another click."""
+    words = text(str(error)[:1].upper() + str(error)[1:])
+    again = '<button type="button" class="act" data-keep data-replace>Keep this answer, and set the edited one aside</button>'
+    return f'<p class="fault kept" role="alert"><span class="message">{words}.</span> {again}</p>'
 
 
 def understood_html(answer: Answer) -> str:

@@ -253,6 +253,24 @@ def test_an_answer_is_copied_and_exported_with_its_citations(app: App, tmp_path:
     context.close()
 
 
+def test_an_answer_is_kept_as_an_inquiry_that_its_sources_know(app: App) -> None:
+    page = opened(app)
+    ask(page, WHY)
+    answered(page, WHY)
+    page.evaluate("document.querySelector('#answer [data-keep]').click()")  # a script's click keeps nothing
+    page.click("#answer [data-keep]")
+    page.wait_for_selector("#answer .kept")
+    assert "Kept as an inquiry" in page.inner_text("#answer .kept")
+    page.click("#answer .foot [data-keep]")
+    page.wait_for_selector("#answer .kept >> text=already")
+    page.click("#answer .kept a")
+    page.wait_for_selector("#note-text .note-body >> text=[1]")
+    assert page.inner_text("#note-title h1") == WHY
+    page.goto(f"{app.address}/?note=vault/flies")
+    page.wait_for_selector(f"#note-links >> text={WHY}")
+    page.close()
+
+
 def test_a_phone_shows_all_of_it(app: App) -> None:
     page = opened(app, viewport={"width": 390, "height": 844}, color_scheme="dark")
     ask(page, WHY)
