@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from hypothesis import settings
 
 from ingest.pipeline import ingest
 from kb.embedding import HashedWords, MiniLM
@@ -17,6 +18,8 @@ from kb.knowledge_base import KnowledgeBase
 
 ROOT = Path(__file__).parents[1]
 _LOCAL = ("127.", "::1", "localhost", "0.0.0.0")
+settings.register_profile("passkb", deadline=None)  # on a busy machine an example may take any time
+settings.load_profile("passkb")
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", ANONYMIZED_TELEMETRY="False", HF_HUB_OFFLINE="1")
 
 
