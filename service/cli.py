@@ -16,6 +16,7 @@ from kb.notes import ClaimStatus, NoteKind, PasskbError
 from service import curating, printing
 from service.config import home_folder, read_config
 from service.experimenting import add_commands
+from service.judging import add_judging
 from service.programs import commands as programs
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(serve)
     serve.add_argument("--no-worker", action="store_true", help="start no worker: `passkb worker` runs experiments")
     add_commands(commands)
+    add_judging(commands, _model)
     programs.add_commands(commands)
     curating.add_commands(commands, _model)
     return parser

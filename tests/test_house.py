@@ -23,6 +23,10 @@ BORDERS = {
     "torch": TORCH,
     "transformers": TORCH,
     "dbos": {"service/experiments/queue.py"},
+    "fastapi": {"service/programs/rest.py"},
+    "mcp": {"service/programs/tools.py"},
+    "mcp_types": {"service/programs/tools.py"},
+    "pydantic": {*(f"service/programs/{name}.py" for name in ("rest", "shapes", "tools")), "service/web/records.py"},
     "math_verify": {"service/experiments/grading/maths.py"},
     "sentence_transformers": set[str](),
 }
@@ -49,6 +53,8 @@ def test_danger_arithmetic_and_files_stay_apart() -> None:
             assert "service.experiments" not in text, name
         if name.startswith("service/experiments/"):
             assert "service.answering" not in text, name
+        if name.startswith("service/programs/"):
+            assert "service.web" not in text, name
 
 
 def test_the_files_are_where_they_are_looked_for() -> None:

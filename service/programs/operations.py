@@ -20,6 +20,7 @@ from ingest.sources import Registry
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from service import printing
+from service.config import read_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,8 +120,10 @@ def ask(access: Access, question: str, mode: str = "quoted", stop: Callable[[], 
         raise NoModel("no language model is configured here: ask with mode `quoted`, or have whoever runs passkb set llm_url")
     from service.answering.writing import write
 
+    config = read_config(access.kb.home)
     with _writing():
-        return told(write(access.kb, question, model, stop=stop).to_json())
+        written = write(access.kb, question, model, stop=stop, judge=config.llm_judge, rescore=config.llm_rescore)
+    return told(written.to_json())
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Knows nothing of who may ask: that is settled before a request comes here.
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import threading
 import traceback
@@ -27,7 +28,6 @@ from service.programs.operations import Access
 from service.programs.page import page
 
 EXAMPLES: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "examples.json").read_text("utf-8"))
-_NONE: dict[str, Any] = {"request": {"path": ""}, "response": {}}
 _LOOK = 0.25  # seconds between two looks at whether anybody still waits for an answer
 _ABOUT = (
     "passkb's knowledge base for other programs. Everything here reads: no call writes a note or starts an experiment; "
@@ -47,9 +47,7 @@ _FAULTS = {
 
 def rest(access: Access) -> FastAPI:
     """The application; it answers to whole paths, /api included."""
-    app = FastAPI(
-        title="passkb", version="1", description=_ABOUT, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None
-    )
+    app = FastAPI(title="passkb", version="1", description=_ABOUT, openapi_url=None, docs_url=None, redoc_url=None)
     app.include_router(_notes(access), prefix="/api/v1")
     app.include_router(_questions(access), prefix="/api/v1")
     app.add_exception_handler(RequestValidationError, _unreadable)
@@ -58,7 +56,11 @@ def rest(access: Access) -> FastAPI:
     @app.get("/api", include_in_schema=False)
     @app.get("/api/", include_in_schema=False)
     def about() -> HTMLResponse:
-        return HTMLResponse(page(app.openapi()))
+        return HTMLResponse(page(described(app)))
+
+    @app.get("/api/openapi.json", include_in_schema=False)
+    def openapi() -> Reply:
+        return JSONResponse(described(app))
 
     return app
 
@@ -122,15 +124,23 @@ def _questions(access: Access) -> APIRouter:
     return router
 
 
+def described(app: FastAPI) -> dict[str, Any]:
+    """OpenAPI, with each operation's example: put in here, because FastAPI leaves out what is null in one."""
+    found = copy.deepcopy(app.openapi())
+    for methods in found["paths"].values():
+        for operation in methods.values():
+            example = EXAMPLES[operation["operationId"]]
+            operation["x-example-request"] = example["request"]
+            operation["responses"]["200"]["content"]["application/json"]["example"] = example["response"]
+            if "body" in example["request"]:
+                operation["requestBody"]["content"]["application/json"]["example"] = example["request"]["body"]
+    return found
+
+
 def _documented(name: str, shape: type[BaseModel], *more: int) -> dict[str, Any]:
-    """An operation's id, the shape of its answer, its faults, and its example."""
-    example = EXAMPLES.get(name, _NONE)
+    """An operation's id, the shape of its answer, its faults."""
     faults = {status: {"model": shapes.Fault, "description": _FAULTS[status]} for status in sorted({401, 403, 413, 422, *more})}
-    answer = {"description": "Done.", "model": shape, "content": {"application/json": {"example": example["response"]}}}
-    extra: dict[str, Any] = {"x-example-request": example["request"]}
-    if "body" in example["request"]:
-        extra["requestBody"] = {"content": {"application/json": {"example": example["request"]["body"]}}}
-    return {"operation_id": name, "responses": {200: answer, **faults}, "openapi_extra": extra}
+    return {"operation_id": name, "responses": {200: {"description": "Done.", "model": shape}, **faults}}
 
 
 def _answered(operation: Callable[..., dict[str, Any]], *arguments: Any, **options: Any) -> Reply:

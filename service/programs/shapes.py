@@ -159,6 +159,7 @@ class Note(Given):
     similar: list[Similar]
     inquiries: list[str]
     claims: list[Claim]
+    objections: Any = Field(None, description="Of a review: what referees object, with the answers; absent elsewhere.")
     left_out: dict[str, int] = Field(description="How many entries of a list are not shown, by its key; empty: all are.")
 
 
@@ -265,6 +266,7 @@ class Answer(Given):
     incomplete: bool
     fault: str = Field(description="What went wrong with the model; the answer may be in quotes for that reason.")
     reasoning: str
+    remarks: list[str] = Field(description="What is to be said of how the answer was made.")
     seconds: float
 
 

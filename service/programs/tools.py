@@ -178,15 +178,15 @@ class OverHttp:
             server(access), json_response=True, stateless=True, security_settings=security
         )
         self._running: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._running is None:
-            ready = asyncio.Event()
-            self._running = asyncio.create_task(self._run(ready))
-            await ready.wait()
+            self._running = asyncio.create_task(self._run())
+        await self._ready.wait()
         await self._manager.handle_request(scope, receive, send)
 
-    async def _run(self, ready: asyncio.Event) -> None:
+    async def _run(self) -> None:
         async with self._manager.run():
-            ready.set()
+            self._ready.set()
             await asyncio.Event().wait()  # until the loop ends

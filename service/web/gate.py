@@ -11,6 +11,7 @@ import base64
 import binascii
 import contextlib
 import hmac
+import threading
 from collections.abc import Callable
 from hashlib import sha256
 
@@ -67,13 +68,16 @@ class _Room:
     """An application that is made, in a thread, when it is first asked for."""
 
     def __init__(self, make: Callable[[], ASGIApp]) -> None:
-        self._make, self._lock = make, asyncio.Lock()
+        self._make, self._lock = make, threading.Lock()
         self._app: ASGIApp | None = None
 
     async def opened(self) -> ASGIApp:
-        async with self._lock:
+        return await asyncio.to_thread(self._made) if self._app is None else self._app
+
+    def _made(self) -> ASGIApp:
+        with self._lock:
             if self._app is None:
-                self._app = await asyncio.to_thread(self._make)
+                self._app = self._make()
             return self._app
 
 
