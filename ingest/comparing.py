@@ -157,11 +157,15 @@ def _look(
 
 
 def _read(file: FoundFile, look: _Look, report: IngestReport, plan: Plan) -> bool:
-    """Notes what is new in a file; False when it is gone by now. One that can not be read keeps what is known of it."""
+    """Notes what is new in a file; False when it is gone by now. One that can not be read keeps what is known of it, and one
+    that is as it was when no note could be made of it is not read again."""
     record = look.mine.get(file.path)
-    if record and (record.size, record.mtime_ns) == (file.size, file.mtime_ns) and not record.failure:
-        report.unchanged += 1
-        look.files.append(file)
+    if record and (record.size, record.mtime_ns) == (file.size, file.mtime_ns):
+        if record.failure:
+            report.failed.append((file.path, record.failure))
+        else:
+            report.unchanged += 1
+            look.files.append(file)
         return True
     try:
         sha256 = _sha256(file)

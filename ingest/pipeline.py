@@ -189,7 +189,8 @@ def _apply(kb: KnowledgeBase, plan: Plan, report: IngestReport, progress: Progre
             if not isinstance(error, PasskbError):
                 reason = f"its reader failed ({type(error).__name__}: {reason}): a fault of passkb, please report it"
             report.failed.append((path, reason))
-            records.append(replace(record, mtime_ns=-1, note_id="", failure=reason))
+            lasts = isinstance(error, PasskbError) and not isinstance(error.__cause__, ImportError)
+            records.append(replace(record, mtime_ns=record.mtime_ns if lasts else -1, note_id="", failure=reason))
             continue
         reading = read.reading
         if read.imported:

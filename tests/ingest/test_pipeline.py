@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ingest.comparing import compare
 from ingest.pipeline import ingest, rebuild, sync
 from ingest.report import IngestReport
+from ingest.sources import Registry
 from kb.embedding import HashedWords
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
@@ -158,6 +160,26 @@ def test_a_note_that_stops_being_readable_is_taken_out_and_comes_back(kb: Knowle
     vault({"One.md": NOTES["One.md"]})
     assert counts(sync(kb)) == {"added": 1, "unchanged": 2}
     assert kb.store.note("vault/one") is not None
+
+
+def test_a_file_that_failed_is_named_again_and_read_again_only_once_it_changed(
+    kb: KnowledgeBase, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every sync would go through all scanned PDFs of a vault; what failed for another reason is tried each time."""
+    monkeypatch.setattr("ingest.comparing._TICK_NS", 0)  # as if the files were of yesterday
+    files = {"bad.md": b"\0 no text", "scan.pdf": b"%PDF-1.4\n%%EOF", "page.html": "<p>Otters keep stones.</p>"}
+    folder = vault({**NOTES, **files})
+    with monkeypatch.context() as broken:
+        broken.setitem(sys.modules, "ingest.readers.html", None)
+        failed = ingest(kb, [folder]).failed
+    assert [Path(path).name for path, _ in failed] == ["bad.md", "page.html", "scan.pdf"]
+    assert "is not installed" in failed[1][1]
+    plan = compare(kb, Registry(kb.home).all(), IngestReport())
+    assert [Path(entry.file.path).name for entry in plan.reread] == ["page.html"]
+    report = sync(kb)
+    assert sorted(report.failed) == [failed[0], failed[2]] and counts(report) == {"added": 1, "unchanged": 3}
+    (folder / "bad.md").write_text("Text after all.")
+    assert counts(report := sync(kb)) == {"added": 1, "unchanged": 4} and report.failed == [failed[2]]
 
 
 def test_a_vault_that_vanished_loses_nothing(kb: KnowledgeBase, vault: Vault, tmp_path: Path) -> None:
