@@ -17,7 +17,7 @@ from ingest.readers.imported import one_line
 from kb.notes import LinkType
 from service.answering.answer import Answer, Citation, Disagreement, Statement, Support
 from service.inquiries.inert import inert
-from service.inquiries.record import Record
+from service.inquiries.record import RECORD, Record, read_record
 
 _UNSEEN = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\ufeff]")
 _SEAL = re.compile(r"^written: .*\n", re.M)
@@ -51,7 +51,7 @@ def inquiry_markdown(page: Page) -> str:
         for source in page.answer.sources
     ]
     front: dict[str, Any] = {"title": one_line(page.title), "kind": "inquiry", "links": links}
-    front |= page.record.to_front_matter()
+    front[RECORD] = page.record.to_front_matter()
     header = yaml.dump(front, Dumper=_Exactly, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1_000_000)
     body = "\n\n".join(filter(None, _sections(page.answer, page.record.asked)))
     text = f"---\n{header}---\n{body}\n"
@@ -160,4 +160,5 @@ def _id(note_id: str) -> str:
 
 def named_notes(properties: Mapping[str, Any]) -> list[str]:
     """The ids that a page of this note shows as code, and that its reader may want to open."""
-    return list(dict.fromkeys(str(entry.get("note")) for entry in properties.get("sources") or () if isinstance(entry, dict)))
+    record = read_record(properties)
+    return list(dict.fromkeys(source.note_id for source in record.sources)) if record else []

@@ -13,6 +13,8 @@ from kb.notes import Note, NoteKind
 from kb.store import text_hash
 from service.answering.answer import Citation, Statement, Support
 
+RECORD = "inquiry"  # the key of the front matter that holds all of it: what is nested there is never taken for a link
+
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
@@ -102,7 +104,9 @@ def record_of(note: Note) -> Record | None:
 
 
 def read_record(properties: Mapping[str, Any]) -> Record | None:
+    """`properties`: a note's."""
     try:
+        properties = properties[RECORD]
         citations = tuple(_citation(entry) for entry in properties["citations"])
         by_number = {citation.number: citation for citation in citations}
         return Record(

@@ -108,5 +108,6 @@ def test_titles_that_break_front_matter_are_titles() -> None:
 def test_front_matter_that_a_person_broke_is_no_record() -> None:
     properties: dict[str, Any] = dict(read(inquiry_markdown(page("x"))).note.properties)
     for key, value in (("citations", "none"), ("statements", [{"cites": [9]}]), ("sources", [1]), ("question", None)):
-        broken = {**properties, key: value} if value is not None else {k: v for k, v in properties.items() if k != key}
-        assert read_record(broken) is None
+        record = {k: v for k, v in properties["inquiry"].items() if k != key} | ({key: value} if value is not None else {})
+        assert read_record({"inquiry": record}) is None
+    assert read_record({}) is None and read_record({"inquiry": "x"}) is None

@@ -168,7 +168,7 @@ def test_an_earlier_version_that_leads_elsewhere_is_not_read(stripes: KnowledgeB
     made = keep(stripes, ask(stripes, QUESTION))
     path = Path(made.path)
     (tmp_path / "secret.md").write_text(path.read_text("utf-8"), "utf-8")
-    path.write_text(path.read_text("utf-8").replace("written:", f"earlier: {tmp_path}/secret.md\nwritten:"), "utf-8")
+    path.write_text(path.read_text("utf-8").replace("written:", f"  earlier: {tmp_path}/secret.md\nwritten:"), "utf-8")
     sync(stripes)
     note = stripes.store.note(made.id)
     assert note and last_change(stripes, note) is None

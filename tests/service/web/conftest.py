@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+
+from kb.embedding import MiniLM
+from kb.knowledge_base import KnowledgeBase
+from tests.service.answering.zebras import VAULT, filled
 
 
 class Audit(HTMLParser):
@@ -76,3 +80,10 @@ def write_counts(folder: Path, base: str = "base", tuned: str = "tuned") -> Path
 @pytest.fixture
 def counts() -> Callable[..., Path]:
     return write_counts
+
+
+@pytest.fixture
+def zebra_notes(tmp_path: Path, minilm: MiniLM) -> Iterator[KnowledgeBase]:
+    """Notes on zebra stripes, to be changed."""
+    with filled(tmp_path, minilm, VAULT) as opened:
+        yield opened

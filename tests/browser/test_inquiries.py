@@ -1,0 +1,121 @@
+"""Inquiries and suggested links as people meet them: a note's page in Chromium, real clicks, a vault that changes meanwhile."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.test_app import ROOT, App, chromium, wait_for
+
+__all__ = ["chromium"]
+EVIL = "<script>window.hacked=1</script><img src=x onerror='window.hacked=1'>"
+QUESTION = "Why do zebras have stripes, do zebra stripes keep biting flies away?"
+OLD, NEW = "Zebra stripes keep biting flies from landing.", "Zebra stripes keep most biting flies from landing at noon."
+FILES = {
+    "flies.md": f"---\ntitle: Zebra stripes against flies\n---\n{OLD} In a trial, striped horses had fewer fly landings.\n",
+    "heat.md": (
+        "---\ntitle: Zebra stripes against heat\nlinks:\n  - {to: '[[flies]]', type: contradicts, why: cooling}\n---\n"
+        "Zebra stripes cool the animal by stirring the air above its coat, and flies have nothing to do with it.\n"
+    ),
+    "horses.md": f"# Horses\n\nPlain coats were set beside zebra stripes against flies, {EVIL} in one field.\n",
+}
+
+pytestmark = pytest.mark.browser
+
+
+@dataclass
+class Zebras:
+    app: App
+    vault: Path
+    inquiry: str
+    home: Path
+
+
+@pytest.fixture(scope="module")
+def zebras(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zebras]:
+    home, vault = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("zebras") / "vault"
+    vault.mkdir()
+    for name, text in FILES.items():
+        (vault / name).write_text(text, "utf-8")
+    command = [sys.executable, "-m", "service.cli", "--home", str(home)]
+    subprocess.run([*command, "ingest", str(vault)], cwd=ROOT, check=True, capture_output=True)
+    kept = subprocess.run([*command, "keep", QUESTION, "--json"], cwd=ROOT, check=True, capture_output=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([*command, "serve", "--port", str(port)], cwd=ROOT)
+    try:
+        wait_for(address := f"http://127.0.0.1:{port}")
+        yield Zebras(App(address, chromium), vault, str(json.loads(kept.stdout)["id"]), home)
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def test_a_kept_inquiry_is_found_from_its_source_grows_stale_and_is_asked_again(zebras: Zebras) -> None:
+    page = zebras.app.page("/?note=vault/flies")
+    page.locator("#note-text section", has_text="Inquiries that use this note").locator("[data-note]").first.click()
+    page.wait_for_selector("#note-text .standing")
+    assert page.inner_text("#note-title h1") == QUESTION and "as they were" in page.inner_text("#note-text .standing")
+    page.locator("#note-text .footnotes code [data-note]").first.click()
+    page.wait_for_function("title => document.querySelector('#note-title h1').innerText !== title", arg=QUESTION)
+    path = zebras.vault / "flies.md"
+    path.write_text(path.read_text("utf-8").replace(OLD, NEW), "utf-8")
+    for _ in range(60):  # until the app has read the change
+        page.goto(f"{zebras.app.address}/?note={zebras.inquiry}")
+        page.wait_for_selector("#note-text .standing")
+        if page.locator("#note-text .standing.stale").count():
+            break
+        page.wait_for_timeout(500)
+    stale = page.locator("#note-text .standing.stale")
+    assert stale.locator("del").inner_text() == OLD and stale.locator("ins").inner_text() == NEW
+    page.evaluate("document.querySelector('[data-tend=refresh]').click()")  # a script's click starts nothing
+    page.wait_for_timeout(300)
+    assert stale.count() == 1
+    page.click("[data-tend=refresh]")
+    page.wait_for_selector("#note-text .changes[open] .diff ins")
+    assert NEW in page.inner_text("#note-text .changes .diff") and OLD in page.inner_text("#note-text .changes .diff")
+    assert stale.count() == 0 and NEW in page.inner_text("#note-text .note-body")
+    page.reload()
+    page.wait_for_selector("#note-text .changes")
+    assert page.locator("#note-text .changes[open]").count() == 0
+    page.close()
+
+
+def test_a_suggested_link_is_accepted_taken_back_and_dismissed_by_a_persons_clicks(zebras: Zebras) -> None:
+    page = zebras.app.page("/?note=vault/horses")
+    suggested = page.locator("#note-links .suggested li", has_text="Zebra stripes against flies")
+    suggested.wait_for()
+    assert "names it without a link" in suggested.inner_text() and "<script>" in suggested.inner_text()
+    page.evaluate("document.querySelector('[data-tend=accept]').click()")
+    page.wait_for_timeout(300)
+    assert suggested.count() == 1
+    suggested.locator("[data-tend=accept]").click()
+    page.wait_for_selector("#note-links [data-tend=take_back]")
+    assert "flies" in page.inner_text("#note-links .related [data-note='vault/flies']") and suggested.count() == 0
+    assert (zebras.vault / "horses.md").read_text("utf-8") == FILES["horses.md"]
+    assert list((zebras.home / "notes" / "links").glob("*.md"))
+    page.click("[data-tend=take_back]")
+    suggested.wait_for()
+    suggested.locator("[data-tend=dismiss]").click()
+    page.wait_for_function("!document.querySelector('#note-links .suggested')?.innerText.includes('against flies')")
+    page.reload()
+    page.wait_for_selector("#note-text .note-body")
+    assert suggested.count() == 0 and page.evaluate("window.hacked") is None
+    assert not zebras.app.errors and not zebras.app.foreign
+    page.close()
+
+
+def test_an_inquirys_page_fits_a_phone(zebras: Zebras) -> None:
+    page = zebras.app.page(f"/?note={zebras.inquiry}", viewport={"width": 390, "height": 844})
+    page.wait_for_selector("#note-text .standing")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()
