@@ -6,13 +6,10 @@ Each run has a note of its own, whatever came out; a later one stands beside it,
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ingest.holding import holding
-from ingest.pipeline import ingest
-from ingest.sources import Registry
+from ingest.authoring import index_own, own_notes, write_whole
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import LinkType, PasskbError
 from service.experiments.caution import toys
@@ -33,20 +30,19 @@ def publish(home: Path, run: Run, open_kb: Callable[[Path], KnowledgeBase] = Kno
     """
     if run.state["status"] != RunStatus.SUCCEEDED:
         raise PasskbError(f"{run.id} has not succeeded: only a finished run becomes evidence")
-    folder = home / "notes" / "evidence"
+    folder = own_notes(home) / "evidence"
     with open_kb(home) as kb:
         claim, text = _claim(kb, run)
         run.note(claim=claim, toys=run.state.get("toys", toys(run.spec)))
         found = result(run, RunStatus.SUCCEEDED)
         svg = curve_svg(found)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / f"{run.id}.svg", svg)
-            _write(folder / f"{run.id}.md", evidence_markdown(run, found, text))
-            _write(run.folder / "curve.svg", svg)
+            write_whole(folder / f"{run.id}.svg", svg)
+            write_whole(folder / f"{run.id}.md", evidence_markdown(run, found, text))
+            write_whole(run.folder / "curve.svg", svg)
         except OSError as error:
             raise PasskbError(f"{folder} can not be written ({error.strerror}): make room, and try again") from error
-        note_id = _index(kb, folder / f"{run.id}.md")
+        note_id = index_own(kb, folder / f"{run.id}.md")
         if claim and not _linked(kb, note_id, claim):
             _log.warning(
                 "%s: its claim %s is in no note that is indexed; the link is there, and holds once it is", note_id, claim
@@ -69,36 +65,12 @@ def _claim(kb: KnowledgeBase, run: Run) -> tuple[str, str]:
     return f"{note_id}#{found.id}", found.text
 
 
-def _index(kb: KnowledgeBase, path: Path) -> str:
-    """The note's id. The home's notes are a source of their own, also where the home lies inside a registered folder."""
-    notes = path.parent.parent.resolve()
-    with holding(kb.home):
-        Registry(kb.home).add(notes, apart=True)
-    report = ingest(kb, [notes])
-    wanted = str(path.resolve())
-    if reasons := [reason for failed, reason in report.failed if failed == wanted]:
-        raise PasskbError(f"{wanted} could not be indexed: {reasons[0]}")
-    ids = [record.note_id for record in kb.store.files() if record.path == wanted and record.note_id]
-    if not ids:
-        raise PasskbError(f"{wanted} was written, but not indexed: is it left out by an ignore file? `passkb sync` tries again")
-    return ids[0]
-
-
 def _linked(kb: KnowledgeBase, note_id: str, claim: str) -> bool:
     target, _, anchor = claim.partition("#")
     return any(
         link.target == target and link.anchor == anchor and link.type is LinkType.EVIDENCE_FOR
         for link in kb.store.links(note_id)
     )
-
-
-def _write(path: Path, text: str) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        scratch.write_bytes(text.encode("utf-8", "replace"))
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 __all__ = ["evidence_markdown", "publish"]
