@@ -45,7 +45,7 @@ def test_a_worker_comes_with_the_first_run_and_leaves_it_to_the_next_one(home: P
     working.begin()
     time.sleep(0.3)
     assert not (home / "worker.log").exists()  # nothing waits, so nothing was started
-    run = control.submit(home, spec(delay=0.1)).run
+    run = control.submit(home, spec(delay=0.15)).run
     working.look()
     assert until(lambda: control.status_of(home, run) is RunStatus.RUNNING and run.progress.get("done", 0) > 0)
     assert working.waiting == (run.id,) and working.problem == ""
@@ -65,7 +65,7 @@ def test_without_leave_it_starts_nothing_and_says_so(home: Path) -> None:
     working = Working(home, allowed=False)
     control.submit(home, spec())
     working.begin()
-    assert until(lambda: bool(working.problem), 5)
+    assert until(lambda: bool(working.problem))
     assert "`passkb worker` runs them" in working.problem and not (home / "worker.log").exists()
     working.end()
 
@@ -79,7 +79,7 @@ def test_a_worker_that_can_not_start_is_told_in_its_own_words_and_tried_again(ho
     (home / "config.toml").unlink()
     queue.enqueue(home, run.id)
     working.look()
-    assert until(lambda: run.state["status"] == RunStatus.SUCCEEDED) and until(lambda: working.problem == "", 5)
+    assert until(lambda: run.state["status"] == RunStatus.SUCCEEDED) and until(lambda: working.problem == "")
 
 
 def test_last_words_of_a_log_that_is_not_there_or_empty(tmp_path: Path) -> None:
