@@ -88,20 +88,33 @@ def exchange(desk: Desk, talk: Conversation, question: str, mode: str = QUOTED) 
 def answered_again(desk: Desk, talk: Conversation, wanted: str) -> Iterator[tuple[Any, ...]]:
     """The same values for the answer on top, composed again in its place because evidence came; its runs stay below it.
     `wanted`: what `told_by` said when it came; nothing is done when the page has moved on."""
-    keep = (gr.skip(),) * WIDTH
+    keep = gr.skip()
+
+    def moved_on() -> bool:
+        top = talk.top
+        return top is None or wanted != told_by(talk.watched) or top.question != talk.watched.question
+
+    if moved_on():
+        yield (keep,) * WIDTH
+        return
     with talk.turn() as over:
         top = talk.top
-        if top is None or not wanted or wanted != told_by(talk.watched) or top.question != talk.watched.question:
-            yield keep
+        if top is None or moved_on():
+            yield (keep,) * WIDTH
             return
         try:
             if desk.model is not None and top.answer.mode == GENERATED:
+                coming = '<p class="message" role="status">New evidence has come: the answer is being written again.</p>'
+                yield keep, coming, *(keep,) * (WIDTH - 2)
                 answer = _pen(desk, talk, top.question, over).answer()
+                if over():  # cut short: the answer that is there is the better one
+                    yield (keep,) * WIDTH
+                    return
             else:
                 answer = _in_context(desk.kb, top.question, talk.turns(top.question))
             yield from _shown(desk, talk, answer, top.at, growing=False, watching=talk.watched)
         except Exception as error:
-            yield gr.skip(), sentence(explained(error)), *keep[2:]
+            yield keep, sentence(explained(error)), *(keep,) * (WIDTH - 2)
 
 
 def told_by(watched: Watched) -> str:
@@ -230,7 +243,7 @@ def _shown(
     talk.told([item.run_id for item in answer.evidence])
     tests = below(settling.views(kb.home, talk.watched.runs), talk.watched, desk.working.problem)
     earlier, shown_html = earlier_html(talk.earlier), whole.html + record_html(answer, at)
-    yield keep, keep, shown_html, earlier, sources_html(answer), _stored(talk.exchanges), *tests
+    yield keep, "", shown_html, earlier, sources_html(answer), _stored(talk.exchanges), *tests
 
 
 def _made(desk: Desk, answer: Answer, key: str, at: str, offers: Mapping[str, Offer] | None = None) -> Exchange:
