@@ -157,8 +157,8 @@ class Store:
         return out
 
     def has_inward_links(self) -> bool:
-        """Whether some note says of others that they link to it, or to others."""
-        return bool(self._all("SELECT EXISTS (SELECT 1 FROM written WHERE form NOT IN ('wiki', 'path'))")[0][0])
+        """Whether some note says of others that they link to it."""
+        return bool(self._all("SELECT EXISTS (SELECT 1 FROM written WHERE form = 'inward')")[0][0])
 
     def unresolved(self) -> list[Unresolved]:
         rows = self._all("SELECT source, target, candidates FROM unresolved ORDER BY rowid")
@@ -341,7 +341,7 @@ class Change:
     def set_links(self, links: Sequence[Link], unresolved: Sequence[Unresolved], of: Iterable[str] | None = None) -> None:
         """Replaces the links that the notes `of` wrote, or all links.
 
-        What another note says of a note's links gives way to what that note says itself.
+        What a page says of the notes that link to it gives way to what those say themselves.
         """
         self.seen = True
         if of is None:
@@ -357,7 +357,8 @@ class Change:
         )
         self._run(
             "DELETE FROM links WHERE writer <> '' AND EXISTS (SELECT 1 FROM links own WHERE own.writer = '' "
-            "AND own.source = links.source AND own.target = links.target AND own.type = links.type)"
+            "AND own.source = links.source AND own.target = links.target AND own.type = links.type) "
+            "AND EXISTS (SELECT 1 FROM written WHERE note_id = links.writer AND form = 'inward')"
         )
         rows = [(entry.source, entry.target, json.dumps(entry.candidates)) for entry in unresolved]
         self._many("INSERT INTO unresolved VALUES (?, ?, ?)", rows)
