@@ -182,21 +182,36 @@ def test_a_page_that_only_changes_its_ending_keeps_its_markdown(kb: KnowledgeBas
     assert not Path(note.path).exists()
 
 
-_NAMES = ("a", "b", "c", "d/e", "d/f", "g/h/i")
-_WORDS = ("Otters keep stones.", "Herons wait [[b]].", "See [[a]], [[c]] and [e](d/e.md).", "supports:: [[f]] because so", "")
+_NAMES = ("a.md", "b.md", "c.txt", "d/e.md", "d/f.html", "g/h/i.htm", "p.md")
+_PAGE = "Do otters play?\nAsks why they slide.\nThey do.\n{}\nInquiring lines that use this note as a source 1\n- Do herons?\n"
+_WORDS = (
+    "Otters keep stones.",
+    "Herons wait [[b]].",
+    "See [[a]], [[c]], [[f.html]] and [e](d/e.md) or ![i](g/h/i.htm).",
+    "supports:: [[f]] because so",
+    "<html><title>Herons</title><p>Herons wait for fish, see <a href='../b.md'>b</a>.</p></html>",
+    "---\ntitle: Do herons?\naliases: [c, Otters]\nup: '[[i]]'\n---\nSometimes.",
+    _PAGE.format("Related concepts in this collection 1\n-\nOtters\nWhat they are.\ncontradicts: no reason"),
+    _PAGE.format("Original note title\notters play"),
+    "",
+)
 _STEP = st.one_of(
     st.tuples(st.just("write"), st.sampled_from(_NAMES), st.sampled_from(_WORDS)),
     st.tuples(st.just("delete"), st.sampled_from(_NAMES), st.just("")),
     st.tuples(st.just("move"), st.sampled_from(_NAMES), st.sampled_from(_NAMES)),
     st.tuples(st.just("swap"), st.sampled_from(_NAMES), st.sampled_from(_NAMES)),
     st.tuples(st.just("break"), st.sampled_from(_NAMES), st.just("")),
+    st.tuples(st.just("leave out"), st.just(""), st.sampled_from(["d/", "*.htm*", "a.md", ""])),
     st.tuples(st.just("sync"), st.just(""), st.just("")),
 )
 
 
 def _take(folder: Path, step: tuple[str, str, str]) -> None:
     what, one, other = step
-    file, second = folder / f"{one}.md", folder / f"{other}.md"
+    file, second = folder / one, folder / other
+    if what == "leave out":
+        (folder / ".passkbignore").write_text(other)
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     if what == "write":
         file.write_text(other)
@@ -222,6 +237,7 @@ def test_any_sequence_of_changes_ends_where_a_fresh_home_begins(
     folder = root / "vault"
     for name in _NAMES[:4]:
         _take(folder, ("write", name, f"# {name}\n\nAbout {name}. See [[a]]."))
+    _take(folder, ("write", _NAMES[4], _WORDS[4]))
     with KnowledgeBase(root / "home", HashedWords()) as kb:
         ingest(kb, [folder])
         for step in steps:
