@@ -5,7 +5,7 @@ Every button here is followed only when a person presses it; what it does is don
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from kb.notes import Link, LinkType
 from service.inquiries.comparing import Changes, Sentence
@@ -101,9 +101,24 @@ def _suggestion(note_id: str, entry: Suggestion) -> str:
 
 def accepted_html(note_id: str, link: Link) -> str:
     """Beside a link that a person accepted: where it stands, and how to be rid of it."""
-    data = f' data-from="{text(link.source)}" data-to="{text(link.target)}"'
     where = note_link(link.writer, "accepted")
-    return f' <span class="tend quiet">{where} {_button("take_back", note_id, "Take back", more=data)}</span>'
+    return f' <span class="tend quiet">{where} {_button("take_back", note_id, "Take back", more=_ends(link))}</span>'
+
+
+def accepted_list_html(note_id: str, links: Sequence[Link], titles: Mapping[str, str]) -> str:
+    """What a note of accepted links says, which is all in its front matter."""
+    items = "".join(
+        f"<li>{note_link(link.source, titles.get(link.source, link.source))} <em>{verb(link.type)}</em> "
+        f"{note_link(link.target, titles.get(link.target, link.target))}"
+        f'{f"""<span class="why">{text(link.why)}</span>""" if link.why else ""}'
+        f'<span class="tend">{_button("take_back", note_id, "Take back", more=_ends(link))}</span></li>'
+        for link in links
+    )
+    return f'<p>Links that were accepted here:</p><ul class="link-list">{items}</ul>'
+
+
+def _ends(link: Link) -> str:
+    return f' data-from="{text(link.source)}" data-to="{text(link.target)}"'
 
 
 def linked_ids(html: str, ids: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from service.inquiries.refreshing import last_change
 from service.inquiries.standing import standing
 from service.suggesting.accepting import accepted_in
 from service.suggesting.ranking import suggestions
-from service.web.inquiry_page import changes_html, linked_ids, standing_html, suggestions_html
+from service.web.inquiry_page import accepted_list_html, changes_html, linked_ids, standing_html, suggestions_html
 from service.web.map import map_html
 from service.web.markup import explained, note_link, sentence
 from service.web.notes_page import Notes, links_html, named_in, results_html, start_html, text_html, title_html
@@ -98,6 +98,10 @@ def _text(kb: KnowledgeBase, view: NoteView, notes: Notes, href: NoteHref) -> st
 def _above(kb: KnowledgeBase, view: NoteView, done: Tended | None) -> str:
     """What was just done, whether an inquiry still stands on its sources, and what changed in it last."""
     told, kept = (done.told if done else ""), standing(kb, view.note)
+    if view.note.id in accepted_in(kb):
+        links = [link for link in kb.store.links() if link.writer == view.note.id]
+        ends = kb.store.notes(end for link in links for end in (link.source, link.target))
+        return told + accepted_list_html(view.note.id, links, {i: note.title for i, note in ends.items()})
     if kept is None:
         return told
     changed = last_change(kb, view.note)

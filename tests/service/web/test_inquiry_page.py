@@ -11,17 +11,22 @@ from service.inquiries.comparing import Changes, Sentence
 from service.inquiries.keeping import keep
 from service.inquiries.record import Reason, Record
 from service.inquiries.standing import Standing
+from service.llm import LanguageModel
+from service.suggesting.accepting import accepted_in
 from service.suggesting.ranking import Ground, Suggestion
 from service.web.inquiry_page import (
     accepted_html,
+    accepted_list_html,
     changes_html,
     edited_html,
     linked_ids,
     standing_html,
     suggestions_html,
 )
+from service.web.notes_tab import note_page
 from service.web.tending import tend
-from tests.service.answering.zebras import QUESTION
+from tests.service.answering.scripted_server import said, serving
+from tests.service.answering.zebras import QUESTION, QUICK
 
 RECORD = Record("Why?", "2026-11-27T06:00:00+00:00", "quoted", "", (), (), (), ())
 NOTE = Note("notes/inquiries/why", "Why?", NoteKind.INQUIRY)
@@ -37,6 +42,7 @@ def test_whatever_notes_say_nothing_on_the_page_runs(evil: str, harmless: Callab
         suggestions_html("v/a", [suggestion] * 5, can_propose=True),
         edited_html(evil, evil),
         accepted_html("v/a", Link("v/a", "v/b", LinkType.RELATED, evil, writer=evil)),
+        accepted_list_html("n/links", [Link("v/a", evil, LinkType.RELATED, evil, writer="n/links")], {"v/a": evil}),
     ):
         harmless(html)
 
@@ -73,6 +79,25 @@ def test_a_click_that_can_not_be_followed_is_a_sentence(zebra_notes: KnowledgeBa
         done = tend(zebra_notes, given)
         assert 'class="message" role="alert"' in done.told and done.act == ""
     assert zebra_notes.store.links() == before
+
+
+def test_a_click_asks_the_model_and_accepts_nothing(zebra_notes: KnowledgeBase) -> None:
+    before = zebra_notes.store.links()
+    with serving(said("1. supports: both count flies on coats")) as server:
+        model = LanguageModel(server.url, "scripted", "", QUICK)
+        done = tend(zebra_notes, {"act": "propose", "of": "vault/evidence"}, model)
+    assert done.act == "propose" and done.found and done.found[0].type is LinkType.SUPPORTS
+    page = note_page(zebra_notes, "vault/evidence", done, can_propose=True)
+    assert "both count flies on coats" in page[4] and "(scripted)" in page[4] and "Propose types" in page[4]
+    assert zebra_notes.store.links() == before
+
+
+def test_a_note_of_accepted_links_lists_them(zebra_notes: KnowledgeBase) -> None:
+    tend(zebra_notes, {"act": "accept", "from": "vault/evidence", "to": "vault/heat", "why": "warm"})
+    (writer,) = accepted_in(zebra_notes)
+    page = note_page(zebra_notes, writer)
+    assert "Zebra stripes against heat" in page[3] and "warm" in page[3] and 'data-tend="take_back"' in page[3]
+    assert 'data-tend="take_back"' in note_page(zebra_notes, "vault/heat")[4]
 
 
 def test_a_click_accepts_and_takes_back(zebra_notes: KnowledgeBase) -> None:
