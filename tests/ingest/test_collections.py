@@ -72,6 +72,7 @@ def test_the_four_seeds(known: KnowledgeBase) -> None:
     (article,) = {i for i, _, _, _ in known.store.titles() if i.startswith("seeds/")} - {
         view.note.id for view in (page, inquiry, review)
     }
+    assert [link.source for link in known.graph.links if link.origin is Origin.INFERRED] == [article]  # it joins no other way
     assert {link.target for link in of(known.view(article).links, LinkType.MENTIONS)} == {
         known.find("Pass@K Policy Optimization"), known.find("SimKO"),
     }  # fmt: skip

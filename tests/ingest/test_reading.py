@@ -5,19 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import networkx as nx
 import pytest
 
 from ingest.pipeline import ingest, rebuild, sync
 from kb.knowledge_base import KnowledgeBase
-from kb.notes import LinkType, NoteKind
+from kb.notes import LinkType
 from tests.ingest.states import fresh_state, whole_state
 from tests.ingest.test_pdf import lines, made
 
 if TYPE_CHECKING:
     from tests.conftest import Vault
 
-SEEDS = Path(__file__).resolve().parents[3] / "shared" / "seeds"
 SENTENCE = "<p>Otters keep a favourite stone, and paragraph {} says so at some length for the reader.</p>"
 ARTICLE = "<h1>On otters</h1>" + "".join(SENTENCE.format(i) for i in range(8))
 HTML = f"<html><head><title>On otters</title></head><body><nav>Home About</nav><article>{ARTICLE}</article></body></html>"
@@ -171,27 +169,6 @@ def test_files_that_change_and_vanish_while_others_are_read(kb: KnowledgeBase, v
     report = sync(kb)
     assert (report.updated, report.deleted, report.failed) == (0, 1, [])
     assert whole_state(kb) == fresh_state(tmp_path / "fresh", root)
-
-
-@pytest.mark.skipif(not SEEDS.is_dir(), reason="../shared/seeds is not here")
-def test_the_seeds_are_one_graph(kb: KnowledgeBase, home: Path) -> None:
-    report = ingest(kb, [SEEDS])
-    assert not report.failed and not report.ambiguous
-    graph: nx.Graph[str] = nx.Graph()
-    graph.add_nodes_from(kb.graph.note_ids)
-    graph.add_edges_from((link.source, link.target) for link in kb.graph.links)
-    assert len(max(nx.connected_components(graph), key=len)) >= 400
-    page = kb.find("base models already possess latent reasoning capability that minimal training signals can unlock")
-    view = kb.view(page)
-    assert view.note.title == "Do base models already contain hidden reasoning ability?"
-    assert len(view.inquiries) == 317
-    inquiry = kb.find("What does pass@k reveal about base model reasoning capacity?")
-    assert inquiry in view.inquiries and kb.store.note(inquiry).kind is NoteKind.INQUIRY  # type: ignore[union-attr]
-    drawn = [link for link in kb.store.links(inquiry) if link.type is LinkType.DRAWS_ON]
-    assert len(drawn) == 9 and drawn[0].target == page and drawn[0].why
-    paper = kb.find("Does Reinforcement Learning Really Incentivize Reasoning Capacity in LLMs Beyond the Base Model?")
-    assert kb.store.note(paper).kind is NoteKind.REVIEW  # type: ignore[union-attr]
-    assert LinkType.RELATED in {link.type for link in view.links if link.target == paper}
 
 
 def test_a_rebuild_reads_pages_again(vault: Vault, home: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,9 +53,3 @@ def test_walking_follows_inferred_links_and_searching_does_not(kb: KnowledgeBase
     (folder / "c.md").write_text("Pass at k counts attempts too. [[b]]")
     sync(kb)
     assert all(link.origin is Origin.AUTHORED for link in kb.view("vault/c").links), "an author's link takes its place at once"
-
-
-def test_the_seeds_are_one_graph(meaningful: KnowledgeBase, shared_data: Path) -> None:
-    ingest(meaningful, [shared_data.parent / "seeds"])
-    assert [len(group) for group in meaningful.graph.components()] == [406]
-    assert [link.source.rsplit("/", 1)[-1][:4] for link in meaningful.graph.links if link.origin is Origin.INFERRED] == ["002_"]
