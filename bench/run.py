@@ -25,7 +25,8 @@ def main() -> None:
         parser.error(f"there is no part {unknown[0]!r}: known are {', '.join(PARTS)}")
     for part in options.parts or PARTS:
         before = conditions()
-        measure: Callable[[Path], list[Figure]] = import_module(f"bench.{part}").measure
+        module = import_module(f"bench.{part}")
+        measure: Callable[[Path], list[Figure]] = module.measure
         with tempfile.TemporaryDirectory(prefix=f"passkb-bench-{part}-") as scratch:
             try:
                 text = table(measure(Path(scratch)))
@@ -35,6 +36,8 @@ def main() -> None:
         print(f"\n{part} ({before})\n\n{text}", flush=True)
         if options.write:
             write(part, f"{before}\n\n{text}")
+            if publish := getattr(module, "publish", None):  # figures that the app itself shows
+                publish()
 
 
 if __name__ == "__main__":

@@ -70,6 +70,12 @@ def coverage(clauses: Sequence[Clause], spans: Sequence[Clause], likeness: Liken
     return sum(held) / len(words) if words else 1.0
 
 
+def extracted(clauses: Sequence[Clause], spans: Sequence[Clause]) -> bool:
+    """Whether the content words of the clauses are some of those of the spans, in their order: a shortened copy."""
+    there = iter([word.stem for clause in spans for word in clause.content])
+    return all(word.stem in there for clause in clauses for word in clause.content)
+
+
 def _stands_for(cosine: float) -> float:
     low, high = _ALIKE
     return min(1.0, max(0.0, (cosine - low) / (high - low)))

@@ -43,8 +43,8 @@ def strange_authors(sentence: str, span: str) -> str:
 def swapped(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
     """A word that changed places with another between two clauses that otherwise stayed as they were; empty when none did.
 
-    “A raises accuracy but raises coverage only with new knowledge” for the same with coverage and accuracy exchanged. A place is
-    the content word before, or the clause's start.
+    “A raises accuracy but raises coverage only with new knowledge” for the same with coverage and accuracy exchanged. A place
+    is the content word before, or the clause's start.
     """
     ours, theirs = [_places(clause) for clause in sentence], [_places(clause) for clause in spans]
     for one, other in permutations(ours, 2):
@@ -72,4 +72,3 @@ def _places(clause: Clause) -> dict[str, set[str]]:
 
 def _digits(word: Word) -> bool:
     return any(map(str.isdigit, word.text))
-

@@ -1,19 +1,19 @@
 """Does a sentence say what its spans say? A grade with a reason, for many sentences at once, without a language model.
 
 `Checker` is the contract; `EmbeddedChecker` compares words, numbers, directions, negations and meanings (sentence vectors),
-and `judging.ModelJudge` asks a language model. It knows nothing about notes or answers, and nothing about the truth: only
+and `judging.ModelJudge` asks a language model, too. It knows nothing about notes or answers, and nothing about the truth: only
 whether the spans carry the sentence. What it overlooks is measured by `python -m bench.run checker`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from kb.embedding import Vectors
-from service.answering.agreement import Likeness, coverage, replaced, strange_names
+from service.answering.agreement import Likeness, coverage, extracted, replaced, strange_names
 from service.answering.answer import Support
 from service.answering.bearers import misattributed, strange_authors, swapped
 from service.answering.clauses import Clause, clauses, readable
@@ -38,15 +38,18 @@ class Reason(StrEnum):
     STRONGER = "claims more"
     PARTLY = "only partly covered"
     FAR = "too free to be sure"
+    DISPUTED = "the two checks disagree"
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """`grade` is supported, partial or unsupported; `reason` why not supported; `detail` the words or numbers that decided."""
+    """`grade` is supported, partial or unsupported; `reason` why not supported; `detail` the words or numbers that decided;
+    `near` the cosine of a sentence that is not covered to the nearest of its spans."""
 
     grade: Support
     reason: str = ""
     detail: str = ""
+    near: float = field(default=1.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +91,9 @@ class EmbeddedChecker:
         if not pair.span_clauses:
             return Checked(Support.UNSUPPORTED, Reason.NO_CITATION)
         covered, open_ = self._split(pair, likeness)
+        near = max(likeness(pair.text, span) for span in (pair.span, *pair.spans, *(c.text for c in pair.span_clauses)))
         if not covered:
-            return Checked(Support.UNSUPPORTED, Reason.NOT_COVERED, pair.text)
+            return Checked(Support.UNSUPPORTED, Reason.NOT_COVERED, pair.text, near)
         contradiction = _contradiction(pair, covered, likeness)
         if contradiction is not None:
             return contradiction
@@ -104,9 +108,8 @@ class EmbeddedChecker:
         whole = coverage(pair.clauses, pair.span_clauses, likeness)
         if whole + likeness(pair.text, pair.span) < SENTENCE:
             alone = len(pair.clauses) == 1
-            return Checked(Support.UNSUPPORTED, Reason.NOT_COVERED, pair.text) if alone else _partly(pair.clauses)
-        near = (pair.span, *pair.spans, *(clause.text for clause in pair.span_clauses))
-        if max(likeness(pair.text, span) for span in near) < SURE:
+            return Checked(Support.UNSUPPORTED, Reason.NOT_COVERED, pair.text, near) if alone else _partly(pair.clauses)
+        if near < SURE and not extracted(pair.clauses, pair.span_clauses):
             return Checked(Support.PARTIAL, Reason.FAR, pair.text)
         return Checked(Support.SUPPORTED)
 
@@ -152,7 +155,9 @@ def _refused(reason: Reason, detail: str) -> Checked:
 def _read(pair: Pair) -> _Read:
     texts = [readable(span) for span in pair.spans if span.strip()]
     sentence = readable(pair.sentence)
-    return _Read(sentence, tuple(clauses(sentence)), tuple(texts), " ".join(texts), tuple(c for text in texts for c in clauses(text)))
+    return _Read(
+        sentence, tuple(clauses(sentence)), tuple(texts), " ".join(texts), tuple(c for text in texts for c in clauses(text))
+    )
 
 
 def _texts(pair: _Read) -> list[str]:

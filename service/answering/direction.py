@@ -279,7 +279,9 @@ def _too_little() -> frozenset[tuple[int, int]]:
 def _measures(words: Sequence[Word], i: int) -> bool:
     """Whether a cue belongs to a number: near .031, no fewer than six."""
     after = words[i + 1].text if i + 1 < len(words) else ""
-    return (words[i].text in ("near", "close") and after[:1].isdigit()) or (after == "than" and i > 0 and words[i - 1].text == "no")
+    return (words[i].text in ("near", "close") and after[:1].isdigit()) or (
+        after == "than" and i > 0 and words[i - 1].text == "no"
+    )
 
 
 def _is_noun(words: Sequence[Word], i: int) -> bool:

@@ -7,6 +7,7 @@ goes beyond them. Knows no grammar: which noun “all” belongs to is not asked
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from kb.lexical import stem
 from service.answering.clauses import Clause, Word
@@ -16,28 +17,28 @@ def _stems(words: str) -> frozenset[str]:
     return frozenset(map(stem, words.split()))
 
 
-# Each line is a class: the words that say it to the full in a sentence, then those of a span that bear it out.
-_FULL = [
-    (frozenset(own.split()), frozenset((*own.split(), *others.split())))
-    for own, others in (
-        line.split(":")
-        for line in """\
-all every each everything everyone : any both whole entire no none whatever regardless throughout only never per single same
-always invariably : never ever every any all each whenever throughout
-entirely wholly completely fully totally perfectly : complete whole full entire all only total solely exactly without
-universally everywhere : all any every each
-guarantee guarantees guaranteed : always must certain surely sure ensure ensures
-must necessarily inevitably unavoidably : has have need needs needed necessary cannot only always require requires required should \
-can't unless demands demand inevitable
-never nobody none nothing : no not cannot without zero neither nor isn't doesn't don't aren't can't won't lacks lack fails fail \
-failed unable absent
-exactly precisely identically : exact precise equal equals same identical just
-best worst largest smallest highest lowest strongest weakest greatest biggest fastest hardest easiest longest shortest : most \
-least more less top maximum minimum peak max min first any every all no none beats beat better worse larger smaller higher lower \
-stronger weaker greater faster harder easier longer shorter only
-""".replace("\\\n", "").strip().splitlines()
-    )
-]
+# Each pair of lines is a class: the words that say it to the full in a sentence, then others of a span that bear them out.
+_FULL = """
+all every each everything everyone
+any both whole entire no none whatever regardless throughout only never per single same
+always invariably
+never ever every any all each whenever throughout
+entirely wholly completely fully totally perfectly
+complete whole full entire all only total solely exactly without
+universally everywhere
+all any every each
+guarantee guarantees guaranteed
+always must certain surely sure ensure ensures
+must necessarily inevitably unavoidably
+has have need needs needed necessary cannot only always require requires required should can't unless demands inevitable
+never nobody none nothing
+no not cannot without zero neither nor isn't doesn't don't aren't can't won't lacks lack fails fail failed unable absent
+exactly precisely identically
+exact precise equal equals same identical just
+best worst largest smallest highest lowest strongest weakest greatest biggest fastest hardest easiest longest shortest
+most least more less top maximum minimum peak max min first any every all no none beats beat better worse larger smaller \
+higher lower stronger weaker greater faster harder easier longer shorter only
+"""
 _NEARLY = frozenset("not at in of above after almost nearly".split())  # “not all”, “at all”, “almost every”
 _ONLY = frozenset("only solely exclusively".split())
 _RESTRICTS = _stems(
@@ -45,9 +46,10 @@ _RESTRICTS = _stems(
     "not without mainly"
 )
 _DOUBTS = frozenset(
-    "may might possibly perhaps probably likely presumably potentially conjectured suspected seem seems appear appears suggests "
-    "suggest hints hint conjecture conjectures hypothesise hypothesis plausibly arguably".split()
+    "may might possibly perhaps probably likely presumably potentially conjectured suspected seem seems suggests suggest hints "
+    "hint conjecture conjectures hypothesise hypothesis plausibly arguably".split()
 )
+_READS_AS = frozenset(("appear to", "appears to", "consistent with"))
 _HEDGES = _stems(
     "may might could possibly perhaps probably likely suggest hint seem appear conjecture hypothesis hypothesise speculate "
     "plausible plausibly presumably arguably potentially claim argue believe expect suspect should tend assume propose look "
@@ -56,8 +58,16 @@ _HEDGES = _stems(
 _PROOF = _stems("prove proven proof certainly definitely undoubtedly unquestionably established")
 _SHOWN = _PROOF | _stems("certain show shown demonstrate establish confirm theorem must verify verified exact know known")
 _CAUSES = _stems("cause because due drive produce induce responsible owing thanks trigger")
-_EXPLAINS = _CAUSES | _stems("lead make explain reason raise lower result consequence since thus therefore so through by from as")
+_EXPLAINS = _CAUSES | _stems(
+    "lead make explain reason raise lower result consequence since thus therefore so through by from as"
+)
 _GOES_WITH = _stems("correlate correlation associate association coincide relate relation predict")
+
+
+@lru_cache(maxsize=1)
+def _classes() -> list[tuple[frozenset[str], frozenset[str]]]:
+    lines = [line.split() for line in _FULL.strip().splitlines()]
+    return [(frozenset(own), frozenset((*own, *others))) for own, others in zip(lines[::2], lines[1::2], strict=True)]
 
 
 def strengthened(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
@@ -70,7 +80,7 @@ def _universal(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
     for clause in sentence:
         for i, word in enumerate(clause.words):
             before = _low(clause.words[i - 1]) if i else ""
-            for own, borne_out in _FULL:
+            for own, borne_out in _classes():
                 if _low(word) in own and not given & borne_out and before not in _NEARLY and not _counted(clause.words, i):
                     return word.text
     return ""
@@ -88,7 +98,8 @@ def _only(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
 
 
 def _certain(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
-    """A doubt of the spans that the sentence has dropped, looked for in the clause that shares most with one of the sentence's."""
+    """A doubt of the spans that the sentence has dropped, looked for in the clause that shares most with one of its own; or a
+    proof that it adds."""
     said = {word.stem for clause in sentence for word in clause.words}
     proof = next((word for clause in sentence for word in clause.words if word.stem in _PROOF), None)
     if proof is not None and not {word.stem for clause in spans for word in clause.words} & _SHOWN:
@@ -107,8 +118,8 @@ def _certain(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
 def _doubts(words: Sequence[Word], i: int) -> bool:
     """Whether a word puts in doubt; “likely” as a degree (more likely) and “appears in” do not."""
     low, before = _low(words[i]), _low(words[i - 1]) if i else ""
-    if low in ("appear", "appears", "consistent"):
-        return i + 1 < len(words) and _low(words[i + 1]) in ("to", "with") and (low == "consistent") == (_low(words[i + 1]) == "with")
+    if i + 1 < len(words) and f"{low} {_low(words[i + 1])}" in _READS_AS:
+        return True
     return low in _DOUBTS and before not in ("more", "less", "as", "most", "least", "how")
 
 

@@ -53,12 +53,18 @@ class Settled:
 
 
 def settled(
-    sentences: Sequence[Written], offered: Offer, checker: Checker, vectors: Texts, rewrite: Rewrite | None
+    sentences: Sequence[Written],
+    offered: Offer,
+    checker: Checker,
+    vectors: Texts,
+    rewrite: Rewrite | None,
+    mover: Checker | None = None,
 ) -> list[Settled]:
     """The sentences, graded. One that its passages do not support is first tried on the nearest other ones, which heals a wrong
-    or missing key; what is then still unsupported though it cites something is rewritten once."""
+    or missing key, if `mover` (else `checker`) says so; what is then still unsupported though it cites something is rewritten
+    once."""
     graded = _graded([(sentence, sentence.keys) for sentence in sentences], offered, checker)
-    graded = _moved(graded, offered, checker, vectors)
+    graded = _moved(graded, offered, mover or checker, vectors)
     return _rewritten(graded, offered, checker, rewrite) if rewrite else graded
 
 

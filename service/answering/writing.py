@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import NoteKind
 from service.answering.answer import Answer, Statement, Support
-from service.answering.asking import Complete, completed
+from service.answering.asking import completed
 from service.answering.checking import Checker, EmbeddedChecker
 from service.answering.cleaning import cleaned
 from service.answering.composing import composed
 from service.answering.gathering import Candidate, Gathered, gather
-from service.answering.judging import ROOM, ModelJudge
+from service.answering.judging import judge
 from service.answering.keys import NO_ANSWER, Written, pattern, renumbered, written
 from service.answering.offering import Offer, Passage, offer, select
 from service.answering.prompting import BYTES_A_TOKEN, REWRITING, WRITING, Turn, rewriting, tokens, writing
@@ -35,8 +35,7 @@ _ANSWER = 4096  # tokens of an answer, with whatever the model thinks beforehand
 _SHARE = 0.6  # of a small context window that the prompt may take
 _LEAST = 400  # tokens of passages below which there is no point in asking
 _OVERHEAD = 350  # tokens of a prompt beside rules and passages: titles, dissent, the question
-_GRADES = 2048  # tokens of a list of grades or scores, with whatever the model thinks beforehand
-_JUDGING = 60.0  # seconds that a model gets to grade an answer's sentences, each time they are checked
+_SCORES = 2048  # tokens of a list of scores, with whatever the model thinks beforehand
 _SCORING = 30.0  # seconds that it gets to score passages, before anything is written
 _LOOK = 0.03  # seconds between two looks at what has come: a fast server sends a thousand pieces a second
 _REASONING = 20_000  # characters kept of what a model thought
@@ -151,10 +150,10 @@ def _answered(task: _Task, question: str) -> Answer:
     def rewrite(weak: Sequence[tuple[str, str, Sequence[Passage]]]) -> list[Written | None]:
         return _rewritten(task, weak, offered)
 
-    checker = _judge(task) if task.judge and not (draft.fault or task.stop()) else None
+    by_model = judge(task.model, task.checker, task.stop) if task.judge and not (draft.fault or task.stop()) else None
     again = None if draft.fault or task.stop() else rewrite
-    graded = settled(sentences, offered, checker or task.checker, kb.sentence_vectors, again)
-    remarks += checker.remarks() if checker else []
+    graded = settled(sentences, offered, by_model or task.checker, kb.sentence_vectors, again, task.checker)
+    remarks += by_model.remarks() if by_model else []
     answer = replace(composed(kb, gathered, exclude, offered, graded), reasoning=draft.reasoning, remarks=tuple(remarks))
     # What a person stopped, or a server that died, stays whatever it is; what would not end has to stand on something.
     kept = bool(draft.fault) and not draft.exhausted
@@ -165,23 +164,16 @@ def _answered(task: _Task, question: str) -> Answer:
     return replace(ask(kb, question, exclude), fault=told, reasoning=draft.reasoning, dropped=unshown)
 
 
-def _complete(task: _Task, limit: float) -> Complete:
-    def complete(system: str, user: str, held: str) -> str:
-        return completed(task.model, system, user, max_tokens=_GRADES, pattern=held, stop=task.stop, limit=limit)
-
-    return complete
-
-
-def _judge(task: _Task) -> ModelJudge:
-    window = task.model.context
-    room = min(ROOM, int(window * BYTES_A_TOKEN * _SHARE / 2)) if window else ROOM
-    return ModelJudge(_complete(task, _JUDGING), task.checker, room)
-
-
 def _chosen(task: _Task, gathered: Gathered) -> tuple[Sequence[Candidate], str]:
     """The passages to offer, best first, and what there is to remark about their order. Raises Stopped."""
     chosen = select(gathered)
-    return rescored(gathered.question, chosen, _complete(task, _SCORING)) if task.rescore else (chosen, "")
+    if not task.rescore:
+        return chosen, ""
+
+    def complete(system: str, user: str, held: str) -> str:
+        return completed(task.model, system, user, max_tokens=_SCORES, pattern=held, stop=task.stop, limit=_SCORING)
+
+    return rescored(gathered.question, chosen, complete)
 
 
 def _stands(statement: Statement) -> bool:

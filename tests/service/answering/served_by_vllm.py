@@ -103,11 +103,11 @@ class VLLMServer:
         """How many requests it works on."""
         return self._counted("vllm:num_requests_running")
 
-    def aborted(self) -> int:
-        """How many requests were given up by whoever had asked."""
-        return self._counted("vllm:request_success_total", 'finished_reason="abort"')
+    def written(self) -> int:
+        """How many tokens it has written since it started."""
+        return self._counted("vllm:generation_tokens_total")
 
-    def _counted(self, name: str, label: str = "") -> int:
+    def _counted(self, name: str) -> int:
         page = httpx.get(self.url.replace("/v1", "/metrics"), trust_env=False, timeout=60.0).text
-        found = [line for line in page.splitlines() if line.startswith(name) and label in line]
+        found = [line for line in page.splitlines() if line.startswith(name)]
         return int(sum(float(line.rsplit(" ", 1)[1]) for line in found))

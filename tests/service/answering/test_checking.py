@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from kb.embedding import HashedWords, MiniLM
 from service.answering.answer import Support
-from service.answering.checking import Checked, EmbeddedChecker, Pair, Reason
+from service.answering.checking import EmbeddedChecker, Pair, Reason
 from service.answering.clauses import clauses, readable
-from service.answering.judging import ModelJudge, prompt, verdict
+from service.answering.figures import PAIRS as PAIRS_FILE
+from service.answering.figures import checker_figures, counted, labelled, pairs_that_ship
 from service.answering.numerals import missing, numerals
 
 HERE = Path(__file__).parent
 VAULT = HERE.parents[2] / "samples" / "vault"
+BLIND = [json.loads(line) for line in PAIRS_FILE.read_text(encoding="utf-8").splitlines()]
 PAIRS = [json.loads(line) for line in (HERE / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
-JUDGED_PARTIAL = Checked(Support.PARTIAL, Reason.PARTLY, "judged by the model")
-JUDGED_NUMBER = Checked(Support.UNSUPPORTED, Reason.NUMBER, "judged by the model")
 SPAN = "Larger batches raised accuracy from 36 % to 73.6 % on MATH500, and they never hurt coverage."
 
 
@@ -40,7 +40,8 @@ def graded(checker: EmbeddedChecker, sentence: str, *spans: str) -> tuple[str, s
     ("sentence", "expected"),
     [
         (SPAN, (Support.SUPPORTED, "")),
-        ("According to the notes, larger batches lifted accuracy from 36.0 to 73.6 percent.", (Support.SUPPORTED, "")),
+        ("According to the notes, larger batches lifted accuracy from 36.0 to 73.6 % on MATH500.", (Support.SUPPORTED, "")),
+        ("Larger batches never hurt coverage.", (Support.SUPPORTED, "")),
         ("Larger batches raised accuracy from 36 % to 76.3 % on MATH500.", (Support.UNSUPPORTED, Reason.NUMBER)),
         ("Larger batches lowered accuracy on MATH500.", (Support.UNSUPPORTED, Reason.DIRECTION)),
         ("Smaller batches raised accuracy on MATH500.", (Support.UNSUPPORTED, Reason.DIRECTION)),
@@ -68,6 +69,55 @@ def test_a_sentence_is_graded_by_what_its_span_says(checker: EmbeddedChecker, se
 def test_what_is_turned_round_is_another_direction(checker: EmbeddedChecker, sentence: str, span: str) -> None:
     assert graded(checker, sentence, span) == (Support.UNSUPPORTED, Reason.DIRECTION)
     assert graded(checker, span, span) == (Support.SUPPORTED, "")
+
+
+@pytest.mark.parametrize(
+    ("sentence", "span"),
+    [
+        ("All samplers lose coverage when they are tuned.", "Most samplers lose coverage when they are tuned."),
+        ("Tuning always narrows the samples.", "Tuning often narrows the samples."),
+        ("Only tuning narrows the samples.", "Tuning narrows the samples."),
+        ("Tuning narrows the samples.", "Tuning may narrow the samples."),
+        ("It is proven that tuning narrows the samples.", "Tuning probably narrows the samples."),
+        ("High entropy causes high coverage.", "High entropy correlates with high coverage."),
+        ("Coverage was completely flat in the trials.", "Coverage was nearly flat in the trials."),
+    ],
+)
+def test_what_goes_beyond_its_span_claims_more(checker: EmbeddedChecker, sentence: str, span: str) -> None:
+    assert graded(checker, sentence, span) == (Support.UNSUPPORTED, Reason.STRONGER)
+    assert graded(checker, span, span) == (Support.SUPPORTED, "")
+    assert graded(checker, span, sentence)[1] != Reason.STRONGER
+
+
+@pytest.mark.parametrize(
+    ("sentence", "span", "reason"),
+    [
+        (
+            "Distillation reliably raises coverage but raises accuracy only with new knowledge.",
+            "Distillation reliably raises accuracy but raises coverage only with new knowledge.",
+            Reason.DIRECTION,
+        ),
+        (
+            "Tuning brought OLMo 21.4 points, the report says.",
+            "Tuning brought Qwen 21.4 points, while OLMo gained little, the report says.",
+            Reason.SUBJECT,
+        ),
+        (
+            "Zhao and colleagues taught a model string functions.",
+            "Yuan and colleagues taught a model string functions.",
+            Reason.SUBJECT,
+        ),
+    ],
+)
+def test_what_is_said_of_another_is_refused(checker: EmbeddedChecker, sentence: str, span: str, reason: str) -> None:
+    assert graded(checker, sentence, span) == (Support.UNSUPPORTED, reason)
+    assert graded(checker, span, span) == (Support.SUPPORTED, "")
+
+
+def test_a_wording_too_free_to_be_sure_of_is_not_called_supported(checker: EmbeddedChecker) -> None:
+    span = "Majority voting picks the answer that most samples give, which hides rare correct ones."
+    assert graded(checker, "Rare correct answers stay hidden from majority voting.", span) == (Support.PARTIAL, Reason.FAR)
+    assert graded(checker, "Majority voting picks the answer that most samples give.", span) == (Support.SUPPORTED, "")
 
 
 def test_without_a_span_there_is_no_citation(checker: EmbeddedChecker) -> None:
@@ -145,49 +195,36 @@ def test_clauses_keep_to_the_text(text: str) -> None:
     assert all(word.text in words for clause in clauses(words) for word in clause.words)
 
 
-@pytest.mark.parametrize(
-    ("completion", "expected"),
-    [
-        ('{"grade": "supported", "reason": ""}', Checked(Support.SUPPORTED, "", "judged by the model")),
-        ('Sure! ```json\n{"grade": "Partial", "reason": "only partly covered"}\n```', JUDGED_PARTIAL),
-        ('<think>{"grade": "supported"}</think> {"grade": "unsupported", "reason": "missing number"}', JUDGED_NUMBER),
-        ("I think it is supported.", None),
-        ('{"grade": "quoted"}', None),
-        ('{"grade": supported}', None),
-        ("", None),
-    ],
-)  # fmt: skip
-def test_a_verdict_is_read_out_of_what_stands_around_it(completion: str, expected: Checked | None) -> None:
-    assert verdict(completion) == expected
-
-
-def test_the_judge_falls_back_and_says_so(checker: EmbeddedChecker) -> None:
-    asked: list[str] = []
-
-    def complete(text: str) -> str:
-        asked.append(text)
-        return '{"grade": "partial", "reason": "only partly covered"}' if len(asked) == 1 else "no idea"
-
-    first, second, third = ModelJudge(complete, checker).check([Pair(SPAN, [SPAN])] * 2 + [Pair(SPAN, [])])
-    assert first.grade == Support.PARTIAL and second.grade == Support.SUPPORTED and "could not be read" in second.detail
-    assert third.reason == Reason.NO_CITATION and asked == [prompt(Pair(SPAN, [SPAN]))] * 2
-
-
 def test_the_pairs_quote_their_notes_and_no_span_is_on_both_sides() -> None:
+    notes = {path.stem: path.read_text(encoding="utf-8") for path in VAULT.rglob("*.md")}
     split: dict[str, str] = {}
-    for entry in PAIRS:
+    for entry in (*PAIRS, *BLIND):
         assert entry["spans"], entry["id"]
         for span in entry["spans"]:
-            assert span["quote"] in (VAULT / f"{span['note']}.md").read_text(encoding="utf-8"), entry["id"]
-            assert split.setdefault(span["quote"], entry["split"]) == entry["split"], entry["id"]
-    assert len({entry["id"] for entry in PAIRS}) == len(PAIRS) >= 400
-    assert Counter(entry["kind"] for entry in PAIRS)["true"] >= 120
+            assert span["quote"] in notes[span["note"]], entry["id"]
+            if entry.get("split") in ("development", "held-out"):
+                assert split.setdefault(span["quote"], entry["split"]) == entry["split"], entry["id"]
+    assert len({entry["id"] for entry in (*PAIRS, *BLIND)}) == len(PAIRS) + len(BLIND) >= 1300
+    assert not {entry["sentence"] for entry in PAIRS} & {entry["sentence"] for entry in BLIND}
+    kinds = Counter(entry["kind"] for entry in BLIND)
+    assert len(BLIND) == 160 and kinds["true"] == 72 and len(kinds) >= 8
 
 
-def test_supported_is_nearly_always_right_on_pairs_held_out(checker: EmbeddedChecker) -> None:
-    held_out = [entry for entry in PAIRS if entry["split"] == "held-out"]
-    grades = checker.check([Pair(entry["sentence"], [span["quote"] for span in entry["spans"]]) for entry in held_out])
-    labels = [entry["label"] for entry, checked in zip(held_out, grades, strict=True) if checked.grade == Support.SUPPORTED]
-    true = sum(entry["label"] == Support.SUPPORTED for entry in held_out)
-    # A floor: the budget of 90 % is measured by the bench, and another processor's rounding may move a pair or two.
-    assert labels.count(Support.SUPPORTED) >= 0.85 * len(labels) and len(labels) >= 0.75 * true
+def test_the_figures_that_the_app_shows_are_those_of_this_check(checker: EmbeddedChecker) -> None:
+    """To a pair or two: another processor rounds otherwise."""
+    shown, pairs = checker_figures(), pairs_that_ship()
+    now = counted("embedded", pairs, checker.check([entry.pair for entry in pairs]))
+    assert shown.pairs == now.pairs == 160 and shown.check == "embedded"
+    for label, row in now.counts.items():
+        assert all(abs(shown.counts[label][grade] - count) <= 2 for grade, count in row.items()), (label, row)
+
+
+def test_supported_is_right_in_nine_of_ten_on_sentences_it_never_saw(checker: EmbeddedChecker) -> None:
+    figures = counted("embedded", pairs_that_ship(), checker.check([entry.pair for entry in pairs_that_ship()]))
+    assert figures.precision("supported").share >= 0.9 and figures.recall("supported").share >= 0.5
+
+
+def test_what_was_learned_is_not_forgotten(checker: EmbeddedChecker) -> None:
+    pairs = [labelled(entry) for entry in PAIRS]
+    figures = counted("embedded", pairs, checker.check([entry.pair for entry in pairs]))
+    assert figures.precision("supported").share >= 0.94 and figures.recall("supported").share >= 0.7
