@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Collection, Iterable, Sequence
@@ -236,7 +237,14 @@ def _write_imported(path: Path, text: str) -> None:
 
 def _kept_at(kb: KnowledgeBase, record: FileRecord) -> Path:
     """Where the Markdown that was made of a page or a PDF stands."""
-    return imported_folder(kb) / f"{record.note_id or 'unread'}.md"
+    *folders, name = map(_fitting, (record.note_id or "unread").split("/"))
+    return imported_folder(kb).joinpath(*folders, f"{name}.md")
+
+
+def _fitting(name: str) -> str:
+    """A part of an id as file systems take it, with their 255 bytes."""
+    data = name.encode()
+    return name if len(data) < 250 else f"{data[:200].decode(errors='ignore')}-{hashlib.sha256(data).hexdigest()[:8]}"
 
 
 def _is_imported(record: FileRecord) -> bool:

@@ -139,6 +139,21 @@ def test_the_markdown_of_a_page_goes_when_a_note_takes_its_id(kb: KnowledgeBase,
     assert not kept.exists()
 
 
+def test_pages_with_the_longest_of_names_are_kept(kb: KnowledgeBase, vault: Vault, tmp_path: Path) -> None:
+    """Which grow in ids: by what tells two apart, and letters that have several when case is folded."""
+    names = ["x" * 245, "X" * 245, "\u0390" * 124]
+    root = vault({f"{name}.html": HTML for name in names})
+    report = ingest(kb, [root])
+    assert (report.added, report.failed) == (3, [])
+    notes = [kb.store.note(record.note_id) for record in kb.store.files()]
+    assert len({Path(note.path).read_text(encoding="utf-8") for note in notes if note}) == 3  # each names its original
+    assert whole_state(kb) == fresh_state(tmp_path / "fresh", root)
+    for name in names:
+        (root / f"{name}.html").unlink()
+    sync(kb, forget=["vault"])
+    assert not any(Path(note.path).exists() for note in notes if note)
+
+
 def test_what_is_too_large_to_be_held_is_named(kb: KnowledgeBase, vault: Vault) -> None:
     root = vault({"a.md": "Otters.", "log.md": "One line of a log."})
     ingest(kb, [root])
