@@ -52,7 +52,7 @@ def keep(kb: KnowledgeBase, answer: Answer, *, because: Sequence[Reason] = (), r
     """
     if not answer.answered or not answer.statements:
         raise PasskbError("the notes do not answer this question: there is nothing to keep")
-    answer = _clean(answer)
+    answer = _alone(answer)
     record = _record(kb, answer, tuple(because))
     with holding(kb.home):
         path = path_of(kb, answer.question)
@@ -107,9 +107,9 @@ def same(question: str) -> str:
     return words.rstrip("?!. ") or words
 
 
-def _clean(answer: Answer) -> Answer:
-    """Without what no file can hold."""
-    question = answer.question.encode("utf-8", "replace").decode()
+def _alone(answer: Answer) -> Answer:
+    """The answer to a question that can be asked again by itself: a follow-up is the question that it was understood as."""
+    question = (answer.understood or answer.question).encode("utf-8", "replace").decode()
     return replace(answer, question=" ".join(question.split()))
 
 

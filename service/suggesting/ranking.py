@@ -75,16 +75,17 @@ _known: WeakKeyDictionary[KnowledgeBase, _Known] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def suggestions(kb: KnowledgeBase, note_id: str, most: int = MOST) -> list[Suggestion]:
+def suggestions(kb: KnowledgeBase, note_id: str, most: int = MOST, *, unseen: str = "") -> list[Suggestion]:
     """The links that a note probably lacks, the likeliest first. None to stubs, to inquiries, to what is linked with it in
-    either direction or was dismissed. Raises PasskbError when there is no such note."""
+    either direction or was dismissed. `unseen`: a note whose links with this one are taken for unwritten, to measure whether
+    they would be suggested. Raises PasskbError when there is no such note."""
     with kb.reading():
         note = kb.store.note(note_id)
         if note is None:
             raise PasskbError(f"there is no note {note_id!r}")
         if note.kind in (NoteKind.STUB, NoteKind.INQUIRY) or not note.text.strip():
             return []
-        known = _prepared(kb)
+        known = _without(_prepared(kb), note_id, unseen)
         apart = {note_id, *known.around.get(note_id, ()), *dismissed(kb.home, note_id)}
         grounds: dict[str, list[Ground]] = defaultdict(list)
         forward: dict[str, bool] = {}
@@ -116,6 +117,11 @@ def _prepared(kb: KnowledgeBase) -> _Known:
         if known is None or known.generation != generation:
             known = _known[kb] = _prepare(kb, generation)
         return known
+
+
+def _without(known: _Known, one: str, other: str) -> _Known:
+    apart = {i: set(known.around.get(i, ())) - {one, other} for i in (one, other)}
+    return replace(known, around={**known.around, **apart}) if other else known
 
 
 def _prepare(kb: KnowledgeBase, generation: int) -> _Known:

@@ -170,10 +170,14 @@ def _opening(passage: str) -> str:
 
 
 def start_html(
-    inquiries: Sequence[Note], linked: Sequence[tuple[Note, int]], disputes: Sequence[tuple[Link, Note, Note]]
+    inquiries: Sequence[Note],
+    linked: Sequence[tuple[Note, int]],
+    disputes: Sequence[tuple[Link, Note, Note]],
+    stale: Collection[str] = (),
 ) -> str:
-    """Where to begin: the inquiries, the most linked notes, and where notes contradict each other."""
-    asked = "".join(f"<li>{note_link(note.id, note.title)}</li>" for note in inquiries)
+    """Where to begin: the inquiries, the `stale` ones (by id) marked, the most linked notes, where notes contradict each other."""
+    mark = ' <span class="stale-mark">stale</span>'
+    asked = "".join(f"<li>{note_link(note.id, note.title)}{mark if note.id in stale else ''}</li>" for note in inquiries)
     most = "".join(f'<li>{_named(note.id, {note.id: note})} <span class="count">{count}</span></li>' for note, count in linked)
     dissent = "".join(
         f"<li>{note_link(a.id, a.title)} <em>{verb(link.type)}</em> {note_link(b.id, b.title)}{_why(link)}</li>"

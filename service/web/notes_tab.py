@@ -14,7 +14,7 @@ from kb.knowledge_base import KnowledgeBase, NoteView
 from kb.notes import Hit, LinkType, NoteKind, PasskbError
 from service.inquiries.note import named_notes
 from service.inquiries.refreshing import last_change
-from service.inquiries.standing import standing
+from service.inquiries.standing import standing, standings
 from service.suggesting.accepting import accepted_in
 from service.suggesting.ranking import suggestions
 from service.web.inquiry_page import accepted_list_html, changes_html, linked_ids, standing_html, suggestions_html
@@ -143,7 +143,9 @@ def start_page(kb: KnowledgeBase) -> str:
         return "<p>There are no notes here yet: <code>passkb ingest PATH</code> adds a folder of them.</p>"
     links = kb.store.links()
     degree = Counter(link.target for link in links if link.type is not LinkType.MENTIONS or link.why)
-    asked = [note_id for note_id, _, kind, _ in titles if kind == NoteKind.INQUIRY][:6]
+    stale = [entry.note.id for entry in standings(kb) if entry.reasons]
+    inquiries = [note_id for note_id, _, kind, _ in titles if kind == NoteKind.INQUIRY]
+    asked = list(dict.fromkeys([*stale, *inquiries]))[:6]
     most = [note_id for note_id, _ in degree.most_common(10)] or [row[0] for row in titles[:10]]
     dissent = [link for link in links if link.type is LinkType.CONTRADICTS and link.why][:5]
     notes = kb.store.notes([*asked, *most, *(end for link in dissent for end in (link.source, link.target))])
@@ -151,6 +153,7 @@ def start_page(kb: KnowledgeBase) -> str:
         [notes[i] for i in asked],
         [(notes[i], degree[i]) for i in most if i in notes],
         [(link, notes[link.source], notes[link.target]) for link in dissent if {link.source, link.target} <= set(notes)],
+        stale,
     )
 
 

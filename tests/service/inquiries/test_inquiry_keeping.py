@@ -142,6 +142,12 @@ def test_notes_that_order_links_and_deeds_get_none(stripes: KnowledgeBase, tmp_p
     assert note and note.tags == () and note.aliases == () and stripes.store.unresolved() == []
 
 
+def test_a_follow_up_is_kept_as_the_question_it_was_understood_as(stripes: KnowledgeBase) -> None:
+    answer = ask(stripes, QUESTION)
+    made = keep(stripes, replace(answer, question="And why?", understood=QUESTION))
+    assert made.title == QUESTION and keep(stripes, answer).unchanged
+
+
 def test_no_answer_is_nothing_to_keep(stripes: KnowledgeBase) -> None:
     with pytest.raises(PasskbError, match="nothing to keep"):
         keep(stripes, Answer("How long does bread prove?", False))

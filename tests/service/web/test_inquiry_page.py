@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ingest.pipeline import sync
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import Link, LinkType, Note, NoteKind
 from service.answering.quoting import ask
@@ -23,7 +24,7 @@ from service.web.inquiry_page import (
     standing_html,
     suggestions_html,
 )
-from service.web.notes_tab import note_page
+from service.web.notes_tab import note_page, start_page
 from service.web.tending import tend
 from tests.service.answering.scripted_server import said, serving
 from tests.service.answering.zebras import QUESTION, QUICK
@@ -108,4 +109,9 @@ def test_a_click_accepts_and_takes_back(zebra_notes: KnowledgeBase) -> None:
     assert (link.type, link.why) == (LinkType.RELATED, "<b>x</b>") and link.writer.startswith("notes/links/")
     assert tend(zebra_notes, {**ends, "act": "take_back"}).act == "take_back"
     assert not [link for link in zebra_notes.store.links("vault/evidence") if link.target == "vault/heat"]
+    assert 'class="stale-mark"' not in start_page(zebra_notes)
+    (zebra_notes.home.parent / "vault" / "season.md").unlink()
+    sync(zebra_notes)
+    assert start_page(zebra_notes).count('class="stale-mark"') == 1
     assert tend(zebra_notes, {"act": "refresh", "of": made.id}).act == "refresh"
+    assert 'class="stale-mark"' not in start_page(zebra_notes)
