@@ -175,7 +175,7 @@ def start_html(
     disputes: Sequence[tuple[Link, Note, Note]],
     stale: Collection[str] = (),
 ) -> str:
-    """Where to begin: the inquiries, the `stale` ones (by id) marked, the most linked notes, where notes contradict each other."""
+    """Where to begin: the inquiries, the `stale` ones marked, the most linked notes, and where notes contradict each other."""
     mark = ' <span class="stale-mark">stale</span>'
     asked = "".join(f"<li>{note_link(note.id, note.title)}{mark if note.id in stale else ''}</li>" for note in inquiries)
     most = "".join(f'<li>{_named(note.id, {note.id: note})} <span class="count">{count}</span></li>' for note, count in linked)
