@@ -61,14 +61,26 @@ def written(text: str) -> tuple[WrittenLink, ...]:
             spans = _spans(text, block.body, block.end)
             m = FIELD.match(text, block.body, block.end) if block.kind == "field" else None
             found += _typed(text, _type(m[1]), spans, block.end) if m else _with_bracketed(text, block, spans)
-    if definitions:
-        shown = {text[link.start : link.end].strip("![]").casefold() for link in found if link.form == "wiki"}
-        for block in definitions:
-            m = _DEFINITION.match(text, block.body, block.end)
-            if m and m[1].casefold() not in shown and (link := _path_link(m[2] or m[3], block.body, m.end())):
+    return tuple(_defined(text, found, definitions) if definitions else found)
+
+
+def _defined(text: str, found: list[WrittenLink], definitions: Iterable[Block]) -> list[WrittenLink]:
+    """The links with those of reference definitions. Foam defines wikilinks so: a definition that gives another file than the
+    wikilink names says what is meant by it, and no definition of a wikilink is another link."""
+    shown = {text[link.start : link.end].strip("![]").casefold() for link in found if link.form == "wiki"}
+    meant: dict[str, WrittenLink] = {}
+    for block in definitions:
+        m = _DEFINITION.match(text, block.body, block.end)
+        if m and (link := _path_link(m[2] or m[3], block.body, m.end())):
+            if m[1].casefold() in shown:
+                meant.setdefault(m[1].casefold(), link)
+            else:
                 found.append(link)
-        found.sort(key=lambda link: link.start)
-    return tuple(found)
+    for i, link in enumerate(found):
+        said = meant.get(text[link.start : link.end].strip("![]").casefold()) if link.form == "wiki" else None
+        if said and _stem(_key(said.target)) != _stem(_key(link.target)):
+            found[i] = replace(link, target=said.target, anchor=said.anchor or link.anchor, form="path")
+    return sorted(found, key=lambda link: link.start)
 
 
 def named(text: str, kind: LinkType, why: str = "") -> list[WrittenLink]:

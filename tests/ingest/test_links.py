@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import unicodedata
 from collections import Counter
 from dataclasses import replace
@@ -170,13 +171,15 @@ def test_every_wikilink_of_a_real_vault_is_accounted_for(vault: str, notes: int,
     names = Names(Name(r.note.id, vault, r.note.path, r.note.title, r.note.aliases) for r in readings.values())
     outcomes: Counter[str] = Counter()
     for key, reading in readings.items():
-        wiki = [link for link in reading.links if link.form == "wiki"]
-        written = wikilinks(reading.note.text)
-        elsewhere = Counter({t: n for t, n in written.items() if t and "://" not in t})  # not this note, not the web
-        assert Counter(link.target for link in wiki) == elsewhere, reading.note.id
-        for link in wiki:
+        text = reading.note.text
+        wiki = {link: text[link.start : link.end].strip("![]") for link in reading.links if "[[" in text[link.start : link.end]}
+        said = {link: re.split("[|#]", label)[0].strip() for link, label in wiki.items()}
+        elsewhere = Counter({t: n for t, n in wikilinks(text).items() if t and "://" not in t})  # not this note, not the web
+        assert Counter(said.values()) == elsewhere, reading.note.id
+        for link, label in wiki.items():
             outcome = _outcome(resolve(names, reading.note.id, [link]))
-            assert outcome == meant(link.target, files, key), (reading.note.id, link.target)
+            defined = f"\n[{label}]: " in text and said[link] != link.target  # at its foot, as another file
+            assert outcome == ("resolved" if defined else meant(said[link], files, key)), (reading.note.id, link)
             outcomes[outcome] += 1
     assert (len(readings), outcomes.total()) == (notes, links) and outcomes["ambiguous"] == 0 and outcomes["dangling"]
 

@@ -112,6 +112,11 @@ M, C, S = "mentions", "contradicts", "supports"
             'See [a][r] and [[w]].\n\n[r]: ./f.md\n[w]: w.md "W"\n[x]: http://a.b\n[//begin]: # "x"',
             [(M, "w"), (M, "./f.md")],
         ),
+        (
+            "[[foot-notes]] [[Here]] supports:: [[x|y]]\n\nsupports:: [[x|y]] because z\n\n[foot-notes]: <Foot Notes.md> 'F'\n"
+            "[here]: ../b/Here.md\n[x|y]: z/w.md#h",
+            [(M, "Foot Notes.md"), (M, "Here"), (M, "z/w.md", "#h"), (S, "z/w.md", "#h", "z")],
+        ),
         ("contradicts:: [[A]] because it *fails*.", [(C, "A", "it fails.")]),
         ("text\ncontradicts:: [[A]], [[B]] and [[C]] — why", [(C, "A", "why"), (C, "B", "why"), (C, "C", "why")]),
         ("- contradicts:: [[A]] because [[B]] says; [[C]] because x", [(C, "A", "B says"), (M, "B"), (C, "C", "x")]),
