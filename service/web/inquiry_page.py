@@ -50,11 +50,13 @@ def edited_html(note_id: str, message: str) -> str:
 
 
 def changes_html(found: Changes, *, shown: bool) -> str:
-    """What changed when the answer was last written; unfolded when it has just been."""
-    because = "".join(f"<li>{text(reason[:1].upper() + reason[1:])}</li>" for reason in found.because)
+    """What changed when the answer was last written; unfolded when it has just been. Reasons that stand beside a sentence that
+    went are not told twice."""
+    further = [reason for reason in found.because if not any(entry.text in reason for entry in found.removed)]
+    because = "".join(f"<li>{text(reason[:1].upper() + reason[1:])}</li>" for reason in further)
     lines = [*_sentences(found.removed, "del", "Gone"), *_sentences(found.added, "ins", "New")]
     lines += [f'<li class="quiet">{counted(len(found.unchanged), "sentence")} unchanged</li>'] if found.unchanged else []
-    why = f'<p class="quiet">Because</p><ul>{because}</ul>' if because else ""
+    why = f'<p class="quiet">What happened to its sources</p><ul>{because}</ul>' if because else ""
     return (
         f'<details class="changes"{" open" if shown else ""}><summary>What changed in the answer</summary>'
         f'<ul class="diff">{"".join(lines)}</ul>{why}</details>'

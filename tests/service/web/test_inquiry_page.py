@@ -56,6 +56,14 @@ def test_a_stale_inquiry_says_what_was_and_what_is() -> None:
     assert "Stale" not in calm and "as they were" in calm
 
 
+def test_a_reason_beside_its_sentence_is_not_told_twice() -> None:
+    found = Changes((Sentence("New.", "“A” has changed"),), (Sentence("Old.", "“A” now says: “New.”"),), (),
+                    ("“A” no longer says “Old.”; it says “New.”", "“B” is gone"))  # fmt: skip
+    html = changes_html(found, shown=True)
+    assert html.count("Old.") == 1 and "“B” is gone" in html and '<details class="changes" open>' in html
+    assert " open" not in changes_html(found, shown=False)
+
+
 def test_many_suggestions_are_folded_and_say_what_accepting_does() -> None:
     entry = Suggestion("v/b", "v/a", "v/b", "B", 0.5, (Ground("similar", "alike", 0.5),), LinkType.EXTENDS, "goes on", "tiny")
     html = suggestions_html("v/a", [entry] * 4)
