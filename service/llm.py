@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from kb.notes import PasskbError
+from service.hanging_up import Lines
 
 _LOCAL = ("127.", "localhost", "::1")
 _RETRIED = (408, 409, 425, 429)
@@ -120,6 +121,7 @@ class LanguageModel:
         # A proxy from the environment would be asked for a server on this machine, too.
         self._trust = not str(parts.hostname).startswith(_LOCAL)
         self._lock = threading.Lock()
+        self._lines = Lines()
         # Loading the libraries takes seconds: meanwhile the notes can be searched.
         threading.Thread(target=_load, name="model-libraries", daemon=True).start()
 
@@ -179,7 +181,7 @@ class LanguageModel:
     ) -> Iterator[Piece]:
         """One request. Raises _Again, _BadRequest, ModelError, Interrupted."""
         llm = self._llm
-        reader = _Reader(lambda: self._chunks(llm, messages, max_tokens, pattern))
+        reader = _Reader(lambda: self._chunks(llm, messages, max_tokens, pattern), self._lines)
         begun, written = False, 0
         heard = time.monotonic()
         try:
@@ -210,7 +212,7 @@ class LanguageModel:
                 if written > _ENDLESS * max_tokens:
                     raise Exhausted(f"{self._where} writes without end: ask again, or use another model")
         finally:
-            reader.cancelled.set()
+            reader.cancel()
 
     def _ended(self, end: _End, begun: bool, max_tokens: int) -> None:
         if end.reason == "length":
@@ -287,7 +289,7 @@ class LanguageModel:
         omitted: dict[str, Any] = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
         return openai.OpenAI(
             api_key=self._key or "none", base_url=self.url, max_retries=0, timeout=timeout, default_headers=omitted,
-            http_client=openai.DefaultHttpxClient(trust_env=self._trust),
+            http_client=openai.DefaultHttpxClient(trust_env=self._trust, event_hooks={"response": [self._lines.opened]}),
         )  # fmt: skip
 
     @cached_property
@@ -324,19 +326,26 @@ class _BadRequest(Exception):
 class _Reader:
     """Reads a stream in a thread of its own, so that whoever waits for words can look at the clock meanwhile."""
 
-    def __init__(self, chunks: Callable[[], Iterator[Piece | _End]]) -> None:
+    def __init__(self, chunks: Callable[[], Iterator[Piece | _End]], lines: Lines) -> None:
         self.queue: queue.SimpleQueue[Piece | _End | Exception] = queue.SimpleQueue()
-        self.cancelled = threading.Event()
-        threading.Thread(target=self._read, args=(chunks,), name="model-stream", daemon=True).start()
+        self._cancelled, self._lines = threading.Event(), lines
+        self._thread = threading.Thread(target=self._read, args=(chunks,), name="model-stream", daemon=True)
+        self._thread.start()
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+        self._lines.hang_up(self._thread)
 
     def _read(self, chunks: Callable[[], Iterator[Piece | _End]]) -> None:
         try:
             for chunk in chunks():
-                if self.cancelled.is_set():
+                if self._cancelled.is_set():
                     return
                 self.queue.put(chunk)
         except Exception as error:
             self.queue.put(error)
+        finally:
+            self._lines.done()
 
 
 def _load() -> None:

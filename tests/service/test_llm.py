@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -192,6 +193,27 @@ def test_stopping_needs_no_word_of_the_server() -> None:
         started = time.perf_counter()
         pieces, fault = collected(model(server.url, patience=patient).stream("", "Go.", max_tokens=50, stop=stopped.is_set))
         assert pieces == "Half a sen" and isinstance(fault, Stopped) and time.perf_counter() - started < 2
+
+
+def test_stopping_frees_the_server_at_once() -> None:
+    """Not when the libraries' reference cycles happen to be collected; a server in the middle of its prompt, too."""
+    gc.disable()
+    try:
+        for reply in (Reply(["word "] * 4000, between=0.005), Reply(["word "] * 4000, first=1.0, between=0.005)):
+            asked = threading.Event()
+            with serving(reply) as server:
+                found = model(server.url, patience=Patience(first=20, silence=20))
+                threading.Timer(0.3, asked.set).start()
+                _, fault = collected(found.stream("", "Go on.", max_tokens=5000, stop=asked.is_set))
+                assert isinstance(fault, Stopped)
+                until = time.monotonic() + 10
+                while not server.left and time.monotonic() < until:
+                    time.sleep(0.01)
+                assert server.left == 1
+                server.scripts = [said("Here.")]
+                assert text_of(found) == "Here." and text_of(found) == "Here."
+    finally:
+        gc.enable()
 
 
 def collected(pieces: Iterator[object]) -> tuple[str, ModelError | None]:

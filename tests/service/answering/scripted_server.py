@@ -55,6 +55,7 @@ class ScriptedServer:
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str] = []
         self.sent_first: list[float] = []
+        self.left = 0  # streams whose reader went away
         self.url = ""
 
     def prompts(self, at: int = -1) -> str:
@@ -113,6 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._stream(reply)
         except (BrokenPipeError, ConnectionResetError):
+            self.server_script.left += 1
             self.close_connection = True
 
     def _json(self, status: int, value: Any, headers: Mapping[str, str] | None = None) -> None:
