@@ -6,11 +6,13 @@ one is right a quarter of the time at every problem, the other always at half of
 
 from __future__ import annotations
 
+import json
 import random
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,6 +179,23 @@ def test_nothing_starts_without_a_persons_click(app: App, home: Path) -> None:
     assert page.evaluate("window.hacked") is None
     time.sleep(1)
     assert runs(home) == [] and not (home / "worker.log").exists()
+    page.close()
+
+
+def test_the_link_of_a_proposal_fills_the_form_and_starts_nothing(app: App, home: Path) -> None:
+    """A program proposes; its link is opened, read, and started by a click alone."""
+    models = {"base": {"model": "rate:0.5", "engine": "scripted"}}
+    spec = {"name": f"proposed {EVIL}", "problems": {"set": "countdown", "limit": 3}, "models": models, "sampling": {"n": 4}}
+    body = json.dumps({"spec": spec}).encode()
+    request = urllib.request.Request(f"{app.address}/api/v1/experiments/propose", body, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        proposed = json.load(answer)
+    assert proposed["link"].startswith(f"{app.address}/?spec=") and proposed["cost"].startswith("12 attempts")
+    page = app.page(proposed["link"].removeprefix(app.address))
+    page.wait_for_function("document.querySelector('#experiment-spec textarea')?.value.includes('proposed <img')")
+    assert page.input_value("#experiment-spec textarea").startswith("# This came with the link that you opened: read it")
+    page.wait_for_function("document.querySelector('#experiment-check')?.innerText.includes('12 attempts')")
+    assert page.evaluate("window.hacked") is None and runs(home) == []
     page.close()
 
 

@@ -27,6 +27,7 @@ from tests.service.programs.conftest import KEY, Serve, Served, contents
 from tests.service.programs.examples import ROOT
 
 NAMES = ["search", "get_note", "neighbours", "ask", "claims", "propose_experiment"]
+WAYS = ["stdio", "stdio, as clients did before 2026", "http", "http, as clients did before 2026"]
 QUESTION = "Does RLVR expand what models can reason about?"
 WOMBATS = "How deep do wombat burrows reach?"
 WRITTEN = (
@@ -50,9 +51,9 @@ def app(serve: Serve, model: ScriptedServer) -> Iterator[Served]:
         yield served
 
 
-@pytest.fixture(params=["stdio", "stdio, as clients did before 2026", "http", "http, as clients did before 2026"])
+@pytest.fixture(params=["stdio", "http"])
 def connect(request: pytest.FixtureRequest, programs_home: Path, app: Served, model: ScriptedServer) -> Connect:
-    """A client of a server of its own, or of the served app; each by the protocol of 2026 and by the one with a handshake."""
+    """A client of a server of its own, or of the served app; by the protocol of 2026, or by the one with a handshake."""
     mode = "legacy" if "before" in request.param else "auto"
 
     @asynccontextmanager
@@ -94,6 +95,7 @@ def refusal(result: Any) -> str:
     return words
 
 
+@pytest.mark.parametrize("connect", WAYS, indirect=True)
 def test_all_tools_over_every_way_in(connect: Connect, app: Served, known: KnowledgeBase) -> None:
     async def work(client: Client) -> None:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
