@@ -24,7 +24,8 @@ def measure(scratch: Path) -> list[Figure]:
     for source in (REPOSITORY / "samples" / "vault", vault()):
         with KnowledgeBase(scratch / source.name, embedder) as kb:
             ingest(kb, [source])
-            figures += _figures(kb, f"{source.name}, {len(notes(source))} notes")
+            where = source.relative_to(REPOSITORY) if source.is_relative_to(REPOSITORY) else source.name
+            figures += _figures(kb, f"{where}, {len(notes(source))} notes")
     return figures
 
 
