@@ -104,6 +104,16 @@ def test_links_are_resolved_against_where_the_page_was() -> None:
     assert read.text == "[Z](https://a.org/x/z)\n"
 
 
+def test_the_lines_of_a_page_are_those_a_browser_shows() -> None:
+    inner = (
+        "<nav><p>Menu</p></nav><div>Skip <b>this</b></div><x-app><header><h1>Do <i>otters</i> play?</h1></header></x-app>"
+        "<p>They  do.<br>A lot.</p><section><h2>Sources <span>2</span></h2><ul><li><a>One</a></li><li hidden>no</li>"
+        "<li><h3>Two</h3><p>says so</p><ul><li>deep</li></ul></li></ul></section><aside>no</aside>tail<script>no</script>"
+    )
+    lines = read_html(f"<html><body>{inner}</body></html>".encode(), path="p.html").lines
+    assert lines == "# Do otters play?\n\nThey do.\nA lot.\n\n## Sources 2\n\n- One\n- Two\nsays so\n- deep\n\ntail\n"
+
+
 def test_a_page_without_a_title_is_called_by_its_name() -> None:
     assert read_html(b"<p>a</p>", path="saved/On%20coverage.html").title == "On coverage"
 

@@ -167,7 +167,11 @@ def test_a_file_that_failed_is_named_again_and_read_again_only_once_it_changed(
 ) -> None:
     """Else every sync would go through all scanned PDFs of a vault; what failed for another reason is tried each time."""
     monkeypatch.setattr("ingest.comparing._TICK_NS", 0)  # as if the files were of yesterday
-    files = {"bad.md": b"\0 no text", "scan.pdf": b"%PDF-1.4\n%%EOF", "page.html": "<p>Otters keep stones.</p>"}
+    files: dict[str, str | bytes] = {
+        "bad.md": b"\0 no text",
+        "scan.pdf": b"%PDF-1.4\n%%EOF",
+        "page.html": "<p>Otters keep stones.</p>",
+    }
     folder = vault({**NOTES, **files})
     with monkeypatch.context() as broken:
         broken.setitem(sys.modules, "ingest.readers.html", None)

@@ -101,7 +101,7 @@ def test_pages_and_pdfs_are_linked_by_the_names_of_their_files(kb: KnowledgeBase
         "[[Fox report.pdf]]", "![[Fox report.pdf#page=2]]", "[p](papers/Fox%20report.pdf)", "[[papers/Fox report]]",
         "[[Fox report|r]]", "[[On foxes]]",
     )  # fmt: skip
-    files = {
+    files: dict[str, str | bytes] = {
         "a.md": "\n\n".join(ways) + "\n\nsupports:: [h](papers/web/otters.html) because they swim\n",
         "papers/Fox report.pdf": made([lines("Foxes hide in dens."), lines("They run.")], title="On foxes"),
         "papers/web/otters.html": HTML.replace("</article>", '<p>See <a href="../Fox report.pdf">foxes</a>.</p></article>'),
