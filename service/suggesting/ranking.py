@@ -200,11 +200,6 @@ def _shared(kb: KnowledgeBase, note_id: str, known: _Known, apart: Collection[st
     return out
 
 
-def as_written(entry: Suggestion, type_: LinkType | None = None, why: str = "") -> Suggestion:
-    """The suggestion with the type and the reason that a person chose."""
-    return replace(entry, type=type_ or entry.type, why=why or entry.why)
-
-
 def linked(kb: KnowledgeBase, one: str, other: str) -> list[Link]:
     """The links between two notes, in either direction."""
     return [link for into in (False, True) for link in kb.store.links(one, into=into) if other in (link.source, link.target)]
