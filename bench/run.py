@@ -12,7 +12,21 @@ from bench.data import Absent
 from bench.figures import Figure, table
 from bench.results import conditions, write
 
-PARTS = ("ingest", "scale", "search", "memory", "spans", "refusal", "checker", "readers", "grading", "coverage", "engines")
+PARTS = (
+    "ingest",
+    "scale",
+    "search",
+    "memory",
+    "spans",
+    "refusal",
+    "checker",
+    "writing",
+    "suggesting",
+    "readers",
+    "grading",
+    "coverage",
+    "engines",
+)
 
 
 def main() -> None:

@@ -179,6 +179,10 @@ def test_silence_is_waited_for_as_long_as_patience_says(comments: bool) -> None:
         text_of(model(server.url))
 
 
+def test_a_person_waits_half_a_minute_at_most_for_the_next_word() -> None:
+    assert Patience().silence == 30 and Patience().asked == 30
+
+
 def test_a_stream_without_end_is_ended() -> None:
     with serving(Reply(["word " * 100] * 50)) as server:
         pieces, fault = collected(model(server.url).stream("", "Go on.", max_tokens=50))

@@ -123,14 +123,25 @@ def test_what_was_written_before_the_server_went_stays(zebras: KnowledgeBase, cu
     assert shown[-1].endswith("In a field tr")
 
 
+def test_a_model_that_comes_to_no_end_is_shown_only_as_far_as_the_notes_bear_it_out(zebras: KnowledgeBase) -> None:
+    with serving(said("Up and down and up and down and " * 20, finish="length")) as server:
+        answer = written(zebras, server)
+    assert answer.mode == "quoted" and "limit" in answer.fault and answer.statements == ask(zebras, QUESTION).statements
+    with serving(writes(f"{FLIES[:-1]} [{{flies}}]. Up and down and", finish="length")) as server:
+        answer = written(zebras, server)
+    assert answer.mode == "generated" and answer.incomplete and "limit" in answer.fault
+    assert texts(answer, Support.SUPPORTED)[0] == FLIES
+
+
 def test_half_a_sentence_is_kept_too(zebras: KnowledgeBase) -> None:
     with serving(said("Zebra stripes ke", dies=True)) as server:
         answer = written(zebras, server)
     assert answer.incomplete and texts(answer, Support.UNSUPPORTED) == ["Zebra stripes ke"]
 
 
-def test_a_busy_server_is_waited_for(zebras: KnowledgeBase) -> None:
-    busy = Reply(status=429, headers={"Retry-After": "0.2"})
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_busy_server_is_waited_for(zebras: KnowledgeBase, status: int) -> None:
+    busy = Reply(status=status, headers={"Retry-After": "0.2"})
     with serving(busy, writes(f"{FLIES[:-1]} [{{flies}}].")) as server:
         answer = written(zebras, server)
     assert answer.mode == "generated" and answer.fault == "" and len(server.asked) == 2

@@ -212,6 +212,21 @@ def test_earlier_runs_on_the_same_claim_are_counted_and_corrected_for(home: Path
     sampled(run, "tuned", 8, [0.8] * 20, seed=1)
     found = result(run, "succeeded")["prediction"]
     assert found["comparisons_made"] == 2 and found["p_value_corrected"] >= found["p_value"]
+    assert found["claims_tested"] == 1 and found["p_value_over_claims"] == found["p_value"]
+
+
+def test_other_claims_tested_before_are_corrected_for_each_by_its_newest_run(home: Path) -> None:
+    asked: dict[str, Any] = {"prediction": {"kind": "higher", "model": "tuned"}}
+    for day, (claim, p) in enumerate((("v/a#x", 0.9), ("v/a#x", 0.03), ("v/b#y", 0.02), ("v/late#z", 0.001)), start=1):
+        other = a_run(home, 8, name=f"other {day}", claim=claim, **asked)
+        other.note(status="succeeded", claim=claim, p_value=p, created=f"2026-01-0{day}T00:00:00+00:00")
+    run = a_run(home, 8, name="this", claim="v/c#w", **asked)
+    run.note(created="2026-01-03T12:00:00+00:00")
+    sampled(run, "base", 8, [0.2] * 20)
+    sampled(run, "tuned", 8, [0.8] * 20, seed=1)
+    found = result(run, "succeeded")["prediction"]
+    assert (found["comparisons_made"], found["claims_tested"]) == (1, 3)
+    assert found["p_value_over_claims"] == pytest.approx(3 * found["p_value"])  # the smallest of three
 
 
 shares = st.one_of(st.none(), st.floats(0, 1))
