@@ -166,7 +166,7 @@ def test_the_rest_of_the_app_is_passed_on(web: TestClient, path: str) -> None:
 
 
 def test_commands_do_not_pay_for_it() -> None:
-    """The command line loads none of it, and what stands before the app loads neither the SDK nor FastAPI before it is asked."""
+    """The command line loads none of it; what stands before the app loads neither the SDK nor FastAPI before it is asked."""
     check = "import sys, service.cli; print({'mcp', 'mcp_types', 'fastapi', 'pydantic', 'starlette'} & set(sys.modules))"
     told = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "set()"
