@@ -66,7 +66,8 @@ def comparison_of(spec: ExperimentSpec, of: Mapping[str, Sequence[Totals]], fini
 def prediction_of(run: Run, spec: ExperimentSpec, compared: Compared | None, finished: bool) -> dict[str, Any] | None:
     """The verdict and its sentence; of an unfinished run neither, so that nobody stops it when the curve looks right.
 
-    `comparisons_made`: runs on the claim up to this one, for `p_value_corrected` (Holm over their P-values)."""
+    `comparisons_made`: runs on the claim up to this one, for `p_value_corrected` (Holm over their P-values).
+    `claims_tested`: this claim and those tested in this home before, each by its newest run, for `p_value_over_claims`."""
     prediction = spec.prediction
     if prediction is None:
         return None
@@ -85,8 +86,8 @@ def prediction_of(run: Run, spec: ExperimentSpec, compared: Compared | None, fin
     except ValueError as error:
         sentence = f"This can not be judged: {error}."
         return {**told, "verdict": UNDERPOWERED, "sentence": sentence, "p_value": None, "comparisons_made": 0}
-    earlier = _earlier(run, spec)
-    corrected = float(holm([*earlier, ruling.p_value])[-1])
+    earlier, others = _earlier(run, spec)
+    corrected, over_claims = (float(holm([*those, ruling.p_value])[-1]) for those in (earlier, others))
     return {
         **told,
         "verdict": ruling.verdict,
@@ -94,6 +95,8 @@ def prediction_of(run: Run, spec: ExperimentSpec, compared: Compared | None, fin
         "p_value": ruling.p_value,
         "comparisons_made": len(earlier) + 1,
         "p_value_corrected": corrected,
+        "claims_tested": len(others) + 1,
+        "p_value_over_claims": over_claims,
     }
 
 
@@ -114,20 +117,23 @@ def _parameters(prediction: Prediction) -> dict[str, Any]:
     return {key: getattr(prediction, key) for key in wanted[prediction.kind] if getattr(prediction, key)}
 
 
-def _earlier(run: Run, spec: ExperimentSpec) -> list[float]:
-    """P-values of the runs on the same claim that were made before this one."""
+def _earlier(run: Run, spec: ExperimentSpec) -> tuple[list[float], list[float]]:
+    """P-values made before this run: those of the runs on its claim, and the newest of each other claim."""
     claim = run.state.get("claim") or spec.claim
+    same: list[float] = []
+    others: dict[str, float] = {}
     if not claim:
-        return []
-    others = [(other.state, other) for other in Runs(run.folder.parent.parent).all() if other.id != run.id]
-    return [
-        float(state["p_value"])
-        for state, _ in others
-        if state.get("claim") == claim
-        and state.get("status") == RunStatus.SUCCEEDED
-        and state.get("p_value") is not None
-        and state.get("created", "") < run.state.get("created", "")
-    ]
+        return same, []
+    for other in reversed(Runs(run.folder.parent.parent).all()):
+        state = other.state if other.id != run.id else {}
+        before = state.get("created", "") < run.state.get("created", "")
+        if state.get("status") != RunStatus.SUCCEEDED or state.get("p_value") is None or not state.get("claim") or not before:
+            continue
+        if state["claim"] == claim:
+            same.append(float(state["p_value"]))
+        else:
+            others[state["claim"]] = float(state["p_value"])
+    return same, list(others.values())
 
 
 def _differences(found: Comparison, finished: bool) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ingest.authoring import index_own, own_notes, write_whole
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import LinkType, PasskbError
-from service.experiments.caution import toys
+from service.experiments.caution import scripted, toys
 from service.experiments.claims import claim_named
 from service.experiments.curve import curve_svg
 from service.experiments.evidence_note import evidence_markdown
@@ -48,7 +48,8 @@ def publish(home: Path, run: Run, open_kb: Callable[[Path], KnowledgeBase] = Kno
                 "%s: its claim %s is in no note that is indexed; the link is there, and holds once it is", note_id, claim
             )
     prediction = found["prediction"] or {}
-    run.note(evidence_note_id=note_id, verdict=prediction.get("verdict") or "", p_value=prediction.get("p_value"))
+    p_value = None if scripted(run.spec) else prediction.get("p_value")  # what decides no claim is no comparison either
+    run.note(evidence_note_id=note_id, verdict=prediction.get("verdict") or "", p_value=p_value)
     write_json(run.folder / "result.json", result(run, RunStatus.SUCCEEDED))
     return note_id
 

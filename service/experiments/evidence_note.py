@@ -89,6 +89,9 @@ def _first(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, 
         if (made := prediction.get("comparisons_made", 0)) > 1 and prediction.get("p_value_corrected") is not None:
             corrected = f"corrected for that (Holm) P = {prediction['p_value_corrected']:.2g}"
             said.append(f"It is run {made} on this claim; {corrected}.")
+        if (tested := prediction.get("claims_tested", 0)) > 1 and prediction.get("p_value_over_claims") is not None:
+            others = "another claim" if tested == 2 else f"{tested - 1} other claims"
+            said.append(f"With {others} tested here before, P = {prediction['p_value_over_claims']:.2g} (Holm).")
     said += cautions(spec, state)
     further = [power] if power and whole.endswith(power) else []
     return "\n\n".join([" ".join(said), *further, *_on(spec.claim, claim_text)])

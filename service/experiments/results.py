@@ -37,7 +37,7 @@ _DRAWS, _DRAWS_LIVE = 2000, 300
 _MAJORITY_DRAWS = 300  # a problem; the mean over problems is far steadier than each
 _BEYOND = (2, 4, 8)  # times n
 _TAUS, _COVERED = (0.25, 0.5, 0.75), (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9)
-_METHOD = 2  # to be raised with every change of what a figure means
+_METHOD = 3  # to be raised with every change of what a figure means
 _FIGURES = (
     "finished_counts", "noisy_edge", "models", "comparison", "prediction", "extrapolation", "perplexity", "counted",
 )  # fmt: skip
