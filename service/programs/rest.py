@@ -127,6 +127,9 @@ def _questions(access: Access) -> APIRouter:
 def described(app: FastAPI) -> dict[str, Any]:
     """OpenAPI, with each operation's example: put in here, because FastAPI leaves out what is null in one."""
     found = copy.deepcopy(app.openapi())
+    # Only where passkb is served with an account; which this page can't know, and need not tell.
+    found["components"]["securitySchemes"] = {kind: {"type": "http", "scheme": kind} for kind in ("basic", "bearer")}
+    found["security"] = [{}, {"basic": []}, {"bearer": []}]
     for methods in found["paths"].values():
         for operation in methods.values():
             example = EXAMPLES[operation["operationId"]]

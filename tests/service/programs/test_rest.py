@@ -62,7 +62,7 @@ def described(web: TestClient) -> dict[str, Any]:
 
 
 def test_every_operation_is_described_with_an_example(described: Mapping[str, Any]) -> None:
-    assert described["openapi"].startswith("3.")
+    assert described["openapi"].startswith("3.") and described["components"]["securitySchemes"].keys() == {"basic", "bearer"}
     assert operations_of(described).keys() == SHAPES.keys() == REQUESTS.keys() == EXAMPLES.keys()
     for name, operation in operations_of(described).items():
         assert operation["x-example-request"] == REQUESTS[name]
