@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ _RETRIED = (408, 409, 425, 429)
 _BAD_REQUEST = (400, 422)
 _LONG = ("context length", "context window", "maximum context", "max_model_len", "too long", "too many tokens")
 _LOOK = 0.05  # seconds between two looks at whether to stop
+_UNKNOWN = 5.0  # seconds before a server that did not say what it serves is asked again
 _ENDLESS = 24  # characters a token at most, before a stream counts as one without end
 
 
@@ -122,6 +124,8 @@ class LanguageModel:
         self._trust = not str(parts.hostname).startswith(_LOCAL)
         self._lock = threading.Lock()
         self._lines = Lines()
+        self._known: tuple[Served, ...] = ()
+        self._ask_again = 0.0
         # Loading the libraries takes seconds: meanwhile the notes can be searched.
         threading.Thread(target=_load, name="model-libraries", daemon=True).start()
 
@@ -203,6 +207,7 @@ class LanguageModel:
                 if isinstance(item, Exception):
                     raise self._fault(item)
                 if isinstance(item, _End):
+                    reader.ended = True
                     self._ended(item, begun, max_tokens)
                     return
                 heard = time.monotonic()
@@ -252,6 +257,8 @@ class LanguageModel:
             if status in (401, 403):
                 return ModelError(f"{self._where} wants another API key ({reason}): set PASSKB_LLM_API_KEY")
             if status == 404:
+                self._known = ()  # it may serve another model by now
+                self.__dict__.pop("_llm", None)
                 return ModelError(f"{self._where} does not know the model or the path ({reason}): correct --llm or --model")
             return ModelError(f"{self._where} refuses the request: {reason}")
         if isinstance(error, openai.APITimeoutError):
@@ -292,14 +299,15 @@ class LanguageModel:
             http_client=openai.DefaultHttpxClient(trust_env=self._trust, event_hooks={"response": [self._lines.opened]}),
         )  # fmt: skip
 
-    @cached_property
+    @property
     def _served(self) -> tuple[Served, ...]:
-        """What the server says it serves, asked once; nothing where it does not say so in time."""
-        try:
-            found = self._client.with_options(timeout=self.patience.facts).models.list().data
-            return tuple(_as_served(entry) for entry in found if getattr(entry, "id", None))
-        except Exception:  # servers without that page are many, and none is needed
-            return ()
+        """What the server says it serves, asked until it has said so; nothing where it does not in time."""
+        if not self._known and time.monotonic() >= self._ask_again:
+            self._ask_again = time.monotonic() + _UNKNOWN
+            with suppress(Exception):  # servers without that page are many, and none is needed
+                found = self._client.with_options(timeout=self.patience.facts).models.list().data
+                self._known = tuple(_as_served(entry) for entry in found if getattr(entry, "id", None))
+        return self._known
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,13 +336,14 @@ class _Reader:
 
     def __init__(self, chunks: Callable[[], Iterator[Piece | _End]], lines: Lines) -> None:
         self.queue: queue.SimpleQueue[Piece | _End | Exception] = queue.SimpleQueue()
-        self._cancelled, self._lines = threading.Event(), lines
+        self._cancelled, self._lines, self.ended = threading.Event(), lines, False
         self._thread = threading.Thread(target=self._read, args=(chunks,), name="model-stream", daemon=True)
         self._thread.start()
 
     def cancel(self) -> None:
         self._cancelled.set()
-        self._lines.hang_up(self._thread)
+        if not self.ended:  # else its connection can serve the next request
+            self._lines.hang_up(self._thread)
 
     def _read(self, chunks: Callable[[], Iterator[Piece | _End]]) -> None:
         try:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from service import llm
 from service.llm import Interrupted, LanguageModel, ModelError, Patience, Stopped
 from tests.service.answering.scripted_server import Reply, said, serving
 
@@ -59,6 +60,22 @@ def test_what_the_server_says_of_itself_is_asked_once() -> None:
         with pytest.raises(ModelError, match="does not say which models it serves"):
             _ = model(server.url, name="").name
         assert model(server.url).context is None and not model(server.url).constrains
+
+
+def test_a_server_that_starts_later_or_serves_another_model_by_now_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llm, "_UNKNOWN", 0.0)
+    with serving(said("Hi."), Reply(status=404, error="no such model"), said("Hi."), model="one", window=2048) as server:
+        early = list(server.models)
+        server.models.clear()
+        found = model(server.url, name="")
+        with pytest.raises(ModelError, match="start it"):
+            _ = found.name
+        server.models[:] = early
+        assert text_of(found) == "Hi." and (found.name, found.context) == ("one", 2048)
+        server.models[0]["id"] = "two"
+        with pytest.raises(ModelError, match="no such model"):
+            text_of(found)
+        assert text_of(found) == "Hi." and [asked["model"] for asked in server.asked] == ["one", "one", "two"]
 
 
 def test_which_of_several_models_has_to_be_said() -> None:

@@ -15,12 +15,19 @@ from pathlib import Path
 
 import pytest
 
+from kb.embedding import MiniLM
 from kb.knowledge_base import KnowledgeBase
+from service.answering.asking import completed
+from service.answering.checking import EmbeddedChecker, Pair
+from service.answering.judging import judge
 from service.answering.keys import pattern, written
+from service.answering.prompting import SCORING, scoring
+from service.answering.rescoring import pattern as scores_held
+from service.answering.rescoring import scores
 from service.cli import main
 from service.llm import Interrupted, LanguageModel, ModelError, Patience, Stopped
 from tests.service.answering.served_by_vllm import WINDOW, VLLMServer, write_model
-from tests.service.answering.zebras import QUESTION
+from tests.service.answering.zebras import FLIES, QUESTION
 
 ROOT = Path(__file__).parents[3]
 PATIENT = Patience(tries=3, pause=1.0, first=240.0, silence=120.0, facts=60.0)
@@ -82,6 +89,15 @@ def test_constrained_keys_hold_on_200_generations(warm: LanguageModel) -> None:
     assert any(key not in ("1", "2", "3") for key in loose), "without the constraint this model invents keys"
 
 
+def test_grades_and_scores_are_held_to_their_form(warm: LanguageModel, minilm: MiniLM) -> None:
+    judged = judge(warm, EmbeddedChecker(minilm))
+    sentences = [f"{FLIES[:-1]} and {thing}." for thing in ("horses", "tents", "cows", "goats", "lamps")]
+    grades = judged.check([Pair(sentence, [FLIES]) for sentence in sentences])
+    assert judged.read == 5 and judged.remarks() == [] and all(grade.detail for grade in grades)
+    found = completed(warm, SCORING, scoring(QUESTION, [("Flies", FLIES)] * 8), max_tokens=200, pattern=scores_held(8))
+    assert len(scores(found, 8) or ()) == 8
+
+
 def test_words_come_while_the_server_works_and_stopping_frees_it(server: VLLMServer, warm: LanguageModel) -> None:
     pieces: list[str] = []
     before = server.written()
@@ -105,7 +121,7 @@ def eventually(holds: Callable[[], bool]) -> None:
 def test_an_answer_from_a_model_that_writes_noise_is_honest(
     server: VLLMServer, zebras: KnowledgeBase, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status = main(["--home", str(zebras.home), "ask", QUESTION, "--llm", server.url, "--json"])
+    status = main(["--home", str(zebras.home), "ask", QUESTION, "--llm", server.url, "--rescore", "--judge", "--json"])
     told = capsys.readouterr()
     answer = json.loads(told.out)
     assert answer["answered"] and status == (3 if answer["fault"] else 0) and answer["fault"] in told.err
