@@ -108,6 +108,7 @@ def test_a_long_preamble_and_polite_words_are_left_out(zebras: KnowledgeBase) ->
     with serving(writes(template)) as server:
         assert len(template) > 8000
         answer = written(zebras, server)
+    assert (answer.mode, answer.fault, answer.incomplete) == ("generated", "", False)
     assert texts(answer)[0] == FLIES and not any("Thought" in text or "hope" in text for text in texts(answer))
 
 
