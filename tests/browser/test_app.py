@@ -57,7 +57,7 @@ class App:
 
     def page(self, path: str = "/", **options: Any) -> Any:
         page = self.browser.new_page(**options)
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("request", lambda request: self._check(request.url))
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.goto(self.address + path)
@@ -98,7 +98,7 @@ def app(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App
         yield App(address, chromium)
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
 
 def wait_for(address: str) -> None:

@@ -137,7 +137,7 @@ def app(chromium: Any, home: Path, vault: Path, models: dict[str, str]) -> Itera
         yield App(f"http://127.0.0.1:{port}", chromium)
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
         pid = home / "worker.pid"
         assert not pid.exists() or not Path(f"/proc/{pid.read_text()}").exists(), "the worker outlived the app"
 
@@ -206,7 +206,7 @@ def test_a_click_runs_a_claims_test_and_the_answer_cites_what_came_out(app: App,
     page.locator("#answer [data-start]").focus()
     page.keyboard.press("Enter")
     page.wait_for_selector("#ask-tests .test")
-    page.wait_for_function("document.querySelector('#ask-tests').innerText.includes('Running')", timeout=40_000)
+    page.wait_for_function("document.querySelector('#ask-tests').innerText.includes('Running')", timeout=120_000)
     page.focus("#ask-tests [data-stop]")
     before = page.inner_text("#ask-tests .where")
     page.wait_for_function("words => document.querySelector('#ask-tests .where').innerText !== words", arg=before)
@@ -214,7 +214,7 @@ def test_a_click_runs_a_claims_test_and_the_answer_cites_what_came_out(app: App,
     other = app.page(f"/?q={quote(QUESTION)}")  # reloaded, or in another browser: the run is there
     other.wait_for_selector("#ask-tests .test [data-stop], #answer .evidence")
     for tab in (page, other):
-        tab.wait_for_selector("#answer .evidence .curve svg", timeout=60_000)
+        tab.wait_for_selector("#answer .evidence .curve svg", timeout=120_000)
         said = tab.inner_text("#answer .evidence")
         assert "supported" in said and "20" in tab.inner_text("#answer .evidence time")
         assert tab.locator("#answer [data-start]").count() == 0  # the claim is decided
@@ -261,7 +261,7 @@ def test_a_run_is_cancelled_within_two_seconds_and_goes_on_where_it_was(app: App
     page.click("#experiment-start")
     page.wait_for_selector("#experiment-status .where")
     page.wait_for_url("**/?run=*")
-    page.wait_for_selector("#experiment-curve svg", timeout=40_000)
+    page.wait_for_selector("#experiment-curve svg", timeout=120_000)
     assert page.inner_text("#experiment-status .bar progress") is not None and page.is_visible("#experiment-status progress")
     phone = app.page(page.url.removeprefix(app.address), viewport={"width": 390, "height": 844})
     phone.wait_for_selector("#experiment-curve svg")
@@ -273,7 +273,7 @@ def test_a_run_is_cancelled_within_two_seconds_and_goes_on_where_it_was(app: App
     phone.wait_for_function(_RUN_TEXT, arg="Cancelled")  # the other browser follows
     page.click("#experiment-resume")
     page.wait_for_function(_RUN_TEXT, arg="Running")
-    page.wait_for_function(_RUN_TEXT, arg="Done", timeout=60_000)
+    page.wait_for_function(_RUN_TEXT, arg="Done", timeout=120_000)
     page.click("#experiment-list [data-new]")
     page.wait_for_selector("#experiment-form #experiment-spec textarea", state="visible")
     page.fill("#experiment-spec textarea", SLOW)
@@ -291,13 +291,13 @@ def test_a_run_below_an_answer_is_cancelled_and_resumed_there(app: App, home: Pa
     page = app.page(f"/?q={quote('Do sloths overtake tortoises on long tracks?')}")
     page.wait_for_selector("#answer [data-start='vault/sloths#race']")
     page.click("#answer [data-start]")
-    page.wait_for_function("document.querySelector('#ask-tests')?.innerText.includes('Running')", timeout=40_000)
+    page.wait_for_function("document.querySelector('#ask-tests')?.innerText.includes('Running')", timeout=120_000)
     page.click("#ask-tests [data-stop]")
     page.wait_for_selector("#ask-tests .test[data-status=cancelled]")
     assert stopped_in(home, max(runs(home))) < 2
     page.wait_for_selector("#ask-tests [data-go-on]:enabled")
     page.click("#ask-tests [data-go-on]")
-    page.wait_for_selector("#answer .evidence .curve svg", timeout=60_000)  # one model, no prediction: evidence all the same
+    page.wait_for_selector("#answer .evidence .curve svg", timeout=120_000)  # one model, no prediction: evidence all the same
     page.wait_for_selector("#ask-tests .test.told")
     assert page.locator("#ask-tests .test").count() == 1 and "tortoises" in page.inner_text("#answer .lede")
     assert page.locator("#earlier .exchange").count() == 0  # the answer took its own place
@@ -320,7 +320,7 @@ def test_counts_are_imported_and_names_in_them_are_only_text(app: App, tmp_path:
     assert "stripes" in page.inner_text("#import-told")  # the claims that there are
     page.fill("#import-claim :is(input, textarea)", "vault/zebra#stripes")
     page.click("#import-button")
-    page.wait_for_selector("#experiment-results .figures", timeout=40_000)
+    page.wait_for_selector("#experiment-results .figures", timeout=120_000)
     assert "37.5 %" in page.inner_text("#experiment-results") and "imported from" in page.inner_text("#experiment-results")
     assert EVIL in page.inner_text("#experiment-results") and page.locator("#experiment-curve svg").count() == 1
     page.goto(f"{app.address}/?q={quote('Do zebras carry stripes on the savanna?')}")
@@ -338,7 +338,7 @@ def test_the_header_tells_what_the_watcher_has_read(app: App, vault: Path) -> No
     before = page.inner_text("#status").split(" note")[0]
     (vault / "late.md").write_text("# Late\n\nA note that came while the page was open.", "utf-8")
     wanted = f"{int(before) + 1} notes"
-    page.wait_for_function("words => document.querySelector('#status').innerText.includes(words)", arg=wanted, timeout=40_000)
+    page.wait_for_function("words => document.querySelector('#status').innerText.includes(words)", arg=wanted, timeout=120_000)
     page.close()
 
 
