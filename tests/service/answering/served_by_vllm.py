@@ -17,7 +17,7 @@ import pytest
 
 from service.experiments.engines import guard
 
-WINDOW = 4096
+WINDOW = 16384
 _START = 240.0  # seconds at most, on a busy machine
 _WIDTH = 64
 _FOND = {"[": 5.0, "]": 5.0, **dict.fromkeys("0123456789.", 1.5)}  # by how much (in logits) a token is likelier for its signs

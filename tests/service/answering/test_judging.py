@@ -174,6 +174,15 @@ def test_a_judge_that_obeys_the_notes_can_not_pass_a_changed_number_or_something
     ]
 
 
+def test_a_judge_gives_no_sentence_a_citation_that_it_lacks(zebras: KnowledgeBase) -> None:
+    bare = "Flying pests find it hard to touch down on a striped zebra."
+    always = "\n".join(f"{i}: supported" for i in range(1, 13))
+    with serving(judges(always, f"{FLIES[:-1]} [{{flies}}]. {bare}")) as server:
+        answer = written(zebras, server, judge=True)
+        assert len(server.asked) == 2
+    assert [(entry.text, entry.reason) for entry in answer.statements if not entry.citations] == [(bare, "no citation")]
+
+
 @pytest.mark.parametrize("order", ORDERS, ids=range(len(ORDERS)))
 def test_orders_in_a_note_stay_quotes_for_the_judge(order: str) -> None:
     asked: list[str] = []
