@@ -268,7 +268,7 @@ def test_half_characters_and_endless_numbers_do_not_break_an_answer(web: TestCli
 
 def test_a_model_writes_where_it_is_asked_to(known: KnowledgeBase, described: Mapping[str, Any]) -> None:
     with serving(said("RLVR makes a model more likely to be right at the first attempt [1].")) as server:
-        model = LanguageModel(server.url, api_key="sk-never")
+        model = LanguageModel(server.url, "scripted", "sk-never")
         web = client(known, model=lambda: model)
         body = {"question": "Does RLVR expand what models can reason about?"}
         assert web.post("/api/v1/ask", json=body).json()["mode"] == "quoted" and not server.asked
