@@ -24,7 +24,7 @@ from service.web.figures import day
 from service.web.markup import ask_link, counted, note_link, run_link, text, verb
 from service.web.opened import Finding, anchor, listed_source
 from service.web.prose import inline
-from service.web.written import dropped_html, fault_html, reasoning_html, understood_html
+from service.web.written import dropped_html, fault_html, reasoning_html, remarks_html, understood_html
 
 # A sign of its own shape for each grade, and what it says to those who hover or listen.
 _GRADES: Mapping[Support, tuple[str, str]] = {
@@ -73,6 +73,7 @@ def answer_html(
     if shown is None:
         parts += [
             fault_html(answer) if answer.mode == "generated" else "",
+            remarks_html(answer),
             dropped_html(answer),
             reasoning_html(answer),
             _section("Where they disagree", _disputes(answer, key)),

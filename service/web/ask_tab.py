@@ -53,7 +53,7 @@ def build_ask_tab(desk: Desk, talks: Conversations) -> AskTab:
             answer = gr.HTML(elem_id="answer", apply_default_css=False)
             tests = gr.HTML(elem_id="ask-tests", apply_default_css=False)
             earlier = gr.HTML(elem_id="earlier", apply_default_css=False)
-            gr.HTML(help_html(), elem_id="ask-help", apply_default_css=False)
+            gr.HTML(lambda: help_html(desk.kb.home), elem_id="ask-help", apply_default_css=False)
         with gr.Column(elem_classes="aside", elem_id="source-column"):
             sources = gr.HTML(elem_id="sources", apply_default_css=False)
     opened = gr.HTML(elem_id="opened-sources", elem_classes="offstage", apply_default_css=False)

@@ -16,11 +16,11 @@ import gradio as gr
 
 from kb.knowledge_base import KnowledgeBase
 from service.answering.answer import Answer
-from service.answering.checking import Checker
 from service.answering.prompting import Turn
 from service.answering.quoting import ask
 from service.answering.understanding import needs_context
 from service.answering.writing import write
+from service.config import read_config
 from service.inquiries.keeping import EditedByHand, keep
 from service.llm import Model
 from service.web import settling
@@ -43,13 +43,11 @@ GENERATED, QUOTED = "generated", "quoted"
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What it takes to answer. `model`: writes; without one, answers are quotes. `judge`: checks what it writes, instead of
-    the embedded check."""
+    """What it takes to answer. `model`: writes; without one, answers are quotes."""
 
     kb: KnowledgeBase
     working: Working
     model: Model | None = None
-    judge: Checker | None = None
 
 
 def refused(question: str) -> str:
@@ -201,8 +199,11 @@ def _pen(desk: Desk, talk: Conversation, question: str, over: Callable[[], bool]
     assert model is not None
 
     def work(show: Callable[[str], None], left: Callable[[], bool]) -> Answer:
-        ends = lambda: over() or left()  # noqa: E731
-        return write(desk.kb, question, model, history=turns, on_text=show, stop=ends, checker=desk.judge)
+        config = read_config(desk.kb.home)
+        return write(
+            desk.kb, question, model, history=turns, on_text=show, stop=lambda: over() or left(),
+            judge=config.llm_judge, rescore=config.llm_rescore,
+        )  # fmt: skip
 
     return _Pen(work)
 

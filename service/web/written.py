@@ -69,6 +69,11 @@ def fault_html(answer: Answer) -> str:
     return f'<p class="fault" role="status"><span class="message">{text(told.rstrip("."))}.</span> {again}</p>'
 
 
+def remarks_html(answer: Answer) -> str:
+    """What is to be said of how the answer was made."""
+    return "".join(f'<p class="quiet">{text(remark)}</p>' for remark in answer.remarks)
+
+
 def dropped_html(answer: Answer) -> str:
     """The sentences that were left out, folded: what the model wrote against its sources."""
     if not answer.dropped:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from kb.notes import Note, NoteKind
@@ -16,8 +18,10 @@ from service.answering.answer import (
     Statement,
     Support,
 )
+from service.answering.figures import checker_figures, in_words, keep_judge_figures
 from service.web.answers import Offer, answer_html
 from service.web.asking import LONGEST, earlier_html, refused
+from service.web.help import help_html
 from service.web.opened import Finding, opened_html, sources_html
 
 TEXT = "Intro words.\n\nPass@k **shows reach**. It hides the rest.\n"
@@ -134,3 +138,20 @@ def test_hostile_offers_are_only_text(evil: str, harmless: Callable[[str], None]
     offers = {"v/a#c": Offer(evil, evil)}
     harmless(answer_html(item, "a1", None, offers, {"v/e": Finding(citation(3, f"v/e{evil}", evil))}))
     harmless(answer_html(item, "a1", None, {"v/a#c": Offer(evil)}))
+
+
+def test_the_help_tells_how_often_the_check_errs(home: Path, audit: Any) -> None:
+    figures = checker_figures()
+    html = help_html(home)
+    audit(html)
+    assert in_words(figures)[1] in html and "errs as a judge" not in html
+    keep_judge_figures(home, replace(figures, check="<b>judge", read=150))
+    assert "How often &lt;b&gt;judge errs as a judge" in help_html(home) and "150 of them" in help_html(home)
+    (home / "judge_figures.json").write_text("{")
+    assert "can not be read" in help_html(home)
+
+
+def test_a_model_that_judges_and_was_not_measured_is_said_to_be_so(home: Path) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text("llm_judge = true\n")
+    assert "was not measured here" in help_html(home)
