@@ -59,6 +59,7 @@ def results_html(view: RunView) -> str:
         _evidence(view),
         _part("pass@k", _curves(models, comparison, view)),
         _part("Solved at least once", _solved(comparison, models)),
+        _part("How steadily", _steadily(models)),
         _part("What else could explain it", _confounders(models) + _perplexity(view.result.get("perplexity") or ())),
         _part("Beyond the attempts made", _beyond(view.result.get("extrapolation") or {})),
         _part("Settings", _settings(view)),
@@ -148,6 +149,33 @@ def _solved(comparison: Model, models: Sequence[Model]) -> str:
     told = (_never(model) for model in models)
     sets = f'<dl class="pairs">{listed}</dl>' if solved else ""
     return f'{sets}<p class="quiet">{test}{" ".join(filter(None, told))}</p>' if models else ""
+
+
+_STEADY: Sequence[tuple[str, Callable[[Model], Any]]] = (
+    ("all k pass (pass^k)", _within("pass_hat_k")),
+    (
+        "half of k pass (G-Pass@k)",
+        lambda model: next((g["curve"] for g in model.get("g_pass_at_k") or () if g["tau"] == 0.5), ()),
+    ),
+    ("by majority (maj@k)", _within("maj_at_k")),
+)
+
+
+def _steadily(models: Sequence[Model]) -> str:
+    """Of how many attempts passing takes, and of problems by the chance of a pass: of a finished run."""
+    tables = []
+    for model in models:
+        curves = [(name, {row["k"]: row for row in found(model) or ()}) for name, found in _STEADY]
+        known = [(name, curve) for name, curve in curves if any(row["estimate"] is not None for row in curve.values())]
+        ks = list(dict.fromkeys(k for _, curve in known for k in curve))
+        rows = [(str(k), [interval(curve.get(k), percent) for _, curve in known]) for k in ks]
+        tables.append(_table([f"{model['name']}, k", *(name for name, _ in known)], rows) if known else "")
+    shares = {model["name"]: {row["tau"]: row["share"] for row in model.get("cover_at_tau") or ()} for model in models}
+    taus = list(dict.fromkeys(tau for covered in shares.values() for tau in covered))
+    rows = [(percent(tau), [percent(covered.get(tau)) for covered in shares.values()]) for tau in taus]
+    covered = _table(["problems with a chance of at least (Cover@τ)", *shares], rows)
+    inner = "".join([*tables, covered])
+    return f"<details><summary>pass^k, G-Pass@k, maj@k, Cover@τ</summary>{inner}</details>" if any(tables) and covered else ""
 
 
 def _never(model: Model) -> str:

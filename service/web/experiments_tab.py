@@ -39,6 +39,7 @@ class ExperimentsTab:
 def build_experiments_tab(kb: KnowledgeBase, working: Working) -> ExperimentsTab:
     """Lays out the tab and wires its own buttons; opening a run or the form is wired by the app."""
     shown = gr.State(("", ""))  # the open run, and the mark of what is shown of it
+    judged = gr.State("")  # the spec that was checked last since it was changed
     with gr.Row(elem_id="experiment-columns", elem_classes="columns"):
         with gr.Column(elem_classes="reading"):
             with gr.Column(elem_id="experiment-form"):
@@ -69,7 +70,11 @@ def build_experiments_tab(kb: KnowledgeBase, working: Working) -> ExperimentsTab
 
     def checked(written: str) -> tuple[Any, ...]:
         html, fits = form.checked_html(kb, written)
-        return html, gr.Button(interactive=fits), gr.Button(visible="hidden")
+        return html, gr.Button(interactive=fits), gr.Button(visible="hidden"), written
+
+    def opened(written: str, last: str) -> tuple[Any, ...]:
+        """Opening the tab asks, too, and may be heard after what was typed there since: the later text stands."""
+        return (gr.skip(),) * 3 if last not in ("", written) else checked(written)[:3]
 
     def started(written: str, again: bool = False) -> tuple[Any, ...]:
         try:
@@ -98,7 +103,7 @@ def build_experiments_tab(kb: KnowledgeBase, working: Working) -> ExperimentsTab
             return *(gr.skip(),) * len(outputs), sentence(explained(error))
         return *run_page(kb, run_id), ""
 
-    spec.change(checked, spec, [said, start, anew], **(in_turn("check") | {"trigger_mode": "always_last"}))
+    spec.change(checked, spec, [said, start, anew, judged], **(in_turn("check") | {"trigger_mode": "always_last"}))
     opening = "(spec) => (window.passkb?.opened(), spec)"
     anew.click(lambda written: started(written, True), spec, [*outputs, told, anew], js=opening, **once)
     start.click(started, spec, [*outputs, told, anew], js=opening, **once)
@@ -108,7 +113,7 @@ def build_experiments_tab(kb: KnowledgeBase, working: Working) -> ExperimentsTab
     timer.tick(lambda now: followed(kb, now, working.problem), shown, outputs, **turn)
     *given, button, heard = bring
     button.click(brought, given, [*outputs, heard], js="(...given) => (window.passkb?.opened(), given)", **once)
-    return ExperimentsTab(outputs, [spec, told], shown, timer, (checked, [spec], [said, start, anew]))
+    return ExperimentsTab(outputs, [spec, told], shown, timer, (opened, [spec, judged], [said, start, anew]))
 
 
 def _import_form() -> list[Any]:

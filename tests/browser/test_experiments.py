@@ -1,16 +1,19 @@
 """Claims and experiments as people use them: a click starts a run, its progress shows, its evidence is cited, a claim changes.
 
 Real queue, worker process, statistics and notes. The models are two completions servers on this machine that know the answers:
-one is right a quarter of the time at every problem, the other always at half of them. Slow runs are scripted.
+one is right a quarter of the time at every problem, the other always at half of them. Both answer as far as a test allows, so
+that a run is still going on when the test looks, however busy the machine.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -24,7 +27,7 @@ from service.experiments.problems.countdown import solve_at_random, write_deriva
 from service.experiments.problems.loading import load
 from service.experiments.spec import ProblemsSpec
 from tests.browser.test_app import ROOT, App, ask, chromium, wait_for
-from tests.service.experiments.test_engine_openai import Server
+from tests.service.experiments.test_engine_openai import Answer, Server
 
 __all__ = ["chromium"]
 pytestmark = pytest.mark.browser
@@ -66,33 +69,48 @@ claims:
   - id: race
     text: Sloths overtake tortoises on long tracks.
     test:
-      problems: {set: countdown, limit: 20}
-      models: {base: {model: "rate:0.5;delay=0.02", engine: scripted}}
-      sampling: {n: 16}
+      problems: {{set: countdown, limit: 20}}
+      models: {{base: {{model: slow, engine: openai, url: "{slow}"}}}}
+      sampling: {{n: 16, max_tokens: 64}}
 ---
 Sloths overtake tortoises on long tracks, herders say, because tortoises stop to eat.
 """
 SLOW = """name: slow
 problems: {set: countdown, limit: 16}
 models:
-  base: {model: "beta:0.5,1;delay=0.02", engine: scripted}
-  tuned: {model: "beta:0.25,0.25;delay=0.02", engine: scripted}
-sampling: {n: 16}
+  base: {model: slow, engine: openai, url: "http://127.0.0.1:9"}
+  tuned: {model: slow, engine: openai, url: "http://127.0.0.1:9"}
+sampling: {n: 16, max_tokens: 64}
 """
 _RUN_TEXT = "id => document.querySelector('#experiment-status')?.innerText.includes(id)"
 
 
 class Model(Server):
-    """Right at a Countdown problem with the probability that `rates` gives it; takes its time."""
+    """Right at a Countdown problem with the probability that `rates` gives it; gives as many attempts as it is allowed to."""
 
     def __init__(self, name: str, rates: dict[str, float]) -> None:
         super().__init__(name)
-        self._rates = rates
+        self._rates, self._left, self._change = rates, math.inf, threading.Condition()
         problems = load(ProblemsSpec(set="countdown", limit=PROBLEMS)).problems
         self._right = {p.prompt: solve_at_random(p.gold["numbers"], p.gold["target"], random.Random(0)) for p in problems}
 
+    def allow(self, attempts: float) -> None:
+        """From now on; it then waits."""
+        with self._change:
+            self._left = attempts
+            self._change.notify_all()
+
+    def complete(self, body: dict[str, Any]) -> Answer:
+        with self._change:
+            assert self._change.wait_for(lambda: self._left > 0, timeout=600)
+            self._left -= body["n"]
+        return super().complete(body)
+
+    def close(self) -> None:
+        self.allow(math.inf)
+        super().close()
+
     def choice(self, body: dict[str, Any], index: int) -> dict[str, Any]:
-        time.sleep(0.004)
         prompt = str(body["prompt"])
         right = random.Random(body["seed"] + index).random() < self._rates[prompt]
         text = f" {write_derivation(self._right[prompt])}" if right else " 1 + 1 = 2"
@@ -100,13 +118,13 @@ class Model(Server):
 
 
 @pytest.fixture(scope="module")
-def models() -> Iterator[dict[str, str]]:
+def models() -> Iterator[dict[str, Model]]:
     prompts = [problem.prompt for problem in load(ProblemsSpec(set="countdown", limit=PROBLEMS)).problems]
-    base = Model("base", dict.fromkeys(prompts, 0.25))
-    tuned = Model("tuned", {prompt: float(i % 2) for i, prompt in enumerate(prompts)})
-    yield {"base": base.url, "tuned": tuned.url}
-    base.close()
-    tuned.close()
+    half = {prompt: float(i % 2) for i, prompt in enumerate(prompts)}
+    found = [Model("base", dict.fromkeys(prompts, 0.25)), Model("tuned", half), Model("slow", dict.fromkeys(prompts, 0.5))]
+    yield {model.model: model for model in found}
+    for model in found:
+        model.close()
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +140,11 @@ def vault(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def app(chromium: Any, home: Path, vault: Path, models: dict[str, str]) -> Iterator[App]:
-    (vault / "coverage.md").write_text(NOTE.format(problems=PROBLEMS, **models), "utf-8")
+def app(chromium: Any, home: Path, vault: Path, models: dict[str, Model]) -> Iterator[App]:
+    urls = {name: model.url for name, model in models.items()}
+    (vault / "coverage.md").write_text(NOTE.format(problems=PROBLEMS, **urls), "utf-8")
     (vault / "zebra.md").write_text(HOSTILE, "utf-8")
-    (vault / "sloths.md").write_text(SLOTHS, "utf-8")
+    (vault / "sloths.md").write_text(SLOTHS.format(**urls), "utf-8")
     command = [sys.executable, "-m", "service.cli", "--home", str(home)]
     subprocess.run([*command, "ingest", str(vault)], cwd=ROOT, check=True, capture_output=True)
     with socket.socket() as free:
@@ -199,7 +218,8 @@ def test_the_link_of_a_proposal_fills_the_form_and_starts_nothing(app: App, home
     page.close()
 
 
-def test_a_click_runs_a_claims_test_and_the_answer_cites_what_came_out(app: App, home: Path) -> None:
+def test_a_click_runs_a_claims_test_and_the_answer_cites_what_came_out(app: App, home: Path, models: dict[str, Model]) -> None:
+    models["base"].allow(256)
     page = app.page()
     page.wait_for_selector("#answer .welcome")
     ask(page, QUESTION)
@@ -209,10 +229,12 @@ def test_a_click_runs_a_claims_test_and_the_answer_cites_what_came_out(app: App,
     page.wait_for_function("document.querySelector('#ask-tests').innerText.includes('Running')", timeout=120_000)
     page.focus("#ask-tests [data-stop]")
     before = page.inner_text("#ask-tests .where")
+    models["base"].allow(512)
     page.wait_for_function("words => document.querySelector('#ask-tests .where').innerText !== words", arg=before)
     assert page.evaluate("document.activeElement.hasAttribute('data-stop')")  # focus stays while figures change
     other = app.page(f"/?q={quote(QUESTION)}")  # reloaded, or in another browser: the run is there
-    other.wait_for_selector("#ask-tests .test [data-stop], #answer .evidence")
+    other.wait_for_selector("#ask-tests .test [data-stop]")
+    models["base"].allow(math.inf)
     for tab in (page, other):
         tab.wait_for_selector("#answer .evidence .curve svg", timeout=120_000)
         said = tab.inner_text("#answer .evidence")
@@ -254,9 +276,11 @@ def test_a_bad_spec_gets_its_sentence_and_can_not_be_started(app: App) -> None:
     page.close()
 
 
-def test_a_run_is_cancelled_within_two_seconds_and_goes_on_where_it_was(app: App, home: Path) -> None:
+def test_a_run_is_cancelled_within_two_seconds_and_goes_on_where_it_was(app: App, home: Path, models: dict[str, Model]) -> None:
+    spec = SLOW.replace("http://127.0.0.1:9", models["slow"].url)
+    models["slow"].allow(64)
     page = app.page()
-    open_form(page, SLOW)
+    open_form(page, spec)
     page.wait_for_selector("#experiment-check .plan")
     page.click("#experiment-start")
     page.wait_for_selector("#experiment-status .where")
@@ -273,10 +297,11 @@ def test_a_run_is_cancelled_within_two_seconds_and_goes_on_where_it_was(app: App
     phone.wait_for_function(_RUN_TEXT, arg="Cancelled")  # the other browser follows
     page.click("#experiment-resume")
     page.wait_for_function(_RUN_TEXT, arg="Running")
+    models["slow"].allow(math.inf)
     page.wait_for_function(_RUN_TEXT, arg="Done", timeout=120_000)
     page.click("#experiment-list [data-new]")
     page.wait_for_selector("#experiment-form #experiment-spec textarea", state="visible")
-    page.fill("#experiment-spec textarea", SLOW)
+    page.fill("#experiment-spec textarea", spec)
     page.wait_for_selector("#experiment-check .plan")
     page.click("#experiment-start")
     page.wait_for_selector("#experiment-told [data-run]")  # the same experiment is recognised
@@ -287,7 +312,8 @@ def test_a_run_is_cancelled_within_two_seconds_and_goes_on_where_it_was(app: App
     page.close()
 
 
-def test_a_run_below_an_answer_is_cancelled_and_resumed_there(app: App, home: Path) -> None:
+def test_a_run_below_an_answer_is_cancelled_and_resumed_there(app: App, home: Path, models: dict[str, Model]) -> None:
+    models["slow"].allow(32)
     page = app.page(f"/?q={quote('Do sloths overtake tortoises on long tracks?')}")
     page.wait_for_selector("#answer [data-start='vault/sloths#race']")
     page.click("#answer [data-start]")
@@ -297,6 +323,7 @@ def test_a_run_below_an_answer_is_cancelled_and_resumed_there(app: App, home: Pa
     assert stopped_in(home, max(runs(home))) < 2
     page.wait_for_selector("#ask-tests [data-go-on]:enabled")
     page.click("#ask-tests [data-go-on]")
+    models["slow"].allow(math.inf)
     page.wait_for_selector("#answer .evidence .curve svg", timeout=120_000)  # one model, no prediction: evidence all the same
     page.wait_for_selector("#ask-tests .test.told")
     assert page.locator("#ask-tests .test").count() == 1 and "tortoises" in page.inner_text("#answer .lede")

@@ -42,6 +42,7 @@ def test_the_verdict_comes_first_then_figures_with_intervals(view: RunView) -> N
     assert status.index(view.prediction["sentence"][:40]) < status.index("attempts")
     assert "25.0 %" in page and "50.0 %" in page and "+25.0" in page and "16*" in page
     assert "only base</dt><dd>30" in page and "only tuned</dt><dd>0" in page
+    assert "all k pass (pass^k)" in page and "G-Pass@k" in page and "Cover@τ" in page and "by majority" not in page
     assert "counts.csv" in page and "sha256" in page and "passkb experiment run" not in page  # an import is not repeated so
     assert all(f'/runs/{view.id}/{name}"' in page for name in DOWNLOADS)
 
