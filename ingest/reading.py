@@ -103,9 +103,9 @@ def _import(data: bytes, suffix: str, path: str, origin: Fetched | None) -> Impo
 def _import_any(data: bytes, suffix: str, path: str, origin: Fetched | None) -> Imported:
     try:
         if suffix in PDF:
-            from ingest.readers.pdf import read_pdf
+            from ingest.readers.pdf_apart import read_pdf_apart
 
-            return read_pdf(data, path=path)
+            return read_pdf_apart(data, path=path)
         from ingest.readers.html import read_html
 
         return read_html(data, path=path, charset=origin.charset if origin else "", address=origin.address if origin else "")

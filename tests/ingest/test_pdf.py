@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -16,6 +17,7 @@ from ingest.readers import pdf
 from ingest.readers.imported import as_note
 from ingest.readers.markdown import read_markdown
 from ingest.readers.pdf import read_pdf
+from ingest.readers.pdf_apart import read_pdf_apart
 from kb.notes import PasskbError
 
 Text = tuple[float, float, float, str] | tuple[float, float, float, str, str]  # x, y, size, words, font F1 or bold F2
@@ -215,3 +217,27 @@ def test_the_documents_with_known_text_are_read_as_they_are(shared_data: Path) -
         print(f"{value:.3f} {name}")
     assert len(measured) == 6 and median(measured.values()) >= 0.85
     assert min(measured.values()) >= 0.85  # none is below; the least has a table whose head the truth repeats
+
+
+def test_a_pdf_is_read_apart_as_it_is_read_here(shared_data: Path) -> None:
+    for file in sorted((shared_data / "docs-pdf-html").rglob("*.pdf")):
+        data = file.read_bytes()
+        assert read_pdf_apart(data, path=file.name) == read_pdf(data, path=file.name)
+
+
+def test_what_is_wrong_with_a_pdf_is_told_from_apart() -> None:
+    with pytest.raises(PasskbError, match=r"näme\.pdf: not a PDF but a zip archive"):
+        read_pdf_apart(b"PK\x03\x04", path="näme.pdf")
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("import os; os.abort()", r"the PDF reader ended on it \(exit status -6\)"),
+        ("import time; time.sleep(60)", "not read in 1 s"),
+        ("print('half of a')", "the PDF reader ended on it"),
+    ],
+)
+def test_a_reader_that_dies_or_never_ends_costs_one_file(program: str, told: str) -> None:
+    with pytest.raises(PasskbError, match=told):
+        read_pdf_apart(b"%PDF-", path="a.pdf", seconds=1, program=(sys.executable, "-c", program))
