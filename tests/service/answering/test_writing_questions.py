@@ -9,7 +9,7 @@ import pytest
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from service.answering.answer import Support
-from service.answering.prompting import UNDERSTANDING, Turn
+from service.answering.prompting import JUDGING, SCORING, UNDERSTANDING, WRITING, Turn
 from service.cli import main
 from tests.service.answering.scripted_server import Body, Reply, said, serving
 from tests.service.answering.zebras import (
@@ -22,6 +22,8 @@ from tests.service.answering.zebras import (
     writes,
     written,
 )
+
+TASKS = {"write": WRITING, "judge": JUDGING, "score": SCORING}
 
 
 def test_a_follow_up_is_understood_shown_and_cites_no_memory(zebras: KnowledgeBase) -> None:
@@ -109,3 +111,24 @@ def test_the_command_line_writes_quotes_and_tells_of_faults(
         monkeypatch.setenv("PASSKB_LLM_URL", "http://127.0.0.1:9/v1")
         main([*common, "--llm", server.url, "--model", "m"])
         assert server.keys[-1] == "Bearer none"
+
+
+def test_judging_and_scoring_are_asked_for_by_flags_or_settings(
+    zebras: KnowledgeBase, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*flags: str) -> list[str]:
+        """The tasks that the model was set, in order, and that `remarks` tells of what came of them."""
+        writer = writes(f"{FLIES[:-1]} [{{flies}}].")
+        with serving(lambda body: writer(body) if body["messages"][0]["content"] == WRITING else said("No idea.")) as server:
+            assert main(["--home", str(zebras.home), "ask", QUESTION, "--llm", server.url, "--json", *flags]) == 0
+            tasks = [
+                next(name for name, told in TASKS.items() if told == body["messages"][0]["content"]) for body in server.asked
+            ]
+        assert len(json.loads(capsys.readouterr().out)["remarks"]) == len(tasks) - 1
+        return tasks
+
+    assert asked() == ["write"]
+    assert asked("--judge") == ["write", "judge"] and asked("--rescore") == ["score", "write"]
+    monkeypatch.setenv("PASSKB_LLM_JUDGE", "true")
+    monkeypatch.setenv("PASSKB_LLM_RESCORE", "yes")
+    assert asked() == ["score", "write", "judge"] and asked("--no-judge", "--no-rescore") == ["write"]
