@@ -103,11 +103,11 @@ class VLLMServer:
         """How many requests it works on."""
         return self._counted("vllm:num_requests_running")
 
-    def written(self) -> int:
-        """How many tokens it has written since it started."""
-        return self._counted("vllm:generation_tokens_total")
+    def finished(self) -> int:
+        """How many requests it has brought to an end of their own or to their limit of tokens."""
+        return sum(self._counted("vllm:request_success_total", f'finished_reason="{reason}"') for reason in ("stop", "length"))
 
-    def _counted(self, name: str) -> int:
+    def _counted(self, name: str, label: str = "") -> int:
         page = httpx.get(self.url.replace("/v1", "/metrics"), trust_env=False, timeout=60.0).text
-        found = [line for line in page.splitlines() if line.startswith(name)]
+        found = [line for line in page.splitlines() if line.startswith(name) and label in line]
         return int(sum(float(line.rsplit(" ", 1)[1]) for line in found))
