@@ -290,7 +290,7 @@ def _written(given: Answer) -> list[str]:
     if given.incomplete:
         lines += [wrapped(f"(Incomplete: {given.fault})"), ""]
     if given.dropped:
-        lines.append("Left out, as the notes say otherwise by the check (which errs)")
+        lines.append("Left out by the check (which errs)")
         lines += [*(wrapped(f"{entry.text} ({entry.reason})", "  ") for entry in given.dropped), ""]
     if given.remarks:
         lines += [*map(wrapped, given.remarks), ""]

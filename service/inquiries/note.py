@@ -96,7 +96,7 @@ def _sections(answer: Answer, asked: str) -> Iterable[str]:
     yield _part("What would settle it", [
         f"{inert(entry.settles or entry.question)} (`{_id(entry.claim)}`)" for entry in answer.experiments
     ])  # fmt: skip
-    yield _part("Left out, as the notes say otherwise", [
+    yield _part("Left out by the check", [
         f"{inert(entry.text)} *({entry.support}: {inert(entry.reason)})*" for entry in answer.dropped
     ])  # fmt: skip
     yield f"*{_provenance(answer, asked[:10])}*"

@@ -82,8 +82,8 @@ def dropped_html(answer: Answer) -> str:
     title = "One sentence was left out" if number == 1 else f"{number} sentences were left out"
     items = "".join(f"<li>{_dropped(statement)}</li>" for statement in answer.dropped)
     return (
-        f'<details class="dropped"><summary>{title}: what {"it cites says" if number == 1 else "they cite says"} otherwise'
-        f"</summary><ul>{items}</ul></details>"
+        f'<details class="dropped"><summary>{title}: to the check, what {"it cites says" if number == 1 else "they cite says"} '
+        f"something else</summary><ul>{items}</ul></details>"
     )
 
 

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+from tests.browser.serving import ROOT, App, ask, passkb, served
+
 QUESTION = "What does pass@k reveal about base model reasoning capacity?"
 NOTE = "vault/does-rlvr-expand"
 HOSTILE = """---
@@ -46,75 +33,14 @@ Nobody wrote [[Unwritten <img src=x onerror=window.hacked=1>]] yet.
 pytestmark = pytest.mark.browser
 
 
-@dataclass
-class App:
-    """A running server and a browser; `pages` opens tabs that notice errors and requests to other machines."""
-
-    address: str
-    browser: Any
-    foreign: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-    def page(self, path: str = "/", **options: Any) -> Any:
-        page = self.browser.new_page(**options)
-        page.set_default_timeout(60_000)
-        page.on("request", lambda request: self._check(request.url))
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.goto(self.address + path)
-        return page
-
-    def _check(self, address: str) -> None:
-        if not address.startswith((self.address, "data:", "blob:", "about:")):
-            self.foreign.append(address)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    if not Path(CHROMIUM).exists():
-        reason = f"{CHROMIUM} is missing: apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("PASSKB_REQUIRE_ALL") == "1" else pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture(scope="module")
 def app(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     home, vault = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notes") / "vault"
     shutil.copytree(ROOT / "samples" / "vault", vault)
     (vault / "zebra <b>note<b>.md").write_text(HOSTILE, "utf-8")
-    command = [sys.executable, "-m", "service.cli", "--home", str(home)]
-    subprocess.run([*command, "ingest", str(vault)], cwd=ROOT, check=True, capture_output=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen([*command, "serve", "--port", str(port)], cwd=ROOT)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        wait_for(address)
+    passkb(home, "ingest", str(vault))
+    with served(home) as address:
         yield App(address, chromium)
-    finally:
-        server.terminate()
-        server.wait(60)
-
-
-def wait_for(address: str) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise AssertionError("the app did not start within a minute")
-
-
-def ask(page: Any, question: str) -> None:
-    page.fill("#ask-input textarea", question)
-    page.press("#ask-input textarea", "Enter")
 
 
 def test_a_question_is_answered_and_a_citation_opens_its_marked_sentence(app: App) -> None:

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +14,10 @@ from typing import Any
 import pytest
 
 from service.answering.prompting import REWRITING, UNDERSTANDING
-from tests.browser.test_app import ROOT, App, ask, chromium, wait_for
+from tests.browser.serving import App, ask, passkb, served
 from tests.service.answering.scripted_server import Body, Reply, ScriptedServer, said, serving
 from tests.service.answering.zebras import FLIES, HEAT, TRIAL, VAULT, key_of
 
-__all__ = ["chromium"]
 pytestmark = pytest.mark.browser
 
 EVIL = "<img src=x onerror='window.hacked=1'><div><b"
@@ -68,18 +64,10 @@ def app(chromium: Any, model: ScriptedServer, tmp_path_factory: pytest.TempPathF
     vault.mkdir()
     for name, text in VAULT.items():
         (vault / name).write_text(text, "utf-8")
-    command = [sys.executable, "-m", "service.cli", "--home", str(tmp_path_factory.mktemp("home"))]
-    subprocess.run([*command, "ingest", str(vault)], cwd=ROOT, check=True, capture_output=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen([*command, "serve", "--port", str(port), "--no-worker", "--llm", model.url], cwd=ROOT)
-    try:
-        wait_for(f"http://127.0.0.1:{port}")
-        yield App(f"http://127.0.0.1:{port}", chromium)
-    finally:
-        server.terminate()
-        server.wait(10)
+    home = tmp_path_factory.mktemp("home")
+    passkb(home, "ingest", str(vault))
+    with served(home, "--no-worker", "--llm", model.url) as address:
+        yield App(address, chromium)
 
 
 def opened(app: App, **options: Any) -> Any:
@@ -190,8 +178,7 @@ def test_a_follow_up_is_shown_as_it_was_understood(app: App) -> None:
 
 def test_what_was_asked_is_remembered_by_this_browser_alone(app: App) -> None:
     context = app.browser.new_context()
-    page = context.new_page()
-    page.goto(app.address)
+    page = app.watched(context.new_page())
     page.wait_for_selector("#answer .welcome")
     ask(page, WHY)
     answered(page, WHY)
@@ -220,8 +207,7 @@ def test_a_forged_memory_is_only_text(app: App) -> None:
     records = [json.dumps({"at": "2026-01-01", "answer": answer}), "{", "[]", json.dumps({"at": 1, "answer": {"question": 3}})]
     entries = [{"at": str(i), "question": "q", "text": text} for i, text in enumerate(records)]
     context = app.browser.new_context()
-    page = context.new_page()
-    page.goto(app.address)
+    page = app.watched(context.new_page())
     page.evaluate("entries => localStorage.setItem('passkb-asked', JSON.stringify(entries))", entries)
     page.goto(app.address)
     page.wait_for_selector("#earlier summary")
@@ -234,8 +220,7 @@ def test_a_forged_memory_is_only_text(app: App) -> None:
 
 def test_an_answer_is_copied_and_exported_with_its_citations(app: App, tmp_path: Path) -> None:
     context = app.browser.new_context(permissions=["clipboard-read", "clipboard-write"], accept_downloads=True)
-    page = context.new_page()
-    page.goto(app.address)
+    page = app.watched(context.new_page())
     page.wait_for_selector("#answer .welcome")
     ask(page, WHY)
     answered(page, WHY)

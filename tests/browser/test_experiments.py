@@ -10,9 +10,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -26,10 +23,9 @@ import pytest
 from service.experiments.problems.countdown import solve_at_random, write_derivation
 from service.experiments.problems.loading import load
 from service.experiments.spec import ProblemsSpec
-from tests.browser.test_app import ROOT, App, ask, chromium, wait_for
+from tests.browser.serving import App, ask, passkb, served
 from tests.service.experiments.test_engine_openai import Answer, Server
 
-__all__ = ["chromium"]
 pytestmark = pytest.mark.browser
 
 QUESTION = "Does the base model overtake the tuned one at large k?"
@@ -145,20 +141,11 @@ def app(chromium: Any, home: Path, vault: Path, models: dict[str, Model]) -> Ite
     (vault / "coverage.md").write_text(NOTE.format(problems=PROBLEMS, **urls), "utf-8")
     (vault / "zebra.md").write_text(HOSTILE, "utf-8")
     (vault / "sloths.md").write_text(SLOTHS.format(**urls), "utf-8")
-    command = [sys.executable, "-m", "service.cli", "--home", str(home)]
-    subprocess.run([*command, "ingest", str(vault)], cwd=ROOT, check=True, capture_output=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen([*command, "serve", "--port", str(port)], cwd=ROOT)
-    try:
-        wait_for(f"http://127.0.0.1:{port}")
-        yield App(f"http://127.0.0.1:{port}", chromium)
-    finally:
-        server.terminate()
-        server.wait(60)
-        pid = home / "worker.pid"
-        assert not pid.exists() or not Path(f"/proc/{pid.read_text()}").exists(), "the worker outlived the app"
+    passkb(home, "ingest", str(vault))
+    with served(home) as address:
+        yield App(address, chromium)
+    pid = home / "worker.pid"
+    assert not pid.exists() or not Path(f"/proc/{pid.read_text()}").exists(), "the worker outlived the app"
 
 
 def runs(home: Path) -> list[str]:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.browser.test_app import ROOT, App, chromium, wait_for
+from tests.browser.serving import App, passkb, served
 
-__all__ = ["chromium"]
 EVIL = "<script>window.hacked=1</script><img src=x onerror='window.hacked=1'>"
 QUESTION = "Why do zebras have stripes, do zebra stripes keep biting flies away?"
 OLD, NEW = "Zebra stripes keep biting flies from landing.", "Zebra stripes keep most biting flies from landing at noon."
@@ -45,19 +41,10 @@ def zebras(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     vault.mkdir()
     for name, text in FILES.items():
         (vault / name).write_text(text, "utf-8")
-    command = [sys.executable, "-m", "service.cli", "--home", str(home)]
-    subprocess.run([*command, "ingest", str(vault)], cwd=ROOT, check=True, capture_output=True)
-    kept = subprocess.run([*command, "keep", QUESTION, "--json"], cwd=ROOT, check=True, capture_output=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen([*command, "serve", "--port", str(port)], cwd=ROOT)
-    try:
-        wait_for(address := f"http://127.0.0.1:{port}")
-        yield Zebras(App(address, chromium), vault, str(json.loads(kept.stdout)["id"]), home)
-    finally:
-        server.terminate()
-        server.wait(10)
+    passkb(home, "ingest", str(vault))
+    kept = passkb(home, "keep", QUESTION, "--json")
+    with served(home) as address:
+        yield Zebras(App(address, chromium), vault, str(json.loads(kept)["id"]), home)
 
 
 def test_a_kept_inquiry_is_found_from_its_source_grows_stale_and_is_asked_again(zebras: Zebras) -> None:

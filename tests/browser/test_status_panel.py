@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser.test_app import ROOT, App, chromium, wait_for
+from tests.browser.serving import App, passkb, served
 from tests.ingest.test_pdf import made
 
-__all__ = ["chromium"]
 pytestmark = pytest.mark.browser
 
 EVIL = "<img src=x onerror='window.hacked=1'>.md"
@@ -43,18 +39,10 @@ def vault(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def app(chromium: Any, vault: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    command = [sys.executable, "-m", "service.cli", "--home", str(tmp_path_factory.mktemp("home"))]
-    subprocess.run([*command, "ingest", str(vault)], cwd=ROOT, capture_output=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen([*command, "serve", "--port", str(port)], cwd=ROOT)
-    try:
-        wait_for(f"http://127.0.0.1:{port}")
-        yield App(f"http://127.0.0.1:{port}", chromium)
-    finally:
-        server.terminate()
-        server.wait(10)
+    home = tmp_path_factory.mktemp("home")
+    passkb(home, "ingest", str(vault), check=False)
+    with served(home) as address:
+        yield App(address, chromium)
 
 
 def opened(app: App, **options: Any) -> Any:
