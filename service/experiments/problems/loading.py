@@ -119,5 +119,8 @@ def _text(path: Path) -> str:
         raise PasskbError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise PasskbError(f"{path} is no whole gzip file ({error}): fetch it again") from error
+    except FileNotFoundError as error:
+        told = "put your problems there, or beside the note whose claim they test, or name another file"
+        raise SpecError(f"problems.file: there is no {path}: {told}") from error
     except OSError as error:
         raise SpecError(f"problems.file: {path} can't be read: {error.strerror}") from error

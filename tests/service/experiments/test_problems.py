@@ -205,7 +205,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("problem,answer\n")
     wanted = {
         "torn.jsonl.gz": "no whole gzip", "latin.jsonl": "UTF-8", "empty.jsonl": "no problems", "object.json": "no list",
-        "table.csv": ".jsonl.gz", "absent.jsonl": "can't be read",
+        "table.csv": ".jsonl.gz", "absent.jsonl": "put your problems there",
     }  # fmt: skip
     for name, says in wanted.items():
         with pytest.raises(PasskbError, match=says):
