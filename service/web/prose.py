@@ -300,6 +300,11 @@ def _set_maths(_: RendererHTML, tokens: Sequence[Token], at: int, __: Any, ___: 
     return f'<div class="display">{html}</div>\n' if token.type == "math_block" else html
 
 
+def _set_footnote_number(_: RendererHTML, tokens: Sequence[Token], at: int, __: Any, ___: Any) -> str:
+    """The same number wherever it is referred to."""
+    return f"[{tokens[at].meta['id'] + 1}]"
+
+
 def _parser() -> MarkdownIt:
     md = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     md.use(
@@ -325,6 +330,7 @@ def _parser() -> MarkdownIt:
         "wikilink": _set_wikilink, "link_open": _open_link, "link_close": _close_link, "image": _set_image,
         "field": _set_field, "callout": _set_callout, "math_inline": _set_maths, "math_inline_double": _set_maths,
         "math_block": _set_maths, "block_link": _set_block_link, "property": _set_property, "macro": _set_macro,
+        "footnote_caption": _set_footnote_number,
     }.items():  # fmt: skip
         md.add_render_rule(name, rule)
     return md

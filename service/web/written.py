@@ -40,11 +40,11 @@ def kept_html(kept: KeptInquiry) -> str:
     """Where an answer is kept."""
     link = note_link(kept.id, kept.title)
     if kept.unchanged:
-        said = f"This answer is kept already: {link}."
+        said = f"This answer is kept already: {link}"
     elif kept.fresh:
-        said = f"Kept as an inquiry: {link}."
+        said = f"Kept as an inquiry: {link}"
     else:
-        said = f"Kept in place of the earlier answer, which is set aside: {link}."
+        said = f"Kept in place of the earlier answer, which is set aside: {link}"
     return f'<p class="kept" role="status">{said}</p>'
 
 

@@ -200,3 +200,8 @@ def test_a_picture_that_we_drew_stands_where_it_is_embedded_and_no_other_does() 
     drawn = {"r1.svg": "<span>curve</span>"}
     assert "<span>curve</span>" in logseq("![[r1.svg]]", pictures=drawn)
     assert '<span class="picture">[r2.svg]</span>' in logseq("![[r2.svg]]", pictures=drawn)
+
+
+def test_a_footnote_bears_one_number_however_often_it_is_referred_to() -> None:
+    html = render("First [^a], then [^b], again [^a].\n\n[^a]: The one.\n[^b]: The other.\n", note_href=lambda _: None)
+    assert re.findall(r"\[[\d:]+\]", html) == ["[1]", "[2]", "[1]"]
