@@ -63,8 +63,9 @@ def fault_html(answer: Answer) -> str:
     """What went wrong with a written answer, and the button that tries again."""
     if not answer.fault:
         return ""
-    cut = answer.incomplete and not answer.fault.startswith("stopped")
-    told = f"Incomplete: {answer.fault}" if cut else answer.fault[:1].upper() + answer.fault[1:]
+    fault = answer.fault if not answer.fault.startswith("http") else f"the model’s server {answer.fault}"
+    cut = answer.incomplete and not fault.startswith("stopped")
+    told = f"Incomplete: {fault}" if cut else fault[:1].upper() + fault[1:]
     again = f'<button type="button" class="act" data-ask="{text(answer.question)}" data-mode="generated">Try again</button>'
     return f'<p class="fault" role="status"><span class="message">{text(told.rstrip("."))}.</span> {again}</p>'
 

@@ -119,3 +119,10 @@ def test_what_a_model_wrote_is_only_text(evil: str, harmless: Callable[[str], No
 def test_half_written_words_nest_whatever_they_are(written: str) -> None:
     html = growing_html("q", written)
     assert html.count("<article") == html.count("</article>") == 1 and html.count("<p") == html.count("</p>")
+
+
+def test_a_fault_is_told_as_a_sentence_with_its_address_as_it_is() -> None:
+    told = fault_html(replace(answer(), fault="http://127.0.0.1:9/v1 does not answer: see to the server"))
+    assert "The model’s server http://127.0.0.1:9/v1 does not answer" in told and 'data-mode="generated"' in told
+    assert "Stopped before" in fault_html(replace(answer(), fault="stopped before the model came to its end", incomplete=True))
+    assert fault_html(answer()) == ""
