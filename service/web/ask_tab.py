@@ -15,6 +15,7 @@ from service.web.asking import GENERATED, QUOTED, WIDTH, Desk, answered_again, e
 from service.web.conversation import Conversations
 from service.web.help import help_html
 from service.web.markup import ask_link
+from service.web.opened import slot_html
 from service.web.turns import by_page, in_turn
 
 
@@ -55,7 +56,7 @@ def build_ask_tab(desk: Desk, talks: Conversations) -> AskTab:
             earlier = gr.HTML(elem_id="earlier", apply_default_css=False)
             gr.HTML(lambda: help_html(desk.kb.home), elem_id="ask-help", apply_default_css=False)
         with gr.Column(elem_classes="aside", elem_id="source-column"):
-            sources = gr.HTML(elem_id="sources", apply_default_css=False)
+            sources = gr.HTML(slot_html(), elem_id="sources", apply_default_css=False)
     opened = gr.HTML(elem_id="opened-sources", elem_classes="offstage", apply_default_css=False)
     timer = gr.Timer(1.0, active=False)
     outputs = [box, hint, answer, earlier, sources, opened, tests, timer]

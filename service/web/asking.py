@@ -29,7 +29,7 @@ from service.web.ask_runs import below
 from service.web.conversation import KEPT, Conversation, Exchange
 from service.web.markup import counted, explained, sentence, text
 from service.web.notes_tab import href_of
-from service.web.opened import citations, opened_html, sources_html
+from service.web.opened import citations, opened_html, slot_html, sources_html
 from service.web.records import markdown_html, read_back, record_html
 from service.web.settling import Watched
 from service.web.working import Working
@@ -71,7 +71,16 @@ def exchange(desk: Desk, talk: Conversation, question: str, mode: str = QUOTED) 
         writes = desk.model is not None and mode != QUOTED
         looking = f"Looking through {counted(len(desk.kb.store.titles()), 'note')}…"
         shown = waiting_html(question, looking, writing=writes)
-        yield "", "", shown, earlier_html(talk.earlier), "", _stored(talk.earlier), "", gr.Timer(active=False)
+        yield (
+            "",
+            "",
+            shown,
+            earlier_html(talk.earlier),
+            slot_html(key=talk.new_key()),
+            _stored(talk.earlier),
+            "",
+            gr.Timer(active=False),
+        )
         try:
             if writes:
                 answer = yield from _written(desk, talk, question, over)
@@ -80,7 +89,7 @@ def exchange(desk: Desk, talk: Conversation, question: str, mode: str = QUOTED) 
             yield from _shown(desk, talk, answer, _now(), growing=answer.mode == QUOTED and not answer.fault)
         except Exception as error:
             failed = waiting_html(question, "") + sentence(explained(error))
-            yield keep, keep, failed, keep, "", keep, keep, keep
+            yield keep, keep, failed, keep, slot_html(key=talk.new_key()), keep, keep, keep
 
 
 def answered_again(desk: Desk, talk: Conversation, wanted: str) -> Iterator[tuple[Any, ...]]:
@@ -232,19 +241,19 @@ def _shown(
     stored = _stored(talk.earlier) + made.opened
     if growing:
         for shown in range(1, len(answer.statements)):
-            first = (sources_html(answer), stored) if shown == 1 else (keep, keep)
+            first = (sources_html(answer, made.key), stored) if shown == 1 else (keep, keep)
             yield keep, keep, answer_html(answer, made.key, shown), keep, *first, keep, keep
             time.sleep(_PAUSE)
     if watching is None and answer.experiments:  # what they cost takes a moment
-        yield keep, keep, made.html, keep, sources_html(answer), stored, keep, keep
-    whole = _made(desk, answer, made.key, at, settling.offers(kb, answer))
+        yield keep, keep, made.html, keep, sources_html(answer, made.key), stored, keep, keep
+    whole = _made(desk, answer, made.key, at, settling.offers(kb, answer)) if answer.experiments else made
     talk.add(whole)
     runs = dict.fromkeys([*(watching.runs if watching else ()), *settling.to_watch(kb, answer)])
     talk.watch(Watched(answer.question, tuple(runs), watching.told if watching else ()))
     talk.told([item.run_id for item in answer.evidence])
     tests = below(settling.views(kb.home, talk.watched.runs), talk.watched, desk.working.problem)
     earlier, shown_html = earlier_html(talk.earlier), whole.html + record_html(answer, at)
-    yield keep, "", shown_html, earlier, sources_html(answer), _stored(talk.exchanges), *tests
+    yield keep, "", shown_html, earlier, sources_html(answer, made.key), _stored(talk.exchanges), *tests
 
 
 def _made(desk: Desk, answer: Answer, key: str, at: str, offers: Mapping[str, Offer] | None = None) -> Exchange:

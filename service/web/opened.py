@@ -71,17 +71,20 @@ def _shown(note: Note, citation: Citation, href: NoteHref) -> str:
     return passage(note.text, start, start + len(citation.quote), href)
 
 
-def sources_html(answer: Answer) -> str:
+def sources_html(answer: Answer, key: str = "") -> str:
     """The right column: a place for the opened source, then all sources, each with its gist."""
     if not answer.answered or not answer.sources:
-        return ""
-    title = f"Sources ({len(answer.sources)})"
+        return slot_html(key=key)
     items = "".join(listed_source(entry) for entry in answer.sources)
     hint = '<p class="quiet hint">A number in the answer opens its sentence here, in its note.</p>'
-    return (
-        '<button type="button" class="close" data-close aria-label="Close the sources">Close</button>'
-        f'<div class="slot" aria-live="polite">{hint}</div><h3>{title}</h3><ul class="source-list">{items}</ul>'
-    )
+    return f'{slot_html(hint, key)}<h3>Sources ({len(answer.sources)})</h3><ul class="source-list">{items}</ul>'
+
+
+def slot_html(hint: str = "", key: str = "") -> str:
+    """The place for the opened source, which earlier answers need also where the one on top has none. `key`: another for each
+    exchange, so that the page sets it anew and what was opened before is gone."""
+    close = '<button type="button" class="close" data-close aria-label="Close the sources">Close</button>'
+    return f'{close}<div class="slot" data-of="{text(key)}" aria-live="polite">{hint}</div>'
 
 
 def listed_source(entry: SourceNote) -> str:

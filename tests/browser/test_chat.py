@@ -187,7 +187,14 @@ def test_what_was_asked_is_remembered_by_this_browser_alone(app: App) -> None:
     page.wait_for_selector("#earlier summary")
     page.click("#earlier summary")
     page.locator("#earlier .cite").first.click()
-    page.wait_for_selector("#sources .slot mark, #opened-sources mark", state="attached")
+    page.wait_for_selector("#sources .slot mark")
+    assert FLIES in page.inner_text("#sources .slot mark")
+    ask(page, "How do I bake sourdough bread?")
+    page.wait_for_selector("#answer .refusal")
+    page.wait_for_selector("#sources .slot mark", state="detached")
+    page.evaluate("document.querySelector('#earlier details').open = true")  # it may still be open from before
+    page.locator("#earlier .cite").first.click()
+    page.wait_for_selector("#sources .slot mark")  # a refusal has no sources, and those of earlier answers still open
     other = opened(app)
     assert other.locator("#earlier summary").count() == 0
     other.close()
@@ -211,7 +218,7 @@ def test_a_forged_memory_is_only_text(app: App) -> None:
     page.evaluate("entries => localStorage.setItem('passkb-asked', JSON.stringify(entries))", entries)
     page.goto(app.address)
     page.wait_for_selector("#earlier summary")
-    assert page.locator("#earlier summary:not(details details summary)").count() >= 1
+    assert page.locator("#earlier .earlier > details").count() == 1  # what is no record is left
     page.click("#earlier summary >> nth=0")
     assert page.locator("#earlier img").count() == 0 and page.evaluate("window.hacked") is None
     assert "no longer stands" in (page.text_content("#opened-sources") or "")
@@ -242,7 +249,9 @@ def test_an_answer_is_kept_as_an_inquiry_that_its_sources_know(app: App) -> None
     page = opened(app)
     ask(page, WHY)
     answered(page, WHY)
-    page.evaluate("document.querySelector('#answer [data-keep]').click()")  # a script's click keeps nothing
+    page.evaluate("document.querySelector('#answer [data-keep]').click()")
+    page.wait_for_timeout(1_500)
+    assert page.locator("#answer .kept").count() == 0  # a script's click keeps nothing
     page.click("#answer [data-keep]")
     page.wait_for_selector("#answer .kept")
     assert "Kept as an inquiry" in page.inner_text("#answer .kept")

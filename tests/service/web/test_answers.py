@@ -22,7 +22,7 @@ from service.answering.figures import checker_figures, in_words, keep_judge_figu
 from service.web.answers import Offer, answer_html
 from service.web.asking import LONGEST, earlier_html, refused
 from service.web.help import help_html
-from service.web.opened import Finding, opened_html, sources_html
+from service.web.opened import Finding, opened_html, slot_html, sources_html
 
 TEXT = "Intro words.\n\nPass@k **shows reach**. It hides the rest.\n"
 QUOTE = "Pass@k **shows reach**."
@@ -91,7 +91,8 @@ def test_a_source_shows_its_paragraph_with_the_sentence_marked(audit: Any) -> No
 def test_a_refusal_is_plain_and_shows_what_is_near() -> None:
     html = answer_html(refusal(), "a1")
     assert "The notes are about models." in html and "<strong>sourdough</strong>" in html and "Note A" in html
-    assert "What the notes say" not in html and sources_html(refusal()) == ""
+    assert "What the notes say" not in html and sources_html(refusal()) == slot_html()
+    assert "Sources" not in sources_html(refusal()) and 'class="slot"' in sources_html(refusal())
 
 
 def test_nothing_in_an_answer_runs(evil: str, harmless: Callable[[str], None]) -> None:
