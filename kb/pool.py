@@ -42,9 +42,7 @@ class ConnectionPool:
     Safe to use from several threads; after a fork the child opens its own.
     """
 
-    def __init__(
-        self, connect: Callable[[], sqlite3.Connection], identity: Callable[[], Hashable], size: int = SIZE
-    ) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], identity: Callable[[], Hashable], size: int = SIZE) -> None:
         self._connect, self._identity, self._size = connect, identity, size
         self._start()
 
