@@ -5,7 +5,6 @@ Knows nothing about what stands in them.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from ingest.holding import holding
@@ -17,17 +16,6 @@ from kb.notes import PasskbError
 
 def own_notes(home: Path) -> Path:
     return home.resolve() / "notes"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """In one step: whoever reads meanwhile sees the old file or the new one. To be called while the home is held."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{os.getpid()}.part")
-    try:
-        scratch.write_bytes(text.encode("utf-8", "replace"))
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def index_own(kb: KnowledgeBase, path: Path) -> str:

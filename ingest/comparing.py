@@ -15,6 +15,7 @@ from ingest.report import Held, IngestReport, Would
 from ingest.sources import FoundFile, Registry, Source, note_ids, scan
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
+from kb.os_errors import explanation
 from kb.store import FileRecord
 
 EVERY = "*"  # among names of sources: all of them
@@ -111,9 +112,9 @@ def inside(source: Source, registered: Iterable[Source]) -> list[Source]:
     return [other for other in registered if other.path != source.path and other.path.is_relative_to(source.path)]
 
 
-def imported_folder(kb: KnowledgeBase) -> Path:
+def imported_folder(home: Path) -> Path:
     """Where the Markdown made of pages and PDFs stands: in the home, but no source."""
-    return kb.home.resolve() / "notes" / "imported"
+    return home.resolve() / "notes" / "imported"
 
 
 def _belongs(path: str, source: Source, inner: Iterable[Source]) -> bool:
@@ -132,7 +133,7 @@ def _look(
     plan: Plan,
     report: IngestReport,
 ) -> _Look:
-    inner = [*inside(source, registered), Source("imported", imported_folder(kb))]
+    inner = [*inside(source, registered), Source("imported", imported_folder(kb.home))]
     mine = {path: record for path, record in records.items() if _belongs(path, source, inner)}
     look = _Look(source, {path: record for path, record in mine.items() if record.source == source.name})
     plan.gone += [record for record in mine.values() if record.source != source.name]  # a forgotten one's
@@ -173,7 +174,7 @@ def _read(file: FoundFile, look: _Look, report: IngestReport, plan: Plan) -> boo
         return False
     except OSError as error:
         kept = bool(record and record.note_id)
-        reason = f"can not be read ({error.strerror}): check its permissions"
+        reason = f"can not be read {explanation(error, 'check its permissions')}"
         report.failed.append((file.path, reason + ("; what was known of it is kept" if kept else "")))
         if not kept:
             plan.touched.append(FileRecord(file.path, look.source.name, file.size, _UNKNOWN, "", "", reason))

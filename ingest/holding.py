@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -12,10 +11,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from kb.notes import PasskbError
+from kb.os_errors import NO_PERMISSION, NO_ROOM, READ_ONLY, explanation
+from kb.schema import WRITABLE_HOME
 
 PATIENCE = 600.0
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NOT_YOURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 _log = logging.getLogger("passkb")
 
 
@@ -57,12 +56,12 @@ def _refused(home: Path, error: OSError) -> PasskbError:
     """What to do about a file that could not be written, or, outside the home, not be looked at."""
     name = str(error.filename or home)
     if not Path(name).is_relative_to(home) and not name.endswith(".lock"):
-        return PasskbError(f"{name} can not be used ({error.strerror or error}): check its permissions and its disk")
-    if error.errno in _NO_ROOM:
+        return PasskbError(f"{name} can not be used {explanation(error, 'check its permissions and its disk')}")
+    if error.errno in NO_ROOM:
         return PasskbError(f"{home} is full ({error.strerror}): make room on its disk and try again, nothing is lost")
-    if error.errno in _NOT_YOURS:
-        return PasskbError(f"{home} can not be written ({error.strerror}): make it writable, or choose another with --home")
-    return PasskbError(f"{home} can not be used ({error}): choose another folder with --home")
+    if error.errno in NO_PERMISSION | READ_ONLY:
+        return PasskbError(f"{home} is read-only ({error.strerror}): {WRITABLE_HOME}")
+    return PasskbError(f"{home} can not be used {explanation(error, 'choose another folder with --home')}")
 
 
 def _read(path: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from pathspec import GitIgnoreSpec
 
 from kb.notes import PasskbError
+from kb.os_errors import explanation
 
 RULES = ".passkbignore"
 OBSIDIANS = PurePosixPath(".obsidian", "app.json")
@@ -41,7 +42,8 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
     except (OSError, UnicodeDecodeError) as error:
-        raise PasskbError(f"{path} can not be read ({error}): mend it, or delete it, and sync again") from error
+        otherwise = "mend it, or delete it, and sync again"
+        raise PasskbError(f"{path} can not be read {explanation(error, otherwise)}") from error
 
 
 def _own_rules(path: Path) -> GitIgnoreSpec:
@@ -52,8 +54,10 @@ def _obsidians(path: Path) -> list[tuple[str, Callable[[str], bool]]]:
     """Obsidian's `userIgnoreFilters`: the beginnings of paths, or regular expressions between slashes."""
     try:
         settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError):
+    except ValueError:
         return []
+    except OSError as error:  # notes that are to be left out must not be read for want of the rules
+        raise PasskbError(f"{path} can not be read {explanation(error, 'mend it, and sync again')}") from error
     filters = settings.get("userIgnoreFilters") if isinstance(settings, dict) else None
     rules: list[tuple[str, Callable[[str], bool]]] = []
     for rule in filters if isinstance(filters, list) else []:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,10 @@ from urllib.parse import unquote, urlsplit
 from ingest.holding import holding
 from ingest.reading import Fetched, read_file
 from ingest.sources import Registry, Source, printable
+from kb.files import write_atomic
 from kb.knowledge_base import Progress
 from kb.notes import PasskbError, slug
+from kb.os_errors import explanation
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.I)
 _LONGEST = 60  # characters of a file's name, at most four bytes each: file systems take 255 bytes
@@ -110,19 +111,14 @@ class Pages:
         entries, name = self._read(), _name(page)
         former = [other for other, entry in entries.items() if entry["asked"] == page.asked and other != name]
         entries = {other: entry for other, entry in entries.items() if other not in former} | {name: _entry(page)}
-        self._write(self._list, (json.dumps(entries, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode())
+        write_atomic(self._list, json.dumps(entries, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
         self._entries = entries
         path = self.folder / name
         if not path.exists() or path.read_bytes() != page.data:
-            self._write(path, page.data)
+            write_atomic(path, page.data)
         for other in former:
             (self.folder / other).unlink(missing_ok=True)
         return source
-
-    def _write(self, path: Path, data: bytes) -> None:
-        scratch = path.parent / ".pages.part"
-        scratch.write_bytes(data)
-        os.replace(scratch, path)
 
     def _read(self) -> dict[str, dict[str, str]]:
         if not self._list.exists():
@@ -133,9 +129,8 @@ class Pages:
             for entry in entries.values():
                 _fetched(entry), entry["asked"]
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise PasskbError(
-                f"{self._list} can not be read ({error}): mend it, or delete it and ingest its addresses again"
-            ) from error
+            otherwise = "mend it, or delete it and ingest its addresses again"
+            raise PasskbError(f"{self._list} can not be read {explanation(error, otherwise)}") from error
         return entries
 
 

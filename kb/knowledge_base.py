@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,15 +15,19 @@ import numpy as np
 
 from kb.embedding import Embedder, MiniLM, Vectors
 from kb.graph import Neighbourhood, NoteGraph, Step
-from kb.index import VectorIndex
+from kb.index import IndexFailure, VectorIndex
+from kb.index_sync import IndexSync
 from kb.inferring import inferred
 from kb.notes import Hit, Link, LinkType, Note, NoteKind, Origin, PasskbError
 from kb.retrieval import Catalogue, Retriever
-from kb.store import Change, Store, text_hash
+from kb.single_flight import SingleFlight
+from kb.store import Change, Store, passage, text_hash
 
 Progress = Callable[[str, int, int], None]
 _EMBED_AT_ONCE = 256
 _REMEMBERED = 8192
+_GRAPHS = 4
+_log = logging.getLogger("passkb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +52,17 @@ class KnowledgeBase:
         self.embedder: Embedder = embedder or MiniLM()
         self.store = Store(home / "kb.sqlite")
         self.index = VectorIndex(home / "chroma")
-        self._retriever = Retriever(self.store, self.index, self.embedder)
-        self._lock = threading.RLock()
-        self._settling = threading.Lock()  # of its own: searches need not wait for the vector index
-        self._catalogue: Catalogue | None = None
-        self._graphs: tuple[int, dict[frozenset[str], NoteGraph]] = (-1, {})
-        self._walked: tuple[NoteGraph, NoteGraph] | None = None
-        self._means: tuple[int, Vectors] | None = None
+        self.index_sync = IndexSync(self.store, self.index, self.embedder)
+        self._retriever: Retriever | None = None
+        # Keys begin with the store's generation. What computes them reads within one `store.reading()`.
+        self._catalogues: SingleFlight[int, Catalogue] = SingleFlight()
+        self._exact: SingleFlight[int, Catalogue] = SingleFlight()
+        self._graphs: SingleFlight[tuple[int, frozenset[str]], NoteGraph] = SingleFlight(_GRAPHS)
+        self._walked: SingleFlight[int, NoteGraph] = SingleFlight()
+        self._means: SingleFlight[int, Vectors] = SingleFlight()
+        self._lock = threading.Lock()  # of the two below; never held while something slow goes on
         self._remembered: dict[str, Vectors] = {}
+        self._warned: set[str] = set()
 
     def __enter__(self) -> KnowledgeBase:
         return self
@@ -62,6 +71,10 @@ class KnowledgeBase:
         self.close()
 
     def close(self) -> None:
+        with self._lock:
+            retriever, self._retriever = self._retriever, None
+        if retriever is not None:
+            retriever.close()
         self.index.close()
         self.store.close()
 
@@ -70,35 +83,64 @@ class KnowledgeBase:
     def search(
         self, query: str, limit: int = 10, *, widen: bool = True, exclude: Collection[str] = ()
     ) -> tuple[Vectors, list[Hit]]:
-        """The question's vector, shape (size,), and the best chunks. `exclude`: kinds of notes to leave out."""
+        """The question's vector, shape (size,), and the best chunks. `exclude`: kinds of notes to leave out.
+
+        Where the vector index can't be relied on, all vectors are compared instead, and a warning says why.
+        """
         with self.reading():
             graph = self.graph_without(exclude) if widen else None
-            return self._retriever.search(self.catalogue, graph, query, limit, exclude)
+            catalogue = self.catalogue
+            if catalogue.vectors is None:
+                problem = self.index_sync.problem()
+                try:
+                    if not problem:
+                        return self._retrieving().search(catalogue, graph, query, limit, exclude)
+                except IndexFailure as error:
+                    problem = str(error)
+                self._warn(f"the vector index is not used: {problem}")
+                catalogue = self._exact_catalogue()
+            return self._retrieving().search(catalogue, graph, query, limit, exclude)
+
+    def _retrieving(self) -> Retriever:
+        with self._lock:
+            if self._retriever is None:
+                self._retriever = Retriever(self.store, self.index, self.embedder)
+            return self._retriever
+
+    def _warn(self, message: str) -> None:
+        """Once."""
+        with self._lock:
+            fresh = message not in self._warned
+            self._warned.add(message)
+        if fresh:
+            _log.warning("%s", message)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """All that is read within is of one moment, whatever is written meanwhile."""
-        if self.catalogue.vectors is None and not self.store.database.connection.in_transaction:
-            self._make_up()
+        if not self.store.database.is_nested and self.catalogue.vectors is None:
+            self.index_sync.make_up()
         with self.store.reading():
             yield
 
     @property
     def catalogue(self) -> Catalogue:
-        with self._lock:
-            if self._catalogue is None or self._catalogue.generation != self.store.generation:
-                with self.store.reading():
-                    self._catalogue = Catalogue.load(self.store, self.embedder)
-            return self._catalogue
+        with self.store.reading():
+            return self._catalogues.get(self.store.generation, lambda: Catalogue.load(self.store, self.embedder))
+
+    def _exact_catalogue(self) -> Catalogue:
+        with self.store.reading():
+            return self._exact.get(self.store.generation, lambda: Catalogue.load(self.store, self.embedder, exact=True))
 
     @property
     def graph(self) -> NoteGraph:
         """All notes and links, with the inferred ones that join what no author's link joins. To walk on, not to search by."""
-        with self._lock:
-            written = self.graph_without(())
-            if self._walked is None or self._walked[0] is not written:
-                self._walked = (written, NoteGraph(written.note_ids, [*written.links, *self._inferred(written)]))
-            return self._walked[1]
+        with self.store.reading():
+            return self._walked.get(self.store.generation, self._walkable)
+
+    def _walkable(self) -> NoteGraph:
+        written = self.graph_without(())
+        return NoteGraph(written.note_ids, [*written.links, *self._inferred(written)])
 
     def _inferred(self, graph: NoteGraph) -> list[Link]:
         catalogue = self.catalogue
@@ -108,16 +150,14 @@ class KnowledgeBase:
 
     def graph_without(self, kinds: Collection[str]) -> NoteGraph:
         """The notes of other kinds, and the authors' links among them: what a search leaves out leaves no trace in it."""
-        key = frozenset(kinds)
-        with self._lock:
-            generation = self.store.generation
-            if self._graphs[0] != generation:
-                self._graphs = (generation, {})
-            if key not in self._graphs[1]:
-                with self.store.reading():
-                    ids = [note_id for note_id, _, kind, _ in self.store.titles() if kind not in key]
-                    self._graphs[1][key] = NoteGraph(ids, self.store.links())
-            return self._graphs[1][key]
+        left_out = frozenset(kinds)
+
+        def load() -> NoteGraph:
+            ids = [note_id for note_id, _, kind, _ in self.store.titles() if kind not in left_out]
+            return NoteGraph(ids, self.store.links())
+
+        with self.store.reading():
+            return self._graphs.get((self.store.generation, left_out), load)
 
     def find(self, name: str) -> str:
         """The id of the note that `name` means: an id, or an exact title or alias that only one note bears.
@@ -186,10 +226,7 @@ class KnowledgeBase:
         return [(catalogue.note_ids[i], round(float(nearness[i]), 4)) for i in order if i != row][:limit]
 
     def _mean_vectors(self, catalogue: Catalogue) -> Vectors:
-        with self._lock:
-            if self._means is None or self._means[0] != catalogue.generation:
-                self._means = (catalogue.generation, _means(catalogue))
-            return self._means[1]
+        return self._means.get(catalogue.generation, lambda: _means(catalogue))
 
     def neighbourhood(self, note_id: str, depth: int = 2, limit: int = 60) -> Neighbourhood:
         return self.graph.neighbourhood(note_id, depth, limit)
@@ -200,12 +237,16 @@ class KnowledgeBase:
     def sentence_vectors(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors of short texts, shape (len(texts), size); the latest few thousand are remembered."""
         with self._lock:
-            missing = list(dict.fromkeys(text for text in texts if text not in self._remembered))
-            if len(self._remembered) + len(missing) > _REMEMBERED:
-                self._remembered.clear()
-                missing = list(dict.fromkeys(texts))
-            self._remembered.update(zip(missing, self.embedder(missing), strict=True))
-            return np.array([self._remembered[text] for text in texts], np.float32).reshape(len(texts), self.embedder.size)
+            known = {text: vector for text in texts if (vector := self._remembered.get(text)) is not None}
+        missing = list(dict.fromkeys(text for text in texts if text not in known))
+        if missing:
+            made = dict(zip(missing, self.embedder(missing), strict=True))
+            known |= made
+            with self._lock:
+                if len(self._remembered) + len(made) > _REMEMBERED:
+                    self._remembered.clear()
+                self._remembered.update(itertools.islice(made.items(), _REMEMBERED))
+        return np.array([known[text] for text in texts], np.float32).reshape(len(texts), self.embedder.size)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -228,43 +269,21 @@ class KnowledgeBase:
                 progress("embedding", min(i + _EMBED_AT_ONCE, len(missing)), len(missing))
         return len(missing)
 
+    def complete(self, progress: Progress | None = None) -> int:
+        """Makes the vectors that are missing of what is known, for who holds the home: of another embedding model, or lost. How
+        many were made."""
+        lacking = self.store.chunks_without_vector(self.embedder.name)
+        if not lacking:
+            return 0
+        notes = self.store.notes(chunk.note_id for chunk in lacking)
+        made = self.embed([passage(notes[chunk.note_id], chunk) for chunk in lacking if chunk.note_id in notes], progress)
+        with self.store.writing() as change:
+            change.vectors_came([chunk.id for chunk in lacking])
+        return made
+
     def settle(self) -> str:
-        """Brings the vector index in step with the store, after a change; for who holds the home.
-
-        An index whose writing was cut short, or that fails, is made from nothing: its files may be torn. Gives why it failed,
-        empty when it did not. Raises PasskbError when it can not be written.
-        """
-        with self._settling:
-            state = self.store.index_state()
-            try:
-                self._settle(anew=bool(state))
-                return ""
-            except PasskbError as error:
-                self._settle(anew=True)
-                return str(error)
-
-    def _settle(self, *, anew: bool) -> None:
-        if anew:
-            self.store.mark_index("behind")
-            self.index.reset()
-        entries = self.store.outbox()
-        if entries and not anew:
-            self.store.mark_index("written")
-        if entries or anew:
-            self._tell(entries)
-            self.store.mark_index("")
-
-    def _make_up(self) -> None:
-        """Tells the vector index what it has not heard of, for a search that needs it; one that somebody writes is left."""
-        with self._settling:
-            if not self.store.index_state() and (entries := self.store.outbox()):
-                self._tell(entries)
-
-    def _tell(self, entries: Sequence[tuple[str, bytes]]) -> None:
-        self.index.delete([chunk_id for chunk_id, text in entries if not text])
-        keep = [chunk_id for chunk_id, text in entries if text]
-        self.index.upsert(*self.store.vectors_of(self.embedder.name, self.embedder.size, keep))
-        self.store.clear_outbox(entries)
+        """Brings the vector index in step with the store: see `IndexSync.settle`."""
+        return self.index_sync.settle()
 
 
 def _means(catalogue: Catalogue) -> Vectors:

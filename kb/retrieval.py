@@ -47,13 +47,14 @@ class Catalogue:
     vectors: Vectors | None
 
     @classmethod
-    def load(cls, store: Store, embedder: Embedder) -> Catalogue:
+    def load(cls, store: Store, embedder: Embedder, *, exact: bool = False) -> Catalogue:
+        """`exact`: with the vectors of all chunks, however many they are."""
         generation = store.generation
         rows = store.chunk_rows()
         kinds = {note_id: kind for _, _, note_id, kind in rows}
         row_of = {note_id: row for row, note_id in enumerate(kinds)}
         vectors = None
-        if len(rows) <= EXACT_LIMIT:
+        if exact or len(rows) <= EXACT_LIMIT:
             numbers, stored = store.chunk_vectors(embedder.name, embedder.size)
             if len(numbers) == len(rows):
                 vectors = stored
@@ -76,6 +77,10 @@ class Retriever:
     def __init__(self, store: Store, index: VectorIndex, embedder: Embedder) -> None:
         self.store, self.index, self.embedder = store, index, embedder
         self._aside = ThreadPoolExecutor(1, "embedding")
+
+    def close(self) -> None:
+        """Ends its thread. To be used no more."""
+        self._aside.shutdown(wait=False)
 
     def search(
         self, catalogue: Catalogue, graph: NoteGraph | None, query: str, limit: int, exclude: Collection[str] = ()

@@ -1,21 +1,27 @@
 """The SQLite file of a home: its tables, its version, its connections. Knows nothing about what the rows mean.
 
-Every thread has a connection of its own; writing is serialised by SQLite (WAL: readers never wait for the writer).
+Writing is serialised by SQLite (WAL: readers never wait for the writer).
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from kb.notes import PasskbError
+from kb.os_errors import explanation, is_writable, open_failure
+from kb.os_errors import remedy as os_remedy
+from kb.pool import ConnectionPool, PoolExhausted
 
 VERSION = 1
+WRITABLE_HOME = "it can be asked, not changed; make it writable, or choose another folder with --home"
+_CACHE = 8000  # KiB a connection, beside what is mapped
+_MAPPED = 2**28  # bytes
 _REMEDY = "`passkb rebuild` makes it again from the notes"
 
 _TABLES = """
@@ -65,73 +71,75 @@ class Damaged(PasskbError):
 
 
 class Database:
-    """One SQLite file; a connection for each thread that asks.
+    """One SQLite file, and a bounded pool of connections to it. Blocks of one thread share a connection.
 
-    Raises PasskbError when the file is not a database (`Damaged`), belongs to a newer passkb, or can not be written.
+    Where its folder can not be written (`read_only`) the file is read as it stands. Raises PasskbError when the file is not a
+    database (`Damaged`), belongs to a newer passkb, or can not be opened.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._local = threading.local()
-        self._opened: list[sqlite3.Connection] = []
+        self._opened_read_only = False
+        self._pool = ConnectionPool(self._open, self._identity)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.connection  # noqa: B018 - opened now, so that what is wrong is said now
-        except PasskbError:
-            self.close()
-            raise
-        except sqlite3.Error as error:
-            self.close()
-            raise self.explained(error) from error
+            with self.connection():  # now, so that what is wrong is said now
+                pass
         except OSError as error:
             self.close()
-            raise PasskbError(
-                f"{path} can not be used ({error}). Check that its folder is yours to write and has room, "
-                "or choose another with --home"
-            ) from error
+            otherwise = "check that its folder is yours to write and has room, or choose another with --home"
+            raise PasskbError(f"{path} can not be used {explanation(error, otherwise)}") from error
+        except BaseException:
+            self.close()
+            raise
 
     @property
-    def connection(self) -> sqlite3.Connection:
-        """This thread's. When a rebuild has put another file in the place of a damaged one, it is opened."""
-        existing: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if existing is not None:
-            if existing.in_transaction or self._identity() == self._local.identity:
-                return existing
-            self._opened.remove(existing)
-            self._local.connection = None
-            existing.close()
-        torn = self._torn()
-        connection = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
-        self._opened.append(connection)
-        if torn:
-            raise Damaged(f"{self.path} can not be used (cut short: {torn}): {_REMEDY}")
-        _patiently(connection, "PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA cache_size = -32000")
-        connection.execute("PRAGMA mmap_size = 268435456")
-        self._ready(connection)
-        self._local.connection, self._local.identity = connection, self._identity()
-        return connection
+    def read_only(self) -> bool:
+        folder = self.path.parent
+        return folder.is_dir() and not (is_writable(folder) and (not self.path.exists() or os.access(self.path, os.W_OK)))
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether this thread is inside a `connection`, `reading` or `writing` block."""
+        return self._pool.is_nested
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection for as long as the block lasts. SQLite's failures become a PasskbError that says what to do.
+
+        When a rebuild has put another file in the place of a damaged one, that is read. Raises PasskbError also when all
+        connections stay in use for a minute.
+        """
+        try:
+            with self._pool.connection() as connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise self.explained(error) from error
+        except PoolExhausted as error:
+            raise PasskbError(f"{self.path} is busy ({error}): try again in a moment") from error
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """All that is read within is of one moment."""
-        connection = self.connection
-        if connection.in_transaction:
-            yield
-            return
-        connection.execute("BEGIN")
-        try:
-            yield
-        finally:
-            with suppress(sqlite3.DatabaseError):  # of a damaged file; what was read is what it is
-                connection.execute("COMMIT")
+        with self.connection() as connection:
+            if connection.in_transaction:
+                yield
+                return
+            connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                with suppress(sqlite3.DatabaseError):  # of a damaged file; what was read is what it is
+                    connection.execute("COMMIT")
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it is kept, or, on any exception, none. SQLite's failures become a PasskbError."""
-        try:
-            connection = self.connection
+        """A transaction: all of it is kept, or, on any exception, none. Raises PasskbError when the home is read-only."""
+        if self.read_only:
+            raise PasskbError(f"{self.path.parent} is read-only: {WRITABLE_HOME}")
+        if self._opened_read_only:
+            self._pool.close()
+        with self.connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -140,43 +148,86 @@ class Database:
                 if connection.in_transaction:  # a full disk may have ended it
                     connection.execute("ROLLBACK")
                 raise
-        except sqlite3.Error as error:
-            raise self.explained(error) from error
 
     def damage(self) -> str:
         """What is wrong with the file, by reading all of it; empty when nothing is."""
         try:
-            found = str(self.connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+            with self._pool.connection() as connection:
+                found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
         except sqlite3.DatabaseError as error:
             return str(error)
         return "" if found == "ok" else found
 
     def close(self) -> None:
-        for connection in self._opened:
-            connection.close()
-        self._opened.clear()
-        self._local = threading.local()
+        """Closes what is idle; what a thread is using is closed when its block ends. Opens again when needed."""
+        self._pool.close()
 
     def explained(self, error: sqlite3.Error) -> PasskbError:
         """What SQLite says, with the file it says it of and what to do."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return Damaged(f"{self.path} can not be used ({error}): {_REMEDY}")
+        kept = "; what was known is still known"
         remedies = {
-            sqlite3.SQLITE_FULL: "make room on its disk and try again; what was known is still known",
-            sqlite3.SQLITE_IOERR: "check its disk and the room on it, and try again; what was known is still known",
+            sqlite3.SQLITE_FULL: "make room on its disk and try again" + kept,
+            sqlite3.SQLITE_IOERR: "check its disk and the room on it, and try again" + kept,
             sqlite3.SQLITE_READONLY: "make it and its folder writable, or choose another with --home",
             sqlite3.SQLITE_CANTOPEN: "check that its folder is yours to write and has room, or choose another with --home",
             sqlite3.SQLITE_BUSY: "another program holds it: let that finish, and try again",
         }
-        return PasskbError(f"{self.path} can not be used ({error}): {remedies.get(code, _REMEDY)}")
+        remedy = remedies.get(code, _REMEDY)
+        if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            cause = open_failure(self.path)  # SQLite itself does not say which
+            remedy = os_remedy(cause, remedy) if cause else remedy
+        return PasskbError(f"{self.path} can not be used ({error}): {remedy}")
 
-    def _identity(self) -> tuple[int, int]:
+    def _open(self) -> sqlite3.Connection:
+        """Raises sqlite3.Error, or PasskbError for a file that is not what it should be."""
+        if torn := self._torn():
+            raise Damaged(f"{self.path} can not be used (cut short: {torn}): {_REMEDY}")
+        self._opened_read_only = self.read_only
+        writable = not self._opened_read_only
+        connection = self._connect() if writable else self._connect_read_only()
+        try:
+            if writable:
+                _patiently(connection, "PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE}")
+            connection.execute(f"PRAGMA mmap_size = {_MAPPED}")
+            self._ready(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _connect(self, database: str | Path = "", *, uri: bool = False) -> sqlite3.Connection:
+        return sqlite3.connect(database or self.path, timeout=60, isolation_level=None, check_same_thread=False, uri=uri)
+
+    def _connect_read_only(self) -> sqlite3.Connection:
+        """Without a log of changes beside it nobody is writing the file, and it is read as it stands: SQLite could not make the
+        files that it coordinates readers and writers with. A writer that comes later changes `_identity`."""
+        if not self.path.exists():
+            raise PasskbError(f"{self.path} is not there, and its folder is read-only: {WRITABLE_HOME}")
+        mode = "mode=ro" if self._has_log() else "mode=ro&immutable=1"
+        return self._connect(f"file:{quote(str(self.path.absolute()))}?{mode}", uri=True)
+
+    def _has_log(self) -> bool:
+        """Whether changes may stand beside the file: some are not merged yet, or a process has it open to write."""
+        try:
+            return Path(f"{self.path}-shm").exists() or os.stat(f"{self.path}-wal").st_size > 0
+        except OSError:
+            return False
+
+    def _identity(self) -> tuple[int | bool, ...]:
+        """Differs when connections that were opened before must not be used."""
         try:
             status = os.stat(self.path)
         except OSError:
-            return 0, 0
-        return status.st_dev, status.st_ino
+            return ()
+        identity = status.st_dev, status.st_ino
+        if not self._opened_read_only:
+            return identity
+        return (*identity, True) if self._has_log() else (*identity, status.st_size, status.st_mtime_ns)
 
     def _torn(self) -> str:
         """Why the file can not be whole, as far as its first bytes and its size say; SQLite looks only where it reads."""
@@ -197,6 +248,9 @@ class Database:
     def _ready(self, connection: sqlite3.Connection) -> None:
         if self._version(connection) == VERSION:
             return
+        if self.read_only:
+            self._check_version(self._version(connection))
+            raise PasskbError(f"{self.path} is empty, and its folder is read-only: {WRITABLE_HOME}")
         connection.execute("BEGIN IMMEDIATE")
         try:
             self._prepare(connection)
@@ -214,6 +268,14 @@ class Database:
         version = self._version(connection)
         if version == VERSION:
             return
+        self._check_version(version)
+        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise PasskbError(f"{self.path} is not a passkb database: use another folder with --home")
+        for statement in (_TABLES + _META).split(";\n"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _check_version(self, version: int) -> None:
         if version > VERSION:
             raise PasskbError(
                 f"{self.path} was written by a newer passkb (format {version}, this one knows {VERSION}): "
@@ -224,11 +286,6 @@ class Database:
                 f"{self.path} was written by an older passkb (format {version}, this one knows {VERSION}): "
                 "`passkb rebuild` makes it again from the notes"
             )
-        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise PasskbError(f"{self.path} is not a passkb database: use another folder with --home")
-        for statement in (_TABLES + _META).split(";\n"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def empty(connection: sqlite3.Connection) -> None:

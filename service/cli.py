@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kb.notes import ClaimStatus, NoteKind, PasskbError
+from kb.os_errors import NO_HANDLES, NO_PERMISSION, NO_ROOM, READ_ONLY, explanation
 from service import curating, printing
 from service.config import home_folder, read_config
 from service.experimenting import add_commands
@@ -46,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return DONE
+    except OSError as error:
+        if error.errno not in NO_HANDLES | NO_ROOM | READ_ONLY | NO_PERMISSION:
+            raise
+        where = error.filename or home_folder(options.home)
+        print(f"passkb: {where} can not be used {explanation(error, '')}", file=sys.stderr)
+        return NOTHING
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,6 +134,13 @@ def _open(options: argparse.Namespace) -> Any:
     from kb.knowledge_base import KnowledgeBase
 
     return KnowledgeBase(home_folder(options.home))
+
+
+def _asked(options: argparse.Namespace) -> Any:
+    """Opened to be asked: what it lost is made again first."""
+    from service.open_home import open_home
+
+    return open_home(home_folder(options.home))
 
 
 def _show(options: argparse.Namespace, result: Any, text: Callable[[], str]) -> None:
@@ -216,7 +230,7 @@ def _status(options: argparse.Namespace) -> int:
 def _search(options: argparse.Namespace) -> int:
     if (options.query is None) == (options.queries is None):
         options.usage_error("give a QUERY or --queries FILE.jsonl, one of the two")
-    with _open(options) as kb:
+    with _asked(options) as kb:
         for extra, text in _queries(options):
             _, found = kb.search(text, options.k, widen=not options.no_links)
             result = {**extra, "query": text, "hits": [printing.hit(hit) for hit in found]}
@@ -248,7 +262,7 @@ def _ask(options: argparse.Namespace) -> int:
 
     exclude = () if options.with_inquiries else (NoteKind.INQUIRY,)
     model = None if options.quoted else _model(options)
-    with _open(options) as kb:
+    with _asked(options) as kb:
         if model is None:
             answer = ask(kb, options.question, exclude=exclude)
         else:
@@ -280,7 +294,7 @@ def _model(options: argparse.Namespace) -> Any:
 
 
 def _note(options: argparse.Namespace) -> int:
-    with _open(options) as kb:
+    with _asked(options) as kb:
         view = kb.view(kb.find(options.id))
         reasons = curating.reasons(kb, view)
     result = printing.note(view) | ({} if reasons is None else {"stale": [reason.to_json() for reason in reasons]})
@@ -289,7 +303,7 @@ def _note(options: argparse.Namespace) -> int:
 
 
 def _path(options: argparse.Namespace) -> int:
-    with _open(options) as kb:
+    with _asked(options) as kb:
         start, end = kb.find(options.start), kb.find(options.end)
         steps = kb.path(start, end)
         titles = {note_id: note.title for note_id, note in kb.store.notes([start, end, *printing.ends(steps or [])]).items()}
@@ -305,7 +319,7 @@ def _map(options: argparse.Namespace) -> int:
 
     if options.out.suffix not in _MAP_FORMATS:
         raise PasskbError(f"{options.out}: a map ends in {', '.join(_MAP_FORMATS)}")
-    with _open(options) as kb:
+    with _asked(options) as kb:
         around = kb.find(options.around) if options.around else None
         text, notes, links = chart(kb, options.out.suffix, around, options.depth)
     try:
@@ -318,7 +332,7 @@ def _map(options: argparse.Namespace) -> int:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    with _open(options) as kb:
+    with _asked(options) as kb:
         entries = [(note_id, claim) for note_id, claim in kb.store.ledger() if options.status in (None, claim.status)]
     result = {"claims": [{"note_id": note_id, **printing.claim(claim)} for note_id, claim in entries]}
     _show(options, result, lambda: printing.ledger(entries))

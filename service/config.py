@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from kb.notes import PasskbError
+from kb.os_errors import explanation
 
 _TRUTH = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
@@ -40,7 +41,7 @@ def read_config(home: Path) -> Config:
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise PasskbError(f"{path} can not be read ({error}): mend it or delete it") from error
+            raise PasskbError(f"{path} can not be read {explanation(error, 'mend it or delete it')}") from error
     for field in fields(Config):
         variable = os.environ.get(f"PASSKB_{field.name.upper()}")
         if variable:

@@ -95,9 +95,9 @@ def counts(kb: KnowledgeBase) -> dict[str, int]:
 
 
 def _open(options: argparse.Namespace) -> KnowledgeBase:
-    from kb.knowledge_base import KnowledgeBase
+    from service.open_home import open_home
 
-    return KnowledgeBase(home_folder(options.home))
+    return open_home(home_folder(options.home))
 
 
 def _model(options: argparse.Namespace) -> Any:

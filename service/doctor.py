@@ -12,8 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingest.recovery import losses
 from kb.embedding import MiniLM, model_folder, verify
+from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
+from kb.os_errors import is_writable
+from kb.os_errors import remedy as remedy_of
+from kb.schema import WRITABLE_HOME
 from service.config import read_config
 
 _ROOM = 500 * 2**20
@@ -39,6 +44,7 @@ def examine(home: Path) -> list[Finding]:
         _python,
         _sqlite,
         _home,
+        _derived,
         _embedder,
         _chroma,
         _server,
@@ -65,14 +71,28 @@ def _sqlite(_: Path) -> Finding:
 def _home(home: Path) -> Finding:
     try:
         home.mkdir(parents=True, exist_ok=True)
+        if not is_writable(home):
+            return Finding("home", False, f"{home} is read-only", WRITABLE_HOME, True)
         probe = home / ".probe"
         probe.touch()
         probe.unlink()
         free = shutil.disk_usage(home).free
     except OSError as error:
-        return Finding("home", False, f"{home}: {error.strerror}", "choose another folder with --home", True)
+        return Finding("home", False, f"{home}: {error.strerror}", remedy_of(error, "choose another folder with --home"), True)
     remedy = "" if free > _ROOM else "make room, or choose another folder with --home"
     return Finding("home", free > _ROOM, f"{home}, {free / 2**30:.1f} GiB free", remedy, True)
+
+
+def _derived(home: Path) -> Finding:
+    """Whether the database, its vectors and the vector index hold what they should."""
+    if not (home / "kb.sqlite").exists() and not (home / "sources.json").exists():
+        return Finding("index", True, "nothing is registered yet", needed=True)
+    try:
+        with KnowledgeBase(home) as kb:
+            found, (_, _, chunks) = losses(kb).sentences, kb.store.counts()
+    except PasskbError as error:
+        return Finding("index", False, str(error), needed=True)
+    return Finding("index", not found, "; ".join(found) or f"{chunks:,} passages", "run `passkb sync`" if found else "", True)
 
 
 def _embedder(_: Path) -> Finding:

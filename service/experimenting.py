@@ -203,10 +203,10 @@ def _spec(options: argparse.Namespace) -> Any:
     note, mark, claim = options.spec.rpartition("#")
     if not mark:
         raise PasskbError(f"{options.spec}: no such file; a claim is named NOTE#ID, `passkb claims` lists them")
-    from kb.knowledge_base import KnowledgeBase
     from service.experiments.claims import spec_of
+    from service.open_home import open_home
 
-    with KnowledgeBase(home_folder(options.home)) as kb:
+    with open_home(home_folder(options.home)) as kb:
         return from_mapping(spec_of(kb, f"{kb.find(note)}#{claim}"), f"the test of {options.spec}")
 
 

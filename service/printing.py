@@ -180,6 +180,7 @@ def status(result: Mapping[str, Any]) -> str:
     if (kept := result.get("inquiries")) and kept["kept"]:
         told = f", {kept['stale']} of them stale (`passkb inquiries --stale` says why)" if kept["stale"] else ", none stale"
         lines.append(f"inquiries kept: {kept['kept']}{told}")
+    lines += [f"problem: {problem}" for problem in result["problems"]]
     for source in result["sources"]:
         lines += ["", *_source(source)]
     waiting, failed = (sum(len(source[key]) for source in result["sources"]) for key in ("waiting", "failed"))

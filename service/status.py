@@ -13,9 +13,11 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ingest.reading import READABLE
+from ingest.recovery import losses
 from ingest.sources import FoundFile, Registry, Source, printable, scan
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
+from kb.schema import WRITABLE_HOME
 from kb.store import FileRecord
 
 HIDDEN_FILE = "hidden file: its name begins with a dot"
@@ -72,7 +74,7 @@ def status(kb: KnowledgeBase, *, files: bool = False) -> dict[str, Any]:
     """CONTRACT: `status`. With `files` every file of every source is listed with its state."""
     with kb.store.reading():
         kinds, types, chunks = kb.store.counts()
-        sources = survey(kb)
+        sources, wrong = survey(kb), problems(kb)
     return {
         "notes": kinds,
         "links": types,
@@ -80,7 +82,16 @@ def status(kb: KnowledgeBase, *, files: bool = False) -> dict[str, Any]:
         "sources": [_source_json(source, files) for source in sources],
         "embedder": kb.embedder.name,
         "synced": synced(kb),
+        "problems": wrong,
     }
+
+
+def problems(kb: KnowledgeBase) -> list[str]:
+    """What is wrong with the home itself, and what to do, a sentence each."""
+    home = kb.store.database
+    if home.read_only:
+        return [f"{home.path.parent} is read-only: {WRITABLE_HOME}", *losses(kb).sentences]
+    return [f"{sentence}; `passkb sync` makes it again" for sentence in losses(kb).sentences]
 
 
 def synced(kb: KnowledgeBase) -> str | None:

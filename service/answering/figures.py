@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kb.files import write_atomic
 from kb.notes import PasskbError
+from kb.os_errors import explanation
 from service.answering.answer import Support
 from service.answering.checking import Checked, Pair
 
@@ -135,20 +137,24 @@ def judge_figures(home: Path) -> dict[str, Figures]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PasskbError(f"{path} can not be read ({error}): delete it, and run `passkb judge-check` again") from error
+        otherwise = "delete it, and run `passkb judge-check` again"
+        raise PasskbError(f"{path} can not be read {explanation(error, otherwise)}") from error
 
 
 def keep_judge_figures(home: Path, figures: Figures) -> None:
     """Beside those of other models. A file that is torn is begun anew."""
     try:
         known = judge_figures(home)
-    except PasskbError:
+    except PasskbError as error:
+        if isinstance(error.__cause__, OSError):  # the file may be whole
+            raise
         known = {}
-    home.mkdir(parents=True, exist_ok=True)
     told = {name: entry.to_json() for name, entry in {**known, figures.check: figures}.items()}
-    aside = home / f"{OF_JUDGES}.new"
-    aside.write_text(json.dumps(told, ensure_ascii=False, indent=1), encoding="utf-8")
-    aside.replace(home / OF_JUDGES)
+    try:
+        write_atomic(home / OF_JUDGES, json.dumps(told, ensure_ascii=False, indent=1))
+    except OSError as error:
+        cause = explanation(error, "choose another folder with --home")
+        raise PasskbError(f"{home / OF_JUDGES} can not be written {cause}") from error
 
 
 def in_words(figures: Figures) -> list[str]:

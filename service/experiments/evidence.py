@@ -9,9 +9,11 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from ingest.authoring import index_own, own_notes, write_whole
+from ingest.authoring import index_own, own_notes
+from kb.files import write_atomic
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import LinkType, PasskbError
+from kb.os_errors import explanation
 from service.experiments.caution import scripted, toys
 from service.experiments.claims import claim_named
 from service.experiments.curve import curve_svg
@@ -37,11 +39,12 @@ def publish(home: Path, run: Run, open_kb: Callable[[Path], KnowledgeBase] = Kno
         found = result(run, RunStatus.SUCCEEDED)
         svg = curve_svg(found)
         try:
-            write_whole(folder / f"{run.id}.svg", svg)
-            write_whole(folder / f"{run.id}.md", evidence_markdown(run, found, text))
-            write_whole(run.folder / "curve.svg", svg)
+            write_atomic(folder / f"{run.id}.svg", svg)
+            write_atomic(folder / f"{run.id}.md", evidence_markdown(run, found, text))
+            write_atomic(run.folder / "curve.svg", svg)
         except OSError as error:
-            raise PasskbError(f"{folder} can not be written ({error.strerror}): make room, and try again") from error
+            cause = explanation(error, "make room, and try again")
+            raise PasskbError(f"{folder} can not be written {cause}") from error
         note_id = index_own(kb, folder / f"{run.id}.md")
         if claim and not _linked(kb, note_id, claim):
             _log.warning(

@@ -20,7 +20,6 @@ import datetime
 import gzip
 import io
 import json
-import os
 import re
 import zlib
 from collections import Counter
@@ -30,7 +29,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from kb.files import write_atomic
 from kb.notes import PasskbError, slug
+from kb.os_errors import explanation
 from service.experiments.spec import ExperimentSpec, from_mapping
 from service.experiments.words import Completion, Judgement, Verdict
 
@@ -175,7 +176,9 @@ class Run:
         shard, kept = folder / f"{number:06}.jsonl.gz", folder / f"{number:06}.tally.json"
         try:
             return [Tally(**entry) for entry in read_json(kept)] if kept.exists() else self._recounted(shard, kept)
-        except (PasskbError, TypeError):
+        except (PasskbError, TypeError) as error:
+            if isinstance(error.__cause__, OSError):  # the tally may be whole
+                raise
             return self._recounted(shard, kept)
 
     def _recounted(self, shard: Path, kept: Path) -> list[Tally]:
@@ -226,9 +229,8 @@ class Runs:
         except FileExistsError as error:
             raise PasskbError(f"a run {name} was made this second already: try again") from error
         except OSError as error:
-            raise PasskbError(
-                f"{run.folder} can not be written ({error.strerror}): make room, or choose another --home"
-            ) from error
+            cause = explanation(error, "make room, or choose another --home")
+            raise PasskbError(f"{run.folder} can not be written {cause}") from error
         return run
 
     def find(self, run_id: str) -> Run:
@@ -266,7 +268,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
     except (OSError, ValueError) as error:
-        raise PasskbError(f"{path} can not be read ({error}): the run's other files are as they were") from error
+        otherwise = "the run's other files are as they were"
+        raise PasskbError(f"{path} can not be read {explanation(error, otherwise)}") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -274,25 +277,19 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """All of it or nothing, also when the machine stops."""
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(scratch, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except OSError:
-        scratch.unlink(missing_ok=True)
-        raise
+    """Never into a run that was deleted."""
+    path.parent.stat()
+    write_atomic(path, data)
 
 
 def _rows(path: Path) -> list[dict[str, Any]] | None:
     try:
         text = gzip.decompress(path.read_bytes()).decode("utf-8", "surrogatepass")
         return [json.loads(line) for line in text.split("\n") if line]
-    except (OSError, EOFError, zlib.error, ValueError):
+    except (gzip.BadGzipFile, EOFError, zlib.error, ValueError):
         return None
+    except OSError as error:  # the shard may be whole
+        raise PasskbError(f"{path} can not be read {explanation(error, 'check its disk, and try again')}") from error
 
 
 def _number(path: Path) -> int:

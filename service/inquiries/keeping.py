@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ingest.authoring import index_own, own_notes, write_whole
+from ingest.authoring import index_own, own_notes
 from ingest.holding import holding
 from ingest.readers.markdown import read_markdown
+from kb.files import write_atomic
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import Note, NoteKind, PasskbError, slug
+from kb.os_errors import explanation
 from service.answering.answer import Answer
 from service.inquiries.note import Page, citations_of, edited, inquiry_markdown
 from service.inquiries.record import Drawn, Reason, Record, Touched, read_record, record_of, text_mark
@@ -63,7 +65,7 @@ def keep(kb: KnowledgeBase, answer: Answer, *, because: Sequence[Reason] = (), r
         else:
             title = found.title if found else _title(kb, answer.question)
             earlier = _set_aside(path, before, replace_edited) if found else ""
-            write_whole(path, inquiry_markdown(Page(title, answer, replace(record, earlier=earlier))))
+            write_atomic(path, inquiry_markdown(Page(title, answer, replace(record, earlier=earlier))))
             fresh, unchanged = found is None, False
     return KeptInquiry(index_own(kb, path), title, str(path), fresh, unchanged, earlier)
 
@@ -154,8 +156,10 @@ def _read(path: Path) -> Note | None:
     """The note that stands in a file now, whatever is indexed of it."""
     try:
         return read_markdown(path.read_bytes(), path=str(path), note_id=path.stem, source="").note
-    except (OSError, PasskbError):
+    except (FileNotFoundError, PasskbError):
         return None
+    except OSError as error:  # what stands there may not be replaced unread
+        raise PasskbError(f"{path} can not be read {explanation(error, 'check it, and try again')}") from error
 
 
 def _set_aside(path: Path, before: Record | None, replace_edited: bool) -> str:
@@ -170,6 +174,5 @@ def _set_aside(path: Path, before: Record | None, replace_edited: bool) -> str:
         if not target.exists() or target.read_bytes() == text:
             break
         target = kept_in / f"{slug(stamp)}-{number}.md"
-    kept_in.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(text)
+    write_atomic(target, text)
     return target.relative_to(path.parent).as_posix()

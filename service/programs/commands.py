@@ -36,11 +36,11 @@ def _mcp(options: argparse.Namespace) -> int:
 
         return LanguageModel(config.llm_url, config.llm_model, config.llm_api_key)
 
-    from kb.knowledge_base import KnowledgeBase
+    from service.open_home import open_home
     from service.programs.operations import Access
     from service.programs.tools import serve_stdio
 
     local = config.host if config.host not in ("0.0.0.0", "::") else "127.0.0.1"
-    with KnowledgeBase(home) as kb:
+    with open_home(home) as kb:
         serve_stdio(Access(kb, model, options.app or f"http://{local}:{config.port}"))
     return 0

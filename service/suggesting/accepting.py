@@ -12,11 +12,13 @@ from typing import Any
 
 import yaml
 
-from ingest.authoring import index_own, own_notes, write_whole
+from ingest.authoring import index_own, own_notes
 from ingest.holding import holding
 from ingest.readers.imported import one_line
+from kb.files import write_atomic
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import Link, LinkType, NoteKind, PasskbError
+from kb.os_errors import explanation
 from service.suggesting.dismissing import recall
 from service.suggesting.ranking import linked
 
@@ -40,7 +42,7 @@ def accept(kb: KnowledgeBase, source: str, target: str, type_: LinkType = LinkTy
     entry = {"from": f"[[{source}]]", "to": f"[[{target}]]", "type": str(type_), "why": safe_reason(why), "accepted": today}
     with holding(kb.home):
         path = _room(_folder(kb), today)
-        write_whole(path, _markdown(path, [*_entries(path), entry]))
+        write_atomic(path, _markdown(path, [*_entries(path), entry]))
     index_own(kb, path)
     recall(kb.home, source, target)
     made = [link for link in linked(kb, source, target) if link.writer]
@@ -61,7 +63,7 @@ def take_back(kb: KnowledgeBase, one: str, other: str) -> list[Link]:
             if len(kept) < len(entries):
                 changed.append(path)
                 if kept:
-                    write_whole(path, _markdown(path, kept))
+                    write_atomic(path, _markdown(path, kept))
                 else:
                     path.unlink()
     if not changed:
@@ -102,7 +104,8 @@ def _entries(path: Path) -> list[dict[str, Any]]:
             raise ValueError("its links are no list of `from`, `to`, `type` and `why`")
         return list(entries)
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise PasskbError(f"{path} can not be read as a list of links ({error}): mend it, or move it away") from error
+        cause = explanation(error, "mend it, or move it away")
+        raise PasskbError(f"{path} can not be read as a list of links {cause}") from error
 
 
 def _markdown(path: Path, entries: list[dict[str, Any]]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ingest.authoring import write_whole
 from ingest.holding import holding
+from kb.files import write_atomic
 from kb.notes import PasskbError
+from kb.os_errors import explanation
 
 
 def dismissed(home: Path, note_id: str) -> set[str]:
@@ -45,10 +46,9 @@ def _read(home: Path) -> list[list[str]]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise PasskbError(
-            f"{path} can not be read ({error}): mend it, or delete it to see dismissed suggestions again"
-        ) from error
+        otherwise = "mend it, or delete it to see dismissed suggestions again"
+        raise PasskbError(f"{path} can not be read {explanation(error, otherwise)}") from error
 
 
 def _write(home: Path, pairs: list[list[str]]) -> None:
-    write_whole(_path(home), json.dumps(pairs, indent=1, ensure_ascii=False) + "\n")
+    write_atomic(_path(home), json.dumps(pairs, indent=1, ensure_ascii=False) + "\n")

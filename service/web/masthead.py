@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from kb.knowledge_base import KnowledgeBase
-from service.status import survey
+from service.status import problems, survey
 from service.web.indexing import Indexing, status_html
 from service.web.markup import explained, sentence
 from service.web.sources_panel import sources_html, summary_html, toggle_html
@@ -78,10 +78,16 @@ def _panel(kb: KnowledgeBase, reading: Indexing, *, whole: bool = False) -> tupl
     if not reading.finished and not whole:
         return gr.skip(), gr.skip(), again
     try:
-        told = summary_html(reading.report, reading.ended), sources_html(survey(kb), reading.report, reading.problem)
+        told = summary_html(reading.report, reading.ended), sources_html(survey(kb), reading.report, _problem(kb, reading))
     except Exception as error:
         return sentence(explained(error)), "", again
     return *told, again
+
+
+def _problem(kb: KnowledgeBase, reading: Indexing) -> str:
+    """Why the last reading stopped, and what is wrong with the home."""
+    wrong = problems(kb) if reading.finished else []  # a reading makes good what it can
+    return ". ".join([*filter(None, [reading.problem]), *wrong])
 
 
 def _again(*, busy: bool) -> Any:

@@ -28,7 +28,8 @@ def whole_state(kb: KnowledgeBase) -> dict[str, Any]:
     Markdown made of pages and PDFs; the home's own place left out, so that two homes can be compared."""
 
     def rows(statement: str) -> list[Any]:
-        return kb.store.database.connection.execute(statement).fetchall()
+        with kb.store.database.connection() as connection:
+            return connection.execute(statement).fetchall()
 
     imported = kb.home / "notes" / "imported"
     state = {

@@ -310,7 +310,8 @@ def _many(vault: Vault) -> Path:
 def _rows_of(home: Path, table: str) -> int:
     if not (home / "kb.sqlite").exists():
         return 0
-    return int(Store(home / "kb.sqlite").database.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+    with Store(home / "kb.sqlite").database.connection() as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
 def test_an_ingest_that_is_killed_loses_nothing(vault: Vault, tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ def put(store: Store, note: Note, *links: Link) -> None:
 
 
 def rows(store: Store, table: str) -> int:
-    return int(store.database.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+    with store.database.connection() as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
 def test_a_note_comes_back_as_it_was_put(store: Store) -> None:

@@ -302,7 +302,8 @@ def test_a_setting_nobody_knows_is_named_with_the_nearest(passkb: Passkb, home: 
 def test_a_home_of_a_newer_version_or_in_the_way_is_refused_by_every_command(
     passkb: Passkb, home: Path, tmp_path: Path
 ) -> None:
-    Database(home / "kb.sqlite").connection.execute("PRAGMA user_version = 99")
+    with Database(home / "kb.sqlite").connection() as connection:
+        connection.execute("PRAGMA user_version = 99")
     (tmp_path / "file").touch()
     for command in (
         ["status"],

@@ -8,7 +8,6 @@ how often it was right. A finished member is never made again; an unfinished one
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from kb.files import write_atomic
 from kb.notes import PasskbError
 from service.experiments.problems.countdown import countdown
 from service.experiments.statistics.estimators import pass_at_k
@@ -259,6 +259,4 @@ def _record(folder: Path) -> dict[str, Any]:
 
 
 def _write(folder: Path, record: Mapping[str, Any]) -> None:
-    scratch = folder / f".{RECORD}"
-    scratch.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(scratch, folder / RECORD)
+    write_atomic(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
