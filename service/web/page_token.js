@@ -7,7 +7,6 @@
   const plainFetch = window.fetch.bind(window);
   const fetchToken = async () => {
     const answer = await plainFetch(location.pathname, { headers: { accept: "text/html" }, credentials: "same-origin", cache: "no-store" });
-    if (answer.redirected) location.reload(); // signed out
     token = tokenIn(new DOMParser().parseFromString(await answer.text(), "text/html"));
   };
   let renewal = null; // one for all requests that are refused at the same time
@@ -18,25 +17,34 @@
     headers.set(HEADER, token);
     return plainFetch(input instanceof Request ? input.clone() : input, { ...options, headers });
   };
+  const isRefused = (answer) => answer.status === 403 && answer.headers.has("x-passkb-refused");
+  const isSignedOut = (answer) => answer.status === 401 && answer.headers.has("x-passkb-refused");
+  const forever = new Promise(() => {}); // nothing of a page that is out of date is asked again
+  let outOfDate = false;
+
   window.fetch = async (input, options) => {
     if (!isOwn(input)) return plainFetch(input, options);
+    if (outOfDate) return forever;
     let answer = await signed(input, options);
-    if (answer.status === 403 && answer.headers.get("x-passkb-refused")) {
+    if (isRefused(answer)) {
       await renewToken();
       answer = await signed(input, options);
-      if (answer.status === 403 && answer.headers.get("x-passkb-refused")) notice();
-    } else if (answer.status === 401) notice();
+    }
+    if (isSignedOut(answer)) return stop("You are signed out, so nothing was done.", "Sign in");
+    if (isRefused(answer)) return stop("This page is out of date, so nothing was done.", "Reload");
     return answer;
   };
 
-  /* A click that the server refuses says so: nothing was done. */
-  const notice = () => {
-    if (document.querySelector("#stale-page")) return;
+  /* A click that the server refuses says so. Loading the page again leads on, to the sign-in page where that is needed. */
+  const stop = (message, action) => {
+    outOfDate = true;
+    if (document.querySelector("#stale-page")) return forever;
     const bar = Object.assign(document.createElement("div"), { id: "stale-page" });
     bar.setAttribute("role", "alert");
-    const reload = Object.assign(document.createElement("button"), { type: "button", textContent: "Reload" });
+    const reload = Object.assign(document.createElement("button"), { type: "button", textContent: action });
     reload.addEventListener("click", () => location.reload());
-    bar.append("This page is out of date, so nothing was done. ", reload);
+    bar.append(`${message} `, reload);
     document.body.prepend(bar);
+    return forever;
   };
 })();

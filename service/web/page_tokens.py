@@ -147,6 +147,9 @@ def _with_token(send: Send, token: str, nonce: str, cookie: str | None) -> Send:
         if message["type"] == "http.response.start":
             start = message
             return
+        if message["type"] != "http.response.body":
+            await send(message)
+            return
         body.extend(message.get("body", b""))
         if message.get("more_body", False):
             return

@@ -70,7 +70,7 @@ class SignIn:
         body = await read_body(scope, receive, _LARGEST)
         if body is None:
             return Response(f"The form is too large: send at most {_LARGEST:,} bytes.", 413)
-        form = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=20) if body else {}
+        form = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
         user, password, target = (form.get(name, [default])[0] for name, default in _FIELDS)
         return await self._attempt(scope, user.strip(), password, _safe_target(target))
 
@@ -99,8 +99,9 @@ _FIELDS = (("username", ""), ("password", ""), ("next", "/"))
 
 def _refused(scope: Scope) -> Response:
     headers = HTTPConnection(scope).headers
-    if scope["method"] not in ("GET", "HEAD") or "text/html" not in headers.get("accept", ""):
-        return JSONResponse({"error": "sign in first: open /login in a browser", "sign_in": True}, 401)
+    is_page = scope["path"] == "/" or "text/html" in headers.get("accept", "")
+    if scope["method"] not in ("GET", "HEAD") or not is_page:
+        return JSONResponse({"error": "sign in first: open /login in a browser"}, 401, {"x-passkb-refused": "1"})
     target = path_and_query(scope)
     if is_foreign_navigation(scope):
         return HTMLResponse(return_page(target))
