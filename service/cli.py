@@ -6,6 +6,7 @@ import argparse
 import functools
 import io
 import json
+import os
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from kb.notes import ClaimStatus, NoteKind, PasskbError
 from kb.os_errors import NO_HANDLES, NO_PERMISSION, NO_ROOM, READ_ONLY, explanation
 from service import curating, printing
-from service.config import home_folder, read_config
+from service.accounts import Accounts, parse_account, read_accounts
+from service.config import Config, home_folder, read_config
 from service.experimenting import add_commands
 from service.judging import add_judging
 from service.programs import commands as programs
@@ -108,7 +110,13 @@ def _parser() -> argparse.ArgumentParser:
     serve = command("serve", _serve, "the web app")
     serve.add_argument("--host")
     serve.add_argument("--port", type=int)
-    serve.add_argument("--auth", metavar="USER:PASSWORD")
+    account = serve.add_mutually_exclusive_group()
+    account.add_argument(
+        "--auth",
+        metavar="USER:PASSWORD",
+        help="ask for this account; other users see it in the process list: prefer $PASSKB_AUTH",
+    )
+    account.add_argument("--auth-file", metavar="PATH", help="ask for the accounts in this file, one USER:PASSWORD a line")
     _add_model(serve)
     serve.add_argument("--no-worker", action="store_true", help="start no worker: `passkb worker` runs experiments")
     add_commands(commands)
@@ -354,24 +362,30 @@ def _doctor(options: argparse.Namespace) -> int:
     return DONE if all(finding.ok for finding in findings if finding.needed) else PART
 
 
+def _accounts(options: argparse.Namespace, config: Config) -> Accounts | None:
+    """Flags go before settings. Programs that passkb starts do not inherit the password."""
+    os.environ.pop("PASSKB_AUTH", None)
+    if options.auth_file or (config.auth_file and not (options.auth or config.auth)):
+        return read_accounts(Path(options.auth_file or config.auth_file).expanduser())
+    account = options.auth or config.auth
+    return Accounts([parse_account(account, "--auth")]) if account else None
+
+
 def _serve(options: argparse.Namespace) -> int:
     config = read_config(home_folder(options.home))
-    host, port, auth = options.host or config.host, options.port or config.port, options.auth or config.auth
-    if host not in ("127.0.0.1", "localhost", "::1") and not auth:
+    host, port, accounts = options.host or config.host, options.port or config.port, _accounts(options, config)
+    if host not in ("127.0.0.1", "localhost", "::1") and accounts is None:
         raise PasskbError(
             f"{host} can be reached from other machines, and anybody there could read your notes: "
-            "add --auth USER:PASSWORD, or stay on 127.0.0.1"
+            "set $PASSKB_AUTH or --auth to USER:PASSWORD or name an --auth-file, or stay on 127.0.0.1"
         )
-    if auth and (":" not in auth or auth.startswith(":") or auth.endswith(":")):
-        raise PasskbError("--auth wants USER:PASSWORD")
     if not 0 < port < 2**16:
         raise PasskbError(f"there is no port {port}: choose one from 1024 to 65535")
     from service.web.app import serve
 
     model = None if options.quoted else _model(options)
     with _open(options) as kb:
-        account = (auth.split(":", 1)[0], auth.split(":", 1)[1]) if auth else None
-        serve(kb, host, port, account, worker=not options.no_worker, model=model)
+        serve(kb, host, port, accounts, worker=not options.no_worker, model=model)
     return DONE
 
 

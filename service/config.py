@@ -19,6 +19,7 @@ class Config:
     host: str = "127.0.0.1"
     port: int = 7860
     auth: str = ""
+    auth_file: str = ""
     llm_url: str = ""
     llm_model: str = ""
     llm_api_key: str = ""

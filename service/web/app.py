@@ -6,6 +6,7 @@ It holds no GPU: runs are queued here and read from their files; a worker proces
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from pathlib import Path
@@ -15,6 +16,7 @@ import gradio as gr
 
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
+from service.accounts import Accounts
 from service.llm import Model
 from service.programs.operations import Access
 from service.watching import keep_up
@@ -23,6 +25,7 @@ from service.web.ask_tab import build_ask_tab, welcome_html
 from service.web.asking import Desk
 from service.web.claims_tab import build_claims_tab, ledger
 from service.web.conversation import Conversations
+from service.web.event_effects import protect, reads, writes
 from service.web.experiment_form import filled
 from service.web.experiments_tab import build_experiments_tab, reopened, run_page, start_page
 from service.web.guards import guards
@@ -30,8 +33,11 @@ from service.web.indexing import Indexing
 from service.web.markup import explained, sentence
 from service.web.masthead import build_masthead, header, opened_panel
 from service.web.notes_tab import build_notes_tab, note_page
+from service.web.session_token import SessionTokens
+from service.web.sessions import Sessions
 from service.web.tending import Tended, tend
 from service.web.turns import by_page, in_turn
+from service.web.uploads import upload_folder
 from service.web.working import Working
 
 _HERE = Path(__file__).parent
@@ -45,14 +51,20 @@ _LARGEST = "50mb"  # of a file that is imported
 
 
 def build(
-    kb: KnowledgeBase, indexing: Indexing | None = None, working: Working | None = None, model: Model | None = None
+    kb: KnowledgeBase,
+    indexing: Indexing | None = None,
+    working: Working | None = None,
+    model: Model | None = None,
+    sessions: Sessions | None = None,
+    *,
+    can_sign_out: bool = False,
 ) -> Any:
     """The app as `gr.Blocks`. `indexing`: shown in the header while it runs. `working`: told when a run is queued; without it
-    nothing works on them. `model`: writes answers; without it they are quotes."""
+    nothing works on them. `model`: writes answers; without it they are quotes. `sessions`: whose pages may start and write."""
     reading, worker = indexing or Indexing(), working or Working(kb.home, allowed=False)
     desk, talks = Desk(kb, worker, model), Conversations()
     with gr.Blocks(title="passkb", analytics_enabled=False, fill_width=True) as blocks:
-        masthead = build_masthead(kb, reading, worker)
+        masthead = build_masthead(kb, reading, worker, can_sign_out=can_sign_out)
         bridge = gr.HTML(elem_id="bridge", elem_classes="offstage", js_on_load=_BRIDGE, apply_default_css=False)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Ask", id="ask", elem_id="tab-ask", render_children=True) as ask:
@@ -64,6 +76,7 @@ def build(
             with gr.Tab("Experiments", id="experiments", elem_id="tab-experiments", render_children=True) as experiments:
                 experiments_tab = build_experiments_tab(kb, worker)
 
+        @reads
         def opened(request: gr.Request) -> tuple[Any, ...]:
             wanted = dict(request.query_params)
             welcome = gr.skip() if wanted.get("q", "").strip() else _welcome(desk, reading)
@@ -71,18 +84,23 @@ def build(
             page = _page(kb, wanted.get("note", ""), model is not None)
             return *header(kb, reading, worker), welcome, *page, ledger(kb), *runs
 
+        @reads
         def walked(event: gr.EventData) -> tuple[Any, ...]:
             return _page(kb, str(event._data.get("note", "")), model is not None)
 
+        @writes("accept, dismiss or take back a link, or ask an inquiry again")
         def tended(event: gr.EventData) -> tuple[Any, ...]:
             return _page(kb, str(event._data.get("of", "")), model is not None, tend(kb, event._data, model))
 
+        @reads
         def left(request: gr.Request) -> None:
             talks.close(request.session_hash)
 
+        @reads
         def run_opened(event: gr.EventData) -> tuple[Any, ...]:
             return run_page(kb, str(event._data.get("run", "")), worker.problem)
 
+        @reads
         def form_filled(event: gr.EventData) -> tuple[Any, ...]:
             given = {name: str(event._data.get(name) or "") for name in ("claim", "preset", "spec")}
             return *start_page(kb), *filled(kb, **given)
@@ -91,19 +109,20 @@ def build(
         everything = [*masthead.line, ask_tab.answer, *notes_tab.outputs, claims_tab.table, *experiments_tab.outputs]
         blocks.load(opened, None, everything, **quietly)
         looked = [masthead.looked_at, *masthead.panel]
-        bridge.sources(lambda: opened_panel(kb, reading, worker), None, looked, **quietly)
+        bridge.sources(reads(lambda: opened_panel(kb, reading, worker)), None, looked, **quietly)
         bridge.walk(walked, None, notes_tab.outputs, **in_turn("walk"))
         bridge.tend(tended, None, notes_tab.outputs, **by_page("tend"))
         listen_for_questions(bridge, desk, talks, ask_tab)
         blocks.unload(left)
         bridge.run(run_opened, None, experiments_tab.outputs, **in_turn("run"))
         bridge.fill(form_filled, None, [*experiments_tab.outputs, *experiments_tab.form], **in_turn("run"))
-        claims.select(lambda words, status: ledger(kb, words, status), claims_tab.filters, claims_tab.table, **quietly)
+        claims.select(reads(lambda words, status: ledger(kb, words, status)), claims_tab.filters, claims_tab.table, **quietly)
         shown, pages = experiments_tab.shown, experiments_tab.outputs
-        experiments.select(lambda now: reopened(kb, now, worker.problem), shown, pages, **in_turn("run"))
+        experiments.select(reads(lambda now: reopened(kb, now, worker.problem)), shown, pages, **in_turn("run"))
         experiments.select(*experiments_tab.check, **in_turn("check"))
         for elsewhere in (ask, notes, claims):
-            elsewhere.select(lambda: gr.Timer(active=False), None, experiments_tab.timer, **quietly)
+            elsewhere.select(reads(lambda: gr.Timer(active=False)), None, experiments_tab.timer, **quietly)
+    protect(blocks, (sessions or Sessions(SessionTokens())).refusal)
     return blocks
 
 
@@ -122,43 +141,53 @@ def _page(kb: KnowledgeBase, name: str, can_propose: bool, done: Tended | None =
 
 
 def look() -> dict[str, Any]:
-    """Theme, style and behaviour, for `launch`: local fonts only, nothing fetched from elsewhere."""
+    """Theme and style, for `launch`: local fonts only, nothing fetched from elsewhere."""
     fonts = ["system-ui", "sans-serif"]
     theme = gr.themes.Base(primary_hue="blue", neutral_hue="gray", font=[gr.themes.Font(f) for f in fonts],
                            font_mono=[gr.themes.Font("monospace")])  # fmt: skip
-    style, behaviour = (_HERE / "style.css").read_text("utf-8"), (_HERE / "behaviour.js").read_text("utf-8")
-    return {"theme": theme, "head": f"<style>{style}</style><script>{behaviour}</script>"}
+    return {"theme": theme, "head": f"<style>{(_HERE / 'style.css').read_text('utf-8')}</style>"}
 
 
 def serve(
     kb: KnowledgeBase,
     host: str,
     port: int,
-    auth: tuple[str, str] | None = None,
+    accounts: Accounts | None = None,
     *,
     worker: bool = True,
     model: Model | None = None,
 ) -> None:
     """Serves until interrupted or terminated, reads the registered sources again in the background, and, with `worker`, keeps a
-    worker process alive while runs wait. `model`: writes answers, also for other programs.
+    worker process alive while runs wait. `accounts`: who may sign in; None where nobody needs to. `model`: writes
+    answers, also for other programs.
 
     Raises PasskbError for a port that is in use.
     """
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # Otherwise uvicorn believes every local process that names another client address, and the limit of sign-ins with it.
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
+    with upload_folder():
+        _serve(kb, host, port, accounts, worker=worker, model=model)
+
+
+def _serve(kb: KnowledgeBase, host: str, port: int, accounts: Accounts | None, *, worker: bool, model: Model | None) -> None:
     reading, working = Indexing(), Working(kb.home, allowed=worker)
-    blocks = build(kb, reading, working, model)
+    sessions, launched = Sessions(SessionTokens()), threading.Event()
+    blocks = build(kb, reading, working, model, sessions, can_sign_out=accounts is not None)
     access = Access(kb, lambda: model, f"http://{host}:{port}")
     blocks.queue(api_open=False, default_concurrency_limit=8)
     try:
         blocks.launch(
-            server_name=host, server_port=port, auth=auth, share=False, quiet=True, ssr_mode=False, footer_links=[],
+            server_name=host, server_port=port, share=False, quiet=True, ssr_mode=False, footer_links=[],
             run_history=False, enable_monitoring=False, pwa=False, mcp_server=False, show_error=False, inbrowser=False,
-            prevent_thread_lock=True, max_file_size=_LARGEST, app_kwargs={"middleware": guards(host, access, auth)}, **look(),
+            prevent_thread_lock=True, max_file_size=_LARGEST,
+            app_kwargs={"middleware": guards(host, access, accounts, sessions, launched)}, **look(),
         )  # fmt: skip
     except OSError as error:
         taken = "Cannot find empty port" in str(error)
         reason = "is in use or not allowed" if taken else f"can not be opened ({error})"
         raise PasskbError(f"port {port} on {host} {reason}: choose another with --port") from None
+    launched.set()
     print(f"passkb: http://{host}:{port}", flush=True)
     reading.start(kb)
     working.begin()

@@ -13,6 +13,7 @@ from kb.notes import NoteKind
 from service.web.ask_runs import look
 from service.web.asking import GENERATED, QUOTED, WIDTH, Desk, answered_again, exchange, told_by
 from service.web.conversation import Conversations
+from service.web.event_effects import reads, writes
 from service.web.help import help_html
 from service.web.markup import ask_link
 from service.web.opened import slot_html
@@ -54,7 +55,7 @@ def build_ask_tab(desk: Desk, talks: Conversations) -> AskTab:
             answer = gr.HTML(elem_id="answer", apply_default_css=False)
             tests = gr.HTML(elem_id="ask-tests", apply_default_css=False)
             earlier = gr.HTML(elem_id="earlier", apply_default_css=False)
-            gr.HTML(lambda: help_html(desk.kb.home), elem_id="ask-help", apply_default_css=False)
+            gr.HTML(reads(lambda: help_html(desk.kb.home)), elem_id="ask-help", apply_default_css=False)
         with gr.Column(elem_classes="aside", elem_id="source-column"):
             sources = gr.HTML(slot_html(), elem_id="sources", apply_default_css=False)
     opened = gr.HTML(elem_id="opened-sources", elem_classes="offstage", apply_default_css=False)
@@ -62,15 +63,19 @@ def build_ask_tab(desk: Desk, talks: Conversations) -> AskTab:
     outputs = [box, hint, answer, earlier, sources, opened, tests, timer]
     assert len(outputs) == WIDTH
 
+    @reads
     def asked(question: str, how: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         yield from exchange(desk, talks.of(request.session_hash), question, how)
 
+    @reads
     def again(key: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         yield from answered_again(desk, talks.of(request.session_hash), key)
 
+    @writes("stop an answer")
     def stopped(request: gr.Request) -> None:
         talks.of(request.session_hash).end()
 
+    @reads
     def ticked(request: gr.Request) -> tuple[Any, ...]:
         talk = talks.of(request.session_hash)
         shown, often, news = look(desk.kb, talk, desk.working.problem)

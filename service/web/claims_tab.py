@@ -9,6 +9,7 @@ import gradio as gr
 
 from kb.knowledge_base import KnowledgeBase
 from service.web.claims_page import STATUSES, chosen, claims_html, note_ids
+from service.web.event_effects import reads
 from service.web.markup import explained, sentence
 from service.web.run_views import newest_of
 
@@ -35,7 +36,7 @@ def build_claims_tab(kb: KnowledgeBase) -> ClaimsTab:
     tab = ClaimsTab([words, status], table)
     for control in tab.filters:
         control.change(
-            lambda words, status: ledger(kb, words, status), tab.filters, table,
+            reads(lambda words, status: ledger(kb, words, status)), tab.filters, table,
             show_progress="hidden", api_visibility="private", trigger_mode="always_last",
         )  # fmt: skip
     return tab

@@ -1,4 +1,4 @@
-"""A run's files at /runs/RUN/NAME, for those who may use the app, and for no other site.
+"""A run's files at /runs/RUN/NAME, and nothing for another site. Who may use the app is decided before.
 
 Only the five names that a run's page offers; a run's completions are not served.
 """
@@ -11,7 +11,6 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
@@ -24,7 +23,7 @@ from service.web.experiment_results import spec_yaml
 from service.web.run_views import RunView, run_view
 
 _WIDE, _HIGH = 720, 440
-_SAFE = ("GET", "HEAD", "OPTIONS")
+_SAFE = ("GET", "HEAD")
 
 
 def file_of(home: Path, run_id: str, name: str) -> tuple[str, str]:
@@ -81,12 +80,10 @@ class Downloads:
         if len(parts) != 3 or parts[0] != "runs":
             await self.app(scope, receive, send)
             return
-        response = await asyncio.to_thread(self._answer, scope, *parts[1:])
+        response = await asyncio.to_thread(self._answer, *parts[1:])
         await response(scope, receive, send)
 
-    def _answer(self, scope: Scope, run_id: str, name: str) -> Response:
-        if not _may_use(scope):
-            return PlainTextResponse("sign in first: open the app in this browser", 401)
+    def _answer(self, run_id: str, name: str) -> Response:
         try:
             text, kind = file_of(self._home, run_id, name)
         except PasskbError as error:
@@ -95,18 +92,8 @@ class Downloads:
         return Response(text, media_type=kind, headers=attached)
 
 
-def _may_use(scope: Scope) -> bool:
-    """As Gradio decides it: anybody where nobody signs in, else who holds a token of this app."""
-    app: Any = scope["app"]
-    if getattr(app, "auth", None) is None and getattr(app, "auth_dependency", None) is None:
-        return True
-    cookies = HTTPConnection(scope).cookies
-    tokens = (cookies.get(f"access-token-{app.cookie_id}"), cookies.get(f"access-token-unsecure-{app.cookie_id}"))
-    return any(token in app.tokens for token in tokens if token)
-
-
 class SameSite:
-    """Refuses whatever another site asks a browser to do here.
+    """Refuses whatever another site asks a browser to do or to load here. Its links may be followed.
 
     Requests that no browser made (no such headers) pass; they come from programs on machines that may reach the app anyway."""
 
@@ -114,10 +101,15 @@ class SameSite:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] not in _SAFE and from_elsewhere(scope):
+        if scope["type"] == "http" and from_elsewhere(scope) and not _is_navigation(scope):
             await PlainTextResponse("this request came from another site", 403)(scope, receive, send)
             return
         await self.app(scope, receive, send)
+
+
+def _is_navigation(scope: Scope) -> bool:
+    """Whether a link was followed, as browsers say; those that say nothing send no Origin with one either."""
+    return scope["method"] in _SAFE and HTTPConnection(scope).headers.get("sec-fetch-mode") == "navigate"
 
 
 def from_elsewhere(scope: Scope) -> bool:

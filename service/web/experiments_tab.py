@@ -15,6 +15,7 @@ from kb.notes import PasskbError
 from service.experiments import control
 from service.experiments.runs import RunStatus
 from service.web import experiment_form as form
+from service.web.event_effects import reads, writes
 from service.web.experiment_page import list_html, status_html, title_html
 from service.web.experiment_results import results_html
 from service.web.markup import explained, run_link, sentence
@@ -68,14 +69,17 @@ def build_experiments_tab(kb: KnowledgeBase, working: Working) -> ExperimentsTab
     outputs = [title, status, cancel, resume, curve, results, runs, timer, shown]
     once = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "once"}
 
+    @reads
     def checked(written: str) -> tuple[Any, ...]:
         html, fits = form.checked_html(kb, written)
         return html, gr.Button(interactive=fits), gr.Button(visible="hidden"), written
 
+    @reads
     def opened(written: str, last: str) -> tuple[Any, ...]:
         """Opening the tab asks, too, and may be heard after what was typed there since: the later text stands."""
         return (gr.skip(),) * 3 if last not in ("", written) else checked(written)[:3]
 
+    @writes("start a run")
     def started(written: str, again: bool = False) -> tuple[Any, ...]:
         try:
             submitted = control.submit(kb.home, form.read(kb, written), again=again)
@@ -96,6 +100,7 @@ def build_experiments_tab(kb: KnowledgeBase, working: Working) -> ExperimentsTab
             return run_page(kb, now[0], explained(error))
         return run_page(kb, now[0], working.problem)
 
+    @writes("import results")
     def brought(files: Sequence[str] | None, claim: str, base: str, tuned: str, prediction: str) -> tuple[Any, ...]:
         try:
             run_id = imported(kb, [Path(name) for name in files or ()], claim, base, tuned, prediction)
@@ -105,12 +110,13 @@ def build_experiments_tab(kb: KnowledgeBase, working: Working) -> ExperimentsTab
 
     spec.change(checked, spec, [said, start, anew, judged], **(in_turn("check") | {"trigger_mode": "always_last"}))
     opening = "(spec) => (window.passkb?.opened(), spec)"
-    anew.click(lambda written: started(written, True), spec, [*outputs, told, anew], js=opening, **once)
+    again = writes("start a run again")(lambda written: started(written, True))
+    anew.click(again, spec, [*outputs, told, anew], js=opening, **once)
     start.click(started, spec, [*outputs, told, anew], js=opening, **once)
     turn = in_turn("run") | {"trigger_mode": "once"}  # what shows a run takes turns, so that the one opened last stays
-    cancel.click(lambda now: acted(now, control.cancel), shown, outputs, **turn)
-    resume.click(lambda now: acted(now, control.resume), shown, outputs, **turn)
-    timer.tick(lambda now: followed(kb, now, working.problem), shown, outputs, **turn)
+    cancel.click(writes("cancel a run")(lambda now: acted(now, control.cancel)), shown, outputs, **turn)
+    resume.click(writes("resume a run")(lambda now: acted(now, control.resume)), shown, outputs, **turn)
+    timer.tick(reads(lambda now: followed(kb, now, working.problem)), shown, outputs, **turn)
     *given, button, heard = bring
     button.click(brought, given, [*outputs, heard], js="(...given) => (window.passkb?.opened(), given)", **once)
     return ExperimentsTab(outputs, [spec, told], shown, timer, (opened, [spec, judged], [said, start, anew]))

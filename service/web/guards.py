@@ -1,42 +1,48 @@
-"""What stands before the app, outermost first: whose names are answered to, what a page may fetch, who may ask."""
+"""What stands before the app, outermost first: whose names are answered to, who may ask, what may act, what a page may load."""
 
 from __future__ import annotations
 
+import threading
+
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.accounts import Accounts
 from service.programs.operations import Access
+from service.web.authentication import Authenticator
 from service.web.downloads import Downloads, SameSite
 from service.web.gate import Gate
+from service.web.headers import SecurityHeaders
+from service.web.page_tokens import PageTokens
+from service.web.session_token import SessionTokens
+from service.web.sessions import Sessions
+from service.web.sign_in import SignIn
+from service.web.uploads import UploadLimit
 
 _LOCAL = ["127.0.0.1", "localhost", "[::1]"]
 _BOUND = ["127.0.0.1", "localhost", "::1"]
-# Gradio's own front end needs inline code and eval; nothing may be fetched from, or sent to, another machine.
-_POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self'; object-src 'none'; "
-    "frame-ancestors 'self'; form-action 'self'; base-uri 'self'"
-)
 
 
-def guards(host: str, access: Access, account: tuple[str, str] | None = None) -> list[Middleware]:
-    """On this machine alone, only its own names are answered to: a foreign page can not rebind its name to the app."""
+def guards(
+    host: str,
+    access: Access,
+    accounts: Accounts | None = None,
+    sessions: Sessions | None = None,
+    launched: threading.Event | None = None,
+) -> list[Middleware]:
+    """On this machine alone, only its own names are answered to: a foreign page can not rebind its name to the app.
+
+    `accounts`: who may sign in; None where nobody needs to. `launched`: set once the app is up."""
     local = [Middleware(TrustedHostMiddleware, allowed_hosts=_LOCAL)] if host in _BOUND else []
-    programs = Middleware(Gate, access=access, account=account)
-    return [*local, Middleware(_Policy), programs, Middleware(SameSite), Middleware(Downloads, home=access.kb.home)]
-
-
-class _Policy:
-    """Adds the content security policy to every response."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_policy(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = [(b"content-security-policy", _POLICY.encode()), (b"referrer-policy", b"no-referrer")]
-                message["headers"] = [*message.get("headers", []), *headers]
-            await send(message)
-
-        await self.app(scope, receive, with_policy if scope["type"] == "http" else send)
+    authenticator = Authenticator(accounts) if accounts else None
+    kept = sessions or Sessions(SessionTokens())
+    return [
+        *local,
+        Middleware(SecurityHeaders),
+        Middleware(Gate, access=access, authenticator=authenticator),
+        Middleware(SameSite),
+        Middleware(SignIn, sessions=kept, authenticator=authenticator, launched=launched or threading.Event()),
+        Middleware(Downloads, home=access.kb.home),
+        Middleware(PageTokens, sessions=kept),
+        Middleware(UploadLimit),
+    ]

@@ -9,11 +9,13 @@ import gradio as gr
 
 from kb.knowledge_base import KnowledgeBase
 from service.status import problems, survey
+from service.web.event_effects import reads, writes
 from service.web.indexing import Indexing, status_html
 from service.web.markup import explained, sentence
 from service.web.sources_panel import sources_html, summary_html, toggle_html
 from service.web.working import Working
 
+_SIGN_OUT = '<form method="post" action="/logout"><button type="submit" class="linkish">Sign out</button></form>'
 _SLOWLY = 10.0  # seconds between two looks at whether the watcher has read something
 
 
@@ -26,12 +28,14 @@ class Masthead:
     looked_at: Any  # whether the panel is open
 
 
-def build_masthead(kb: KnowledgeBase, reading: Indexing, worker: Working) -> Masthead:
+def build_masthead(kb: KnowledgeBase, reading: Indexing, worker: Working, *, can_sign_out: bool = False) -> Masthead:
     """Lays out header and panel, and wires their timers and button; the bridge opens the panel."""
     with gr.Row(elem_id="masthead"):
         gr.HTML('<a class="brand" href="/">passkb</a>', elem_id="brand", apply_default_css=False)
         status = gr.HTML(elem_id="status", apply_default_css=False)
         gr.HTML(toggle_html(), elem_id="status-details", apply_default_css=False)
+        if can_sign_out:
+            gr.HTML(_SIGN_OUT, elem_id="sign-out", apply_default_css=False)
     with gr.Column(elem_id="sources-status"):
         with gr.Row(elem_id="sources-head"):
             summary = gr.HTML(elem_id="sources-summary", apply_default_css=False)
@@ -41,13 +45,16 @@ def build_masthead(kb: KnowledgeBase, reading: Indexing, worker: Working) -> Mas
     looked_at, told = gr.State(False), gr.State("")
     panel = [status, timer, summary, listed, again]
 
+    @reads
     def ticked(panel_is_shown: bool) -> tuple[Any, ...]:
         return *header(kb, reading, worker), *(_panel(kb, reading) if panel_is_shown else (gr.skip(),) * 3)
 
+    @reads
     def glanced(before: str) -> tuple[Any, ...]:
         now, often = header(kb, reading, worker)
         return (gr.skip(),) * 3 if now == before and reading.finished else (now, often, now)
 
+    @writes("read the sources again")
     def tried_again() -> tuple[Any, ...]:
         reading.start(kb)
         return header(kb, reading, worker)[0], gr.Timer(active=True), gr.skip(), gr.skip(), _again(busy=True)

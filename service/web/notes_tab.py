@@ -17,6 +17,7 @@ from service.inquiries.refreshing import last_change
 from service.inquiries.standing import standing, standings
 from service.suggesting.accepting import accepted_in
 from service.suggesting.ranking import suggestions
+from service.web.event_effects import reads
 from service.web.inquiry_page import accepted_list_html, changes_html, linked_ids, standing_html, suggestions_html
 from service.web.map import map_html
 from service.web.markup import explained, note_link, sentence
@@ -50,6 +51,7 @@ def build_notes_tab(kb: KnowledgeBase) -> NotesTab:
             chart = gr.HTML(elem_id="note-map", apply_default_css=False)
             links = gr.HTML(elem_id="note-links", apply_default_css=False)
 
+    @reads
     def searched(query: str) -> str:
         try:
             return found_html(kb, query)

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from kb.knowledge_base import KnowledgeBase
+from service.accounts import Accounts
 from service.programs.operations import Access
 from service.web.gate import LARGEST
 from service.web.guards import guards
@@ -33,8 +34,10 @@ def guarded(kb: KnowledgeBase, host: str = "127.0.0.1", account: tuple[str, str]
         return PlainTextResponse("the app itself")
 
     access = Access(kb, lambda: None, ADDRESS)
-    app = Starlette(routes=[Route("/{path:path}", page, methods=["GET", "POST"])], middleware=guards(host, access, account))
-    app.auth = None  # type: ignore[attr-defined]  # as Gradio's app has it
+    app = Starlette(
+        routes=[Route("/{path:path}", page, methods=["GET", "POST"])],
+        middleware=guards(host, access, Accounts([account]) if account else None),
+    )
     return TestClient(app, base_url=ADDRESS)
 
 
@@ -160,9 +163,28 @@ def test_the_protocol_has_one_address_and_one_method(web: TestClient, method: st
     assert answer.status_code == status and words in answer.json()["error"]
 
 
-@pytest.mark.parametrize("path", ["/", "/mcps", "/apis/v1", "/x/api/v1/claims", "/gradio_api/mcp", "//mcp"])
+@pytest.mark.parametrize("path", ["/", "/theme.css", "/assets/index.js", "/static/img/x.svg"])
 def test_the_rest_of_the_app_is_passed_on(web: TestClient, path: str) -> None:
     assert web.get(path).text == "the app itself"
+
+
+@pytest.mark.parametrize("path", ["/mcps", "/apis/v1", "/x/api/v1/claims", "/gradio_api/mcp", "/gradio_api/file=/etc/passwd"])
+def test_what_the_page_does_not_use_is_closed(web: TestClient, path: str) -> None:
+    assert web.get(path).status_code == 404 and web.post(path).status_code == 404
+
+
+def test_guesses_are_slowed_down_through_whichever_door(private: TestClient) -> None:
+    """REST, MCP and the sign-in page count together; a cookie that is signed in and a page's visit are not affected."""
+    doors = [("GET", "/api/v1/claims"), ("POST", "/mcp"), ("GET", "/api/v1/claims"), ("POST", "/mcp")]
+    for number, (method, path) in enumerate(doors):
+        assert call(private, method, path, CALL, authorization=basic(f"jürgen:{number}")).status_code == 401
+    form = {"username": "jürgen", "password": "fifth"}
+    assert private.post("/login", data=form).status_code == 429
+    for method, path in doors:
+        refused = call(private, method, path, CALL, authorization=basic(":".join(ACCOUNT)))
+        assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1 and "wait" in refused.json()["error"]
+    assert private.post("/login", data=form | {"password": ACCOUNT[1]}).status_code == 429
+    assert private.get("/login").status_code == 200
 
 
 def test_commands_do_not_pay_for_it() -> None:

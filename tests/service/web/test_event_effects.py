@@ -1,0 +1,83 @@
+"""Every event of the page is marked, and what writes does nothing unless a page asked for it."""
+
+from __future__ import annotations
+
+import inspect
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from kb.knowledge_base import KnowledgeBase
+from service.web.app import build
+from service.web.event_effects import effects, protect, reads, writes
+
+WRITING = {
+    "read the sources again", "stop an answer", "keep an answer as an inquiry", "start a run", "start a run again",
+    "cancel a run", "resume a run", "import results", "accept, dismiss or take back a link, or ask an inquiry again",
+}  # fmt: skip
+
+
+def test_every_event_is_marked(kb: KnowledgeBase) -> None:
+    marked = effects(build(kb))
+    assert len(marked) > 30 and not [number for number, effect in marked.items() if effect is None]
+    assert {effect.action for effect in marked.values() if effect and effect.writes} == WRITING
+
+
+def test_an_unmarked_event_is_not_built() -> None:
+    with gr.Blocks() as blocks:
+        gr.Button().click(lambda: None, api_name="new_button")
+    with pytest.raises(TypeError, match=r"new_button.* neither `reads` nor `writes`"):
+        protect(blocks, lambda request: None)
+
+
+def test_what_writes_checks_by_itself(kb: KnowledgeBase) -> None:
+    """Whatever stands before the app: called without a request of a page, no handler does anything."""
+    blocks = build(kb)
+    written = [number for number, effect in effects(blocks).items() if effect and effect.writes]
+    assert len(written) >= len(WRITING)
+    for number in written:
+        handler = blocks.fns[number].fn
+        arguments = [None for _ in inspect.signature(handler).parameters]
+        with pytest.raises(gr.Error, match="Nothing was done"):
+            handler(*arguments)
+
+
+def test_a_checked_handler_is_what_it_was() -> None:
+    def counted(count: int) -> Any:
+        """Counts."""
+        yield from range(count)
+
+    with gr.Blocks() as blocks:
+        gr.Button().click(writes("count")(counted), gr.Number())
+        gr.Button().click(reads(lambda: "read"))
+    refusals: list[str | None] = [None, "no token"]
+    protect(blocks, lambda request: refusals.pop(0))
+    generator, reading = (blocks.fns[number].fn for number in range(2))
+    assert list(generator(3)) == [0, 1, 2] and inspect.isgeneratorfunction(generator) and generator.__doc__ == "Counts."
+    with pytest.raises(gr.Error):
+        list(generator(3))
+    assert reading() == "read"
+
+
+def test_a_session_speaks_for_its_own_requests_only(kb: KnowledgeBase) -> None:
+    from service.web.session_token import HEADER, SessionTokens
+    from service.web.sessions import Sessions, cookie_name
+
+    sessions = Sessions(SessionTokens())
+    mine = sessions.tokens.new_session()
+
+    def request(session: str, token: str) -> Any:
+        scope = {"type": "http", "server": ("127.0.0.1", 7860)}
+        cookie = f"{cookie_name(scope)}={sessions.tokens.cookie(session)}"
+        return SimpleNamespace(
+            request=SimpleNamespace(
+                scope={**scope, "headers": [(b"cookie", cookie.encode()), (HEADER.encode(), token.encode())]}
+            )
+        )
+
+    token = sessions.tokens.token(mine)
+    assert sessions.refusal(request(mine, token)) is None
+    assert sessions.refusal(request(sessions.tokens.new_session(), token)) == "forged token"
+    assert sessions.refusal(request(mine, "")) == "missing token" and sessions.refusal(None)
