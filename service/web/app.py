@@ -5,7 +5,6 @@ It holds no GPU: runs are queued here and read from their files; a worker proces
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 from pathlib import Path
@@ -15,7 +14,10 @@ import gradio as gr
 
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
+from service.config import read_config
 from service.llm import Model
+from service.log import logger
+from service.programs.admission import Admission
 from service.programs.operations import Access
 from service.watching import keep_up
 from service.web.ask_events import listen_for_questions
@@ -26,6 +28,7 @@ from service.web.conversation import Conversations
 from service.web.experiment_form import filled
 from service.web.experiments_tab import build_experiments_tab, reopened, run_page, start_page
 from service.web.guards import guards
+from service.web.health import HealthCheck
 from service.web.indexing import Indexing
 from service.web.markup import explained, sentence
 from service.web.masthead import build_masthead, header, opened_panel
@@ -41,16 +44,22 @@ const names = ['walk', 'question', 'sources', 'start', 'stop', 'resume', 'run', 
 window.passkbSend = (name, data) => names.includes(name) && trigger(name, data);
 document.dispatchEvent(new Event("passkb-ready"));
 """
+_log = logger("web")
 _LARGEST = "50mb"  # of a file that is imported
 
 
 def build(
-    kb: KnowledgeBase, indexing: Indexing | None = None, working: Working | None = None, model: Model | None = None
+    kb: KnowledgeBase,
+    indexing: Indexing | None = None,
+    working: Working | None = None,
+    model: Model | None = None,
+    admission: Admission | None = None,
 ) -> Any:
     """The app as `gr.Blocks`. `indexing`: shown in the header while it runs. `working`: told when a run is queued; without it
-    nothing works on them. `model`: writes answers; without it they are quotes."""
+    nothing works on them. `model`: writes answers; without it they are quotes. `admission`: the queue that questions and pages
+    wait in, with whoever else uses this knowledge base."""
     reading, worker = indexing or Indexing(), working or Working(kb.home, allowed=False)
-    desk, talks = Desk(kb, worker, model), Conversations()
+    desk, talks = Desk(kb, worker, model, admission or Admission()), Conversations()
     with gr.Blocks(title="passkb", analytics_enabled=False, fill_width=True) as blocks:
         masthead = build_masthead(kb, reading, worker)
         bridge = gr.HTML(elem_id="bridge", elem_classes="offstage", js_on_load=_BRIDGE, apply_default_css=False)
@@ -58,7 +67,7 @@ def build(
             with gr.Tab("Ask", id="ask", elem_id="tab-ask", render_children=True) as ask:
                 ask_tab = build_ask_tab(desk, talks)
             with gr.Tab("Notes", id="notes", elem_id="tab-notes", render_children=True) as notes:
-                notes_tab = build_notes_tab(kb)
+                notes_tab = build_notes_tab(kb, desk.admission)
             with gr.Tab("Claims", id="claims", elem_id="tab-claims", render_children=True) as claims:
                 claims_tab = build_claims_tab(kb)
             with gr.Tab("Experiments", id="experiments", elem_id="tab-experiments", render_children=True) as experiments:
@@ -68,14 +77,14 @@ def build(
             wanted = dict(request.query_params)
             welcome = gr.skip() if wanted.get("q", "").strip() else _welcome(desk, reading)
             runs = run_page(kb, wanted.get("run", ""), worker.problem)
-            page = _page(kb, wanted.get("note", ""), model is not None)
+            page = _page(desk, wanted.get("note", ""))
             return *header(kb, reading, worker), welcome, *page, ledger(kb), *runs
 
         def walked(event: gr.EventData) -> tuple[Any, ...]:
-            return _page(kb, str(event._data.get("note", "")), model is not None)
+            return _page(desk, str(event._data.get("note", "")))
 
         def tended(event: gr.EventData) -> tuple[Any, ...]:
-            return _page(kb, str(event._data.get("of", "")), model is not None, tend(kb, event._data, model))
+            return _page(desk, str(event._data.get("of", "")), tend(kb, event._data, model))
 
         def left(request: gr.Request) -> None:
             talks.close(request.session_hash)
@@ -114,9 +123,10 @@ def _welcome(desk: Desk, reading: Indexing) -> str:
         return sentence(explained(error))
 
 
-def _page(kb: KnowledgeBase, name: str, can_propose: bool, done: Tended | None = None) -> tuple[Any, ...]:
+def _page(desk: Desk, name: str, done: Tended | None = None) -> tuple[Any, ...]:
     try:
-        return note_page(kb, name, done, can_propose=can_propose)
+        with desk.admission.place():
+            return note_page(desk.kb, name, done, can_propose=desk.model is not None)
     except Exception as error:
         return "", "", "<h1>This note can not be shown</h1>", sentence(explained(error)), "", ""
 
@@ -144,22 +154,26 @@ def serve(
 
     Raises PasskbError for a port that is in use.
     """
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     reading, working = Indexing(), Working(kb.home, allowed=worker)
-    blocks = build(kb, reading, working, model)
-    access = Access(kb, lambda: model, f"http://{host}:{port}")
-    blocks.queue(api_open=False, default_concurrency_limit=8)
+    waiting = read_config(kb.home).max_waiting
+    admission = Admission(waiting=waiting)
+    blocks = build(kb, reading, working, model, admission)
+    access = Access(kb, lambda: model, f"http://{host}:{port}", admission)
+    before = guards(host, access, auth, HealthCheck(kb.home, lambda: reading.ready))
+    # Events that Gradio holds back (16 questions are let through at once) are limited as well: beyond, it says that it is busy.
+    blocks.queue(api_open=False, default_concurrency_limit=8, max_size=max(1, waiting))
     try:
         blocks.launch(
             server_name=host, server_port=port, auth=auth, share=False, quiet=True, ssr_mode=False, footer_links=[],
             run_history=False, enable_monitoring=False, pwa=False, mcp_server=False, show_error=False, inbrowser=False,
-            prevent_thread_lock=True, max_file_size=_LARGEST, app_kwargs={"middleware": guards(host, access, auth)}, **look(),
+            prevent_thread_lock=True, max_file_size=_LARGEST, app_kwargs={"middleware": before}, **look(),
         )  # fmt: skip
     except OSError as error:
         taken = "Cannot find empty port" in str(error)
         reason = "is in use or not allowed" if taken else f"can not be opened ({error})"
         raise PasskbError(f"port {port} on {host} {reason}: choose another with --port") from None
     print(f"passkb: http://{host}:{port}", flush=True)
+    _log.info("serving %s at http://%s:%d, %d questions at once", kb.home, host, port, admission.running)
     reading.start(kb)
     working.begin()
     stop = threading.Event()

@@ -9,6 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.programs.operations import Access
 from service.web.downloads import Downloads, SameSite
 from service.web.gate import Gate
+from service.web.health import HealthCheck, Healthz
+from service.web.request_log import RequestLog
 
 _LOCAL = ["127.0.0.1", "localhost", "[::1]"]
 _BOUND = ["127.0.0.1", "localhost", "::1"]
@@ -19,11 +21,15 @@ _POLICY = (
 )
 
 
-def guards(host: str, access: Access, account: tuple[str, str] | None = None) -> list[Middleware]:
+def guards(
+    host: str, access: Access, account: tuple[str, str] | None = None, health: HealthCheck | None = None
+) -> list[Middleware]:
     """On this machine alone, only its own names are answered to: a foreign page can not rebind its name to the app."""
     local = [Middleware(TrustedHostMiddleware, allowed_hosts=_LOCAL)] if host in _BOUND else []
+    probes = [Middleware(Healthz, health=health)] if health else []
     programs = Middleware(Gate, access=access, account=account)
-    return [*local, Middleware(_Policy), programs, Middleware(SameSite), Middleware(Downloads, home=access.kb.home)]
+    own = [Middleware(SameSite), Middleware(Downloads, home=access.kb.home)]
+    return [Middleware(RequestLog), *local, Middleware(_Policy), *probes, programs, *own]
 
 
 class _Policy:
