@@ -4,62 +4,44 @@ from __future__ import annotations
 
 import argparse
 import functools
-import io
 import json
 import os
-import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kb.notes import ClaimStatus, NoteKind, PasskbError
-from kb.os_errors import NO_HANDLES, NO_PERMISSION, NO_ROOM, READ_ONLY, explanation
-from service import curating, printing
+from service import curating, log, printing
 from service.accounts import Accounts, parse_account, read_accounts
 from service.config import Config, home_folder, read_config
 from service.experimenting import add_commands
+from service.invocation import DONE, NOTHING, PART, invoke
 from service.judging import add_judging
 from service.programs import commands as programs
+from service.version import version
 
 if TYPE_CHECKING:
     from ingest.report import IngestReport
 
-DONE, NOTHING, USAGE, PART = 0, 1, 2, 3
 _MAP_FORMATS = (".json", ".graphml", ".html")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # arguments can hold what no encoding can; JSON takes the escape
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        return int(options.run(options))
-    except PasskbError as error:
-        print(f"passkb: {error}", file=sys.stderr)
-        return NOTHING
-    except sqlite3.Error as error:
-        print(f"passkb: {home_folder(options.home) / 'kb.sqlite'}: {error}: `passkb rebuild` makes it again", file=sys.stderr)
-        return NOTHING
-    except KeyboardInterrupt:
-        print("passkb: stopped", file=sys.stderr)
-        return NOTHING
-    except BrokenPipeError:
-        sys.stderr.close()
-        return DONE
-    except OSError as error:
-        if error.errno not in NO_HANDLES | NO_ROOM | READ_ONLY | NO_PERMISSION:
-            raise
-        where = error.filename or home_folder(options.home)
-        print(f"passkb: {where} can not be used {explanation(error, '')}", file=sys.stderr)
-        return NOTHING
+    return invoke(_parser, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="passkb", description="Questions of your research notes, answered with proof.")
+    parser = argparse.ArgumentParser(prog="passkb", description="Ask your research notes. Every answer shows its sources.")
+    parser.add_argument("--version", action="version", version=f"passkb {version()}")
     parser.add_argument("--home", metavar="DIR", help="where passkb keeps its files (default ~/.passkb, or $PASSKB_HOME)")
+    parser.add_argument(
+        "--log-level", choices=log.LEVELS, metavar="LEVEL",
+        help=f"{', '.join(log.LEVELS)} (default warning; info for serve and worker; or $PASSKB_LOG_LEVEL)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--verbose", "-v", action="store_const", const="debug", dest="log_level", help="the same as --log-level debug"
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
@@ -108,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     command("rebuild", _rebuild, "make everything derived again from notes and sources")
     command("doctor", _doctor, "what works here, and what to do about what does not")
     serve = command("serve", _serve, "the web app")
+    serve.set_defaults(log_default="info")
     serve.add_argument("--host")
     serve.add_argument("--port", type=int)
     account = serve.add_mutually_exclusive_group()

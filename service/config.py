@@ -10,12 +10,17 @@ from pathlib import Path
 
 from kb.notes import PasskbError
 from kb.os_errors import explanation
+from service.log import LEVELS
+from service.programs.admission import WAITING
 
 _TRUTH = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
+    """`log_level` "": warning for commands, info for `serve` and `worker`. `max_waiting`: how many questions may wait for their
+    turn in a served app; more are turned away."""
+
     host: str = "127.0.0.1"
     port: int = 7860
     auth: str = ""
@@ -27,6 +32,8 @@ class Config:
     llm_rescore: bool = False
     vllm_python: str = ""
     allow_private_addresses: bool = False
+    log_level: str = ""
+    max_waiting: int = WAITING
 
 
 def home_folder(flag: str | None) -> Path:
@@ -56,7 +63,12 @@ def read_config(home: Path) -> Config:
         if type(value) is not known[key]:
             wanted = "true or false" if known[key] is bool else known[key].__name__
             raise PasskbError(f"setting {key!r} wants {wanted}, got {value!r}")
-    return Config(**values)  # type: ignore[arg-type]
+    config = Config(**values)  # type: ignore[arg-type]
+    if config.log_level not in ("", *LEVELS):
+        raise PasskbError(f"setting 'log_level' is one of {', '.join(LEVELS)}, not {config.log_level!r}")
+    if config.max_waiting < 0:
+        raise PasskbError(f"setting 'max_waiting' is 0 or more, got {config.max_waiting}")
+    return config
 
 
 def _of_kind(variable: str, kind: type) -> object:

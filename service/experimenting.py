@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 import time
 from collections.abc import Callable
@@ -48,7 +47,7 @@ def add_commands(commands: Any) -> None:
                              ("resume", _resume, "go on with a run that failed, was cancelled or interrupted")):  # fmt: skip
         leaf(name, call, help).add_argument("run_id", metavar="RUN")
     worker = commands.add_parser("worker", help="run queued experiments", description="run queued experiments")
-    worker.set_defaults(run=_worker)
+    worker.set_defaults(run=_worker, log_default="info")
     worker.add_argument("--until-idle", action="store_true", help="end when nothing is left to do")
     worker.add_argument("--parent", type=int, default=0, help=argparse.SUPPRESS)
     organism = commands.add_parser("organism", help="small models made from nothing, for machines without a hub")
@@ -174,7 +173,6 @@ def _worker(options: argparse.Namespace) -> int:
     from service.experiments.worker import work
 
     home = home_folder(options.home)
-    logging.basicConfig(format="passkb: %(message)s", level=logging.WARNING)
     work(home, publish, parent=options.parent, until_idle=options.until_idle, vllm=read_config(home).vllm_python)
     return DONE
 

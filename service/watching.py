@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
@@ -15,8 +14,10 @@ from ingest.reading import READABLE
 from ingest.sources import Registry
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
+from service.log import logger
 from service.web.indexing import Indexing
 
+_log = logger("watch")
 _SETTLED_MS = 1_600
 _LOOK_AGAIN = 5.0  # seconds
 
@@ -62,9 +63,9 @@ def keep_up(kb: KnowledgeBase, indexing: Indexing, stop: threading.Event, look_a
         except PasskbError as error:
             if str(error) != trouble:
                 trouble = str(error)
-                print(f"passkb: changes can not be watched for now: {trouble}", file=sys.stderr, flush=True)
+                _log.warning("changes can not be watched for now: %s", trouble)
         except OSError as error:
-            print(f"passkb: changes can not be watched ({error}): run `passkb sync` after editing", file=sys.stderr, flush=True)
+            _log.warning("changes can not be watched (%s): run `passkb sync` after editing", error)
             return
         stop.wait(look_again)
 

@@ -14,6 +14,8 @@ from service.experiments import queue
 from service.experiments.problems.loading import load
 from service.experiments.runs import ENDED, Run, Runs, RunStatus
 from service.experiments.spec import ExperimentSpec, Prediction
+from service.log import message_of
+from service.log import options as log_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def start_worker(home: Path, *, until_idle: bool) -> subprocess.Popen[bytes]:
     home.mkdir(parents=True, exist_ok=True)
     with open(home / "worker.log", "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "service.cli", "--home", str(home), "worker", *flag],
+            [sys.executable, "-m", "service.cli", "--home", str(home), *log_options(), "worker", *flag],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
 
@@ -91,7 +93,7 @@ def wait_for_worker(home: Path, process: subprocess.Popen[bytes], seconds: float
     while not queue.working(home):
         if process.poll() is not None and process.returncode:
             words = (home / "worker.log").read_text("utf-8", "replace").strip().splitlines()
-            raise PasskbError(f"the worker ended: {words[-1] if words else f'exit status {process.returncode}'}")
+            raise PasskbError(f"the worker ended: {message_of(words[-1]) if words else f'exit status {process.returncode}'}")
         if process.poll() is not None or time.monotonic() > deadline:
             return
         time.sleep(0.05)

@@ -18,8 +18,9 @@ from service.experiments.running import execute
 from service.experiments.runs import Run, Runs, RunStatus
 from service.experiments.spec import ModelSpec
 from service.experiments.words import ProblemSet
+from service.log import logger
 
-_log = logging.getLogger("passkb")
+_log = logger("worker")
 _GRACE = 5.0  # seconds that a run gets to put its batch down
 
 
@@ -61,13 +62,16 @@ def one(home: Path, run_id: str, publish: Callable[[Path, Run], object], stoppin
     try:
         if run.state.get("status") == RunStatus.SUCCEEDED and run.state.get("evidence_note_id"):
             return
-        _log.warning("%s: begins", run.id)
+        _log.info("%s: begins", run.id)
+        began = time.monotonic()
         status = execute(run, _opener(vllm), stopping)
         if status is RunStatus.SUCCEEDED:
             publish(home, run)
-        _log.warning("%s: %s%s", run.id, status, f": {run.state['error']}" if run.state.get("error") else "")
+        level = logging.WARNING if status is RunStatus.FAILED else logging.INFO
+        reason = f": {run.state['error']}" if run.state.get("error") else ""
+        _log.log(level, "%s: %s after %.1f s%s", run.id, status, time.monotonic() - began, reason)
     except Exception as error:  # a run's fault must not take the worker along
-        _log.exception("%s", run.id)
+        _log.exception("%s: failed", run.id)
         run.make_room()
         told = (
             str(error)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +23,6 @@ def add_commands(commands: Any) -> None:
 def _mcp(options: argparse.Namespace) -> int:
     home = home_folder(options.home)
     config = read_config(home)
-    logging.basicConfig(format="passkb: %(message)s", level=logging.WARNING, stream=sys.stderr)
 
     @cache
     def model() -> Model | None:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kb.notes import PasskbError
-from service.programs.operations import Busy, NoModel, SeveralNotes, UnknownNote
+from service.programs.admission import Busy
+from service.programs.operations import NoModel, SeveralNotes, UnknownNote
 
 _STATUS: tuple[tuple[type[PasskbError], int], ...] = ((SeveralNotes, 409), (UnknownNote, 404), (NoModel, 409), (Busy, 503))
 _NAMED = 5
@@ -37,4 +38,4 @@ def corrected(errors: Iterable[Mapping[str, Any]]) -> str:
 
 def internal(error: Exception) -> str:
     """What nobody foresaw: its kind, and nothing of its words, which may name files."""
-    return f"passkb failed at this ({type(error).__name__}): its terminal says more; asking again may help"
+    return f"passkb failed at this ({type(error).__name__}): its log says more; asking again may help"

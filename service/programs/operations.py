@@ -10,9 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as version_of
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -21,6 +19,8 @@ from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from service import printing
 from service.config import read_config
+from service.programs.admission import Admission, Busy
+from service.version import version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,18 +53,15 @@ class NoModel(PasskbError):
     """A written answer was asked for where no model is configured."""
 
 
-class Busy(PasskbError):
-    """As many answers are being written as may be at once."""
-
-
 @dataclass(frozen=True, slots=True)
 class Access:
     """What the operations work on. `model`: makes or gives the language model, None where none is configured; `address`: where
-    a person opens the app."""
+    a person opens the app; `admission`: the queue that operations wait in, one for all of an app's doors."""
 
     kb: KnowledgeBase
     model: Callable[[], Model | None]
     address: str
+    admission: Admission = field(default_factory=Admission)
 
 
 def search(access: Access, query: str, k: int = 10) -> dict[str, Any]:
@@ -247,10 +244,3 @@ def _model_name(access: Access) -> str | None:
         return model.name if model else None
     except PasskbError as error:  # a server that does not say what it serves
         return f"({error})"
-
-
-def version() -> str:
-    try:
-        return version_of("passkb")
-    except PackageNotFoundError:
-        return "unknown"

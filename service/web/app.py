@@ -5,7 +5,6 @@ It holds no GPU: runs are queued here and read from their files; a worker proces
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -17,7 +16,10 @@ import gradio as gr
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from service.accounts import Accounts
+from service.config import read_config
 from service.llm import Model
+from service.log import logger
+from service.programs.admission import Admission
 from service.programs.operations import Access
 from service.watching import keep_up
 from service.web.ask_events import listen_for_questions
@@ -29,6 +31,7 @@ from service.web.event_effects import protect, reads, writes
 from service.web.experiment_form import filled
 from service.web.experiments_tab import build_experiments_tab, reopened, run_page, start_page
 from service.web.guards import guards
+from service.web.health import HealthCheck
 from service.web.indexing import Indexing
 from service.web.markup import explained, sentence
 from service.web.masthead import build_masthead, header, opened_panel
@@ -47,6 +50,7 @@ const names = ['walk', 'question', 'sources', 'start', 'stop', 'resume', 'run', 
 window.passkbSend = (name, data) => names.includes(name) && trigger(name, data);
 document.dispatchEvent(new Event("passkb-ready"));
 """
+_log = logger("web")
 _LARGEST = "50mb"  # of a file that is imported
 
 
@@ -56,13 +60,15 @@ def build(
     working: Working | None = None,
     model: Model | None = None,
     sessions: Sessions | None = None,
+    admission: Admission | None = None,
     *,
     can_sign_out: bool = False,
 ) -> Any:
     """The app as `gr.Blocks`. `indexing`: shown in the header while it runs. `working`: told when a run is queued; without it
-    nothing works on them. `model`: writes answers; without it they are quotes. `sessions`: whose pages may start and write."""
+    nothing works on them. `model`: writes answers; without it they are quotes. `sessions`: whose pages may start and write.
+    `admission`: the queue that questions and pages wait in, with whoever else uses this knowledge base."""
     reading, worker = indexing or Indexing(), working or Working(kb.home, allowed=False)
-    desk, talks = Desk(kb, worker, model), Conversations()
+    desk, talks = Desk(kb, worker, model, admission or Admission()), Conversations()
     with gr.Blocks(title="passkb", analytics_enabled=False, fill_width=True) as blocks:
         masthead = build_masthead(kb, reading, worker, can_sign_out=can_sign_out)
         bridge = gr.HTML(elem_id="bridge", elem_classes="offstage", js_on_load=_BRIDGE, apply_default_css=False)
@@ -70,7 +76,7 @@ def build(
             with gr.Tab("Ask", id="ask", elem_id="tab-ask", render_children=True) as ask:
                 ask_tab = build_ask_tab(desk, talks)
             with gr.Tab("Notes", id="notes", elem_id="tab-notes", render_children=True) as notes:
-                notes_tab = build_notes_tab(kb)
+                notes_tab = build_notes_tab(kb, desk.admission)
             with gr.Tab("Claims", id="claims", elem_id="tab-claims", render_children=True) as claims:
                 claims_tab = build_claims_tab(kb)
             with gr.Tab("Experiments", id="experiments", elem_id="tab-experiments", render_children=True) as experiments:
@@ -81,16 +87,16 @@ def build(
             wanted = dict(request.query_params)
             welcome = gr.skip() if wanted.get("q", "").strip() else _welcome(desk, reading)
             runs = run_page(kb, wanted.get("run", ""), worker.problem)
-            page = _page(kb, wanted.get("note", ""), model is not None)
+            page = _page(desk, wanted.get("note", ""))
             return *header(kb, reading, worker), welcome, *page, ledger(kb), *runs
 
         @reads
         def walked(event: gr.EventData) -> tuple[Any, ...]:
-            return _page(kb, str(event._data.get("note", "")), model is not None)
+            return _page(desk, str(event._data.get("note", "")))
 
         @writes("accept, dismiss or take back a link, or ask an inquiry again")
         def tended(event: gr.EventData) -> tuple[Any, ...]:
-            return _page(kb, str(event._data.get("of", "")), model is not None, tend(kb, event._data, model))
+            return _page(desk, str(event._data.get("of", "")), tend(kb, event._data, model))
 
         @reads
         def left(request: gr.Request) -> None:
@@ -133,9 +139,10 @@ def _welcome(desk: Desk, reading: Indexing) -> str:
         return sentence(explained(error))
 
 
-def _page(kb: KnowledgeBase, name: str, can_propose: bool, done: Tended | None = None) -> tuple[Any, ...]:
+def _page(desk: Desk, name: str, done: Tended | None = None) -> tuple[Any, ...]:
     try:
-        return note_page(kb, name, done, can_propose=can_propose)
+        with desk.admission.place():
+            return note_page(desk.kb, name, done, can_propose=desk.model is not None)
     except Exception as error:
         return "", "", "<h1>This note can not be shown</h1>", sentence(explained(error)), "", ""
 
@@ -163,7 +170,6 @@ def serve(
 
     Raises PasskbError for a port that is in use.
     """
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     # Otherwise uvicorn believes every local process that names another client address, and the limit of sign-ins with it.
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     with upload_folder():
@@ -173,15 +179,18 @@ def serve(
 def _serve(kb: KnowledgeBase, host: str, port: int, accounts: Accounts | None, *, worker: bool, model: Model | None) -> None:
     reading, working = Indexing(), Working(kb.home, allowed=worker)
     sessions, launched = Sessions(SessionTokens()), threading.Event()
-    blocks = build(kb, reading, working, model, sessions, can_sign_out=accounts is not None)
-    access = Access(kb, lambda: model, f"http://{host}:{port}")
-    blocks.queue(api_open=False, default_concurrency_limit=8)
+    waiting = read_config(kb.home).max_waiting
+    admission = Admission(waiting=waiting)
+    blocks = build(kb, reading, working, model, sessions, admission, can_sign_out=accounts is not None)
+    access = Access(kb, lambda: model, f"http://{host}:{port}", admission)
+    before = guards(host, access, accounts, sessions, launched, HealthCheck(kb.home, lambda: reading.ready))
+    # Events that Gradio holds back (16 questions are let through at once) are limited as well: beyond, it says that it is busy.
+    blocks.queue(api_open=False, default_concurrency_limit=8, max_size=max(1, waiting))
     try:
         blocks.launch(
             server_name=host, server_port=port, share=False, quiet=True, ssr_mode=False, footer_links=[],
             run_history=False, enable_monitoring=False, pwa=False, mcp_server=False, show_error=False, inbrowser=False,
-            prevent_thread_lock=True, max_file_size=_LARGEST,
-            app_kwargs={"middleware": guards(host, access, accounts, sessions, launched)}, **look(),
+            prevent_thread_lock=True, max_file_size=_LARGEST, app_kwargs={"middleware": before}, **look(),
         )  # fmt: skip
     except OSError as error:
         taken = "Cannot find empty port" in str(error)
@@ -189,6 +198,7 @@ def _serve(kb: KnowledgeBase, host: str, port: int, accounts: Accounts | None, *
         raise PasskbError(f"port {port} on {host} {reason}: choose another with --port") from None
     launched.set()
     print(f"passkb: http://{host}:{port}", flush=True)
+    _log.info("serving %s at http://%s:%d, %d questions at once", kb.home, host, port, admission.running)
     reading.start(kb)
     working.begin()
     stop = threading.Event()

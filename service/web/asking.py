@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from service.answering.writing import write
 from service.config import read_config
 from service.inquiries.keeping import EditedByHand, keep
 from service.llm import Model
+from service.programs.admission import Abandoned, Admission
 from service.web import settling
 from service.web.answers import Offer, answer_html
 from service.web.ask_runs import below
@@ -43,11 +44,12 @@ GENERATED, QUOTED = "generated", "quoted"
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What it takes to answer. `model`: writes; without one, answers are quotes."""
+    """What it takes to answer. `model`: writes; without one, answers are quotes. `admission`: the queue of questions."""
 
     kb: KnowledgeBase
     working: Working
     model: Model | None = None
+    admission: Admission = field(default_factory=Admission)
 
 
 def refused(question: str) -> str:
@@ -84,9 +86,13 @@ def exchange(desk: Desk, talk: Conversation, question: str, mode: str = QUOTED) 
         try:
             if writes:
                 answer = yield from _written(desk, talk, question, over)
+                made = _made(desk, answer, talk.new_key(), _now())
             else:
-                answer = _in_context(desk.kb, question, talk.turns(question))
-            yield from _shown(desk, talk, answer, _now(), growing=answer.mode == QUOTED and not answer.fault)
+                made = _quoted(desk, talk, question, over)
+            answer = made.answer
+            yield from _shown(desk, talk, made, growing=answer.mode == QUOTED and not answer.fault)
+        except Abandoned:
+            yield (keep,) * WIDTH
         except Exception as error:
             failed = waiting_html(question, "") + sentence(explained(error))
             yield keep, keep, failed, keep, slot_html(key=talk.new_key()), keep, keep, keep
@@ -117,9 +123,12 @@ def answered_again(desk: Desk, talk: Conversation, wanted: str) -> Iterator[tupl
                 if over():  # cut short: the answer that is there is the better one
                     yield (keep,) * WIDTH
                     return
+                made = _made(desk, answer, talk.new_key(), top.at)
             else:
-                answer = _in_context(desk.kb, top.question, talk.turns(top.question))
-            yield from _shown(desk, talk, answer, top.at, growing=False, watching=talk.watched)
+                made = _quoted(desk, talk, top.question, over, top.at)
+            yield from _shown(desk, talk, made, growing=False, watching=talk.watched)
+        except Abandoned:
+            yield (keep,) * WIDTH
         except Exception as error:
             yield keep, sentence(explained(error)), *(keep,) * (WIDTH - 2)
 
@@ -155,6 +164,13 @@ def kept(desk: Desk, talk: Conversation, key: str, *, replace_edited: bool = Fal
     talk.amend(found, told)
     top = talk.top
     return top.shown if top and top.key == key else gr.skip(), earlier_html(talk.earlier)
+
+
+def _quoted(desk: Desk, talk: Conversation, question: str, over: Callable[[], bool], at: str = "") -> Exchange:
+    """The answer in quotes, as it is shown, when its turn has come. Raises Busy, or Abandoned once `over`."""
+    with desk.admission.place(over):
+        answer = _in_context(desk.kb, question, talk.turns(question))
+        return _made(desk, answer, talk.new_key(), at or _now())
 
 
 def _in_context(kb: KnowledgeBase, question: str, turns: Sequence[Turn]) -> Answer:
@@ -233,11 +249,10 @@ def _written(
 
 
 def _shown(
-    desk: Desk, talk: Conversation, answer: Answer, at: str, *, growing: bool, watching: Watched | None = None
+    desk: Desk, talk: Conversation, made: Exchange, *, growing: bool, watching: Watched | None = None
 ) -> Iterator[tuple[Any, ...]]:
     """The finished answer: its statements one after another where they are `growing`, then all that stands around them."""
-    keep, kb = gr.skip(), desk.kb
-    made = _made(desk, answer, talk.new_key(), at)
+    keep, kb, answer, at = gr.skip(), desk.kb, made.answer, made.at
     stored = _stored(talk.earlier) + made.opened
     if growing:
         for shown in range(1, len(answer.statements)):

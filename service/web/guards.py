@@ -13,7 +13,9 @@ from service.web.authentication import Authenticator
 from service.web.downloads import Downloads, SameSite
 from service.web.gate import Gate
 from service.web.headers import SecurityHeaders
+from service.web.health import HealthCheck, Healthz
 from service.web.page_tokens import PageTokens
+from service.web.request_log import RequestLog
 from service.web.session_token import SessionTokens
 from service.web.sessions import Sessions
 from service.web.sign_in import SignIn
@@ -29,16 +31,20 @@ def guards(
     accounts: Accounts | None = None,
     sessions: Sessions | None = None,
     launched: threading.Event | None = None,
+    health: HealthCheck | None = None,
 ) -> list[Middleware]:
     """On this machine alone, only its own names are answered to: a foreign page can not rebind its name to the app.
 
-    `accounts`: who may sign in; None where nobody needs to. `launched`: set once the app is up."""
+    `accounts`: who may sign in; None where nobody needs to. `launched`: set once the app is up. `health`: answers /healthz."""
     local = [Middleware(TrustedHostMiddleware, allowed_hosts=_LOCAL)] if host in _BOUND else []
+    probes = [Middleware(Healthz, health=health)] if health else []
     authenticator = Authenticator(accounts) if accounts else None
     kept = sessions or Sessions(SessionTokens())
     return [
+        Middleware(RequestLog),
         *local,
         Middleware(SecurityHeaders),
+        *probes,
         Middleware(Gate, access=access, authenticator=authenticator),
         Middleware(SameSite),
         Middleware(SignIn, sessions=kept, authenticator=authenticator, launched=launched or threading.Event()),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import threading
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,20 +12,25 @@ from ingest.pipeline import sync
 from ingest.report import IngestReport
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
+from service.log import logger
 from service.web.markup import counted, run_link, text
+
+_log = logger("index")
 
 
 @dataclass(slots=True)
 class Indexing:
     """Written by one thread, read by many. `total` 0: nothing to count yet. `problem`: why reading stopped early.
 
-    `report` says what the last reading did, and `ended` when; both are None before the first has ended.
+    `report` says what the last reading did, and `ended` when; both are None before the first has ended. `ready`: a question can
+    be answered, as what it needs has been loaded.
     """
 
     stage: str = ""
     done: int = 0
     total: int = 0
     finished: bool = True
+    ready: bool = False
     problem: str = ""
     report: IngestReport | None = None
     ended: datetime.datetime | None = None
@@ -75,13 +80,26 @@ class Indexing:
             problem = ""
             try:
                 kb.search("first", 1)  # loads the embedder, so that the first question does not wait for it
+                self.ready = True
                 report = sync(kb, progress=self.progress)
             except PasskbError as error:
                 problem = str(error)
+                _log.warning("%s", problem)
             except Exception as error:
-                traceback.print_exc()
+                _log.exception("reading the notes stopped")
                 problem = f"reading the notes stopped ({type(error).__name__}: {error}); `passkb sync` tries again"
             self.end(report, problem)
+            if report:
+                _log_report(report)
+
+
+def _log_report(report: IngestReport) -> None:
+    changed = report.added + report.updated + report.moved + report.deleted
+    level = logging.INFO if changed or report.failed or report.held else logging.DEBUG
+    _log.log(
+        level, "read the sources in %.1f s: %d added, %d updated, %d moved, %d deleted, %d unchanged, %d failed",
+        report.seconds, report.added, report.updated, report.moved, report.deleted, report.unchanged, len(report.failed),
+    )  # fmt: skip
 
 
 def failures(kb: KnowledgeBase, indexing: Indexing) -> dict[str, str]:

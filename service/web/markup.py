@@ -5,13 +5,14 @@ Pure; knows nothing about Markdown, answers or Gradio. Whatever comes from a not
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Mapping
 from html import escape
 from urllib.parse import quote
 
 from kb.notes import LinkType, PasskbError
+from service.log import logger
+
+_log = logger("web")
 
 # How a link reads from its source ("A … B"), and from its target ("… this note").
 VERBS: Mapping[LinkType, str] = {
@@ -69,9 +70,9 @@ def sentence(message: object) -> str:
 
 
 def explained(error: Exception) -> str:
-    """An error as a sentence; what nobody foresaw is printed where passkb runs."""
+    """An error as a sentence; an unexpected one is logged."""
     if isinstance(error, PasskbError):
         return str(error)
-    traceback.print_exception(error, file=sys.stderr)
+    _log.error("%s", type(error).__name__, exc_info=error)
     what = f"{type(error).__name__}: {error}".rstrip(".")
-    return f"This did not work ({what}). Details stand in the terminal where passkb runs; trying again may help."
+    return f"This did not work ({what}). See the log of passkb for details; trying again may help."

@@ -15,6 +15,7 @@ from kb.notes import Hit, LinkType, NoteKind, PasskbError
 from service.inquiries.note import named_notes
 from service.inquiries.refreshing import last_change
 from service.inquiries.standing import standing, standings
+from service.programs.admission import Admission
 from service.suggesting.accepting import accepted_in
 from service.suggesting.ranking import suggestions
 from service.web.event_effects import reads
@@ -36,7 +37,7 @@ class NotesTab:
     outputs: list[Any]
 
 
-def build_notes_tab(kb: KnowledgeBase) -> NotesTab:
+def build_notes_tab(kb: KnowledgeBase, admission: Admission) -> NotesTab:
     """Lays out the tab and wires its search; walking is wired by the app."""
     with gr.Row(elem_id="note-columns", elem_classes="columns"):
         with gr.Column(elem_classes="reading"):
@@ -54,7 +55,8 @@ def build_notes_tab(kb: KnowledgeBase) -> NotesTab:
     @reads
     def searched(query: str) -> str:
         try:
-            return found_html(kb, query)
+            with admission.place():
+                return found_html(kb, query)
         except Exception as error:
             return sentence(explained(error))
 

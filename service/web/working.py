@@ -16,7 +16,9 @@ from pathlib import Path
 from kb.notes import PasskbError
 from service.experiments import control, queue
 from service.experiments.runs import Runs, RunStatus
+from service.log import logger, message_of
 
+_log = logger("worker")
 WAITING = frozenset((RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.INTERRUPTED))
 _LOOK = 1.5  # seconds
 _IDLE = 180.0
@@ -72,7 +74,9 @@ class Working:
             try:
                 self._look_after()
             except (PasskbError, OSError) as error:
-                self._problem = f"no worker can be started: {error}"
+                if self._problem != (problem := f"no worker can be started: {error}"):
+                    _log.error("%s", problem)
+                self._problem = problem
                 self._put_off()
             self._wake.wait(_LOOK)
             self._wake.clear()
@@ -93,6 +97,7 @@ class Working:
             self._retold |= waiting
             self._process = control.start_worker(self._home, until_idle=False)
             self._started = self._busy = now
+            _log.info("started worker %d: %d runs wait", self._process.pid, len(waiting))
 
     def _keep(self, now: float, waiting: bool) -> None:
         if now - self._started > _SOUND or self._holds_the_home():
@@ -114,11 +119,13 @@ class Working:
     def _bury(self, process: subprocess.Popen[bytes], now: float) -> None:
         self._process = None
         if process.returncode == 0:
+            _log.info("worker %d ended", process.pid)
             return
         self._deaths += 1
         self._put_off()
         words = ended_by(process.returncode) or last_words(self._home / "worker.log") or f"exit status {process.returncode}"
         self._problem = f"the worker ended ({words}); it is started again in {self._not_before - now:.0f} s"
+        _log.error("%s", self._problem)
 
     def _put_off(self) -> None:
         self._not_before = time.monotonic() + min(_LONGEST, 2.0 ** max(1, self._deaths))
@@ -167,4 +174,4 @@ def last_words(log: Path) -> str:
             lines = file.read().decode("utf-8", "replace").strip().splitlines()
     except OSError:
         return ""
-    return lines[-1].strip()[:300].removeprefix("passkb: ") if lines else ""
+    return message_of(lines[-1])[:300] if lines else ""

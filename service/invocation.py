@@ -1,0 +1,85 @@
+"""Runs one command of the command line: its log, its errors as a sentence and as JSON, interrupts and broken pipes."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from kb.notes import PasskbError
+from kb.os_errors import NO_HANDLES, NO_PERMISSION, NO_ROOM, READ_ONLY, explanation
+from service import log
+from service.config import home_folder, read_config
+
+DONE, NOTHING, PART = 0, 1, 3
+
+
+def invoke(parser: Callable[[], argparse.ArgumentParser], arguments: Sequence[str] | None) -> int:
+    """The exit status of the command that `arguments` name; None: those of this process."""
+    try:
+        status = _run(parser, arguments)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        if arguments is None:  # what is cleaned up while the process ends is not interrupted again
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("passkb: stopped", file=sys.stderr)
+        return NOTHING
+    except BrokenPipeError:  # whoever read the output has enough; what is left in buffers goes nowhere
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return DONE
+
+
+def _run(parser: Callable[[], argparse.ArgumentParser], arguments: Sequence[str] | None) -> int:
+    options = parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # arguments can hold what no encoding can; JSON takes the escape
+            stream.reconfigure(errors="backslashreplace")
+    _configure_log(options)
+    try:
+        return int(options.run(options))
+    except PasskbError as error:
+        return _failed(options, str(error))
+    except sqlite3.Error as error:
+        return _failed(options, f"{home_folder(options.home) / 'kb.sqlite'}: {error}: `passkb rebuild` makes it again")
+    except ModuleNotFoundError as error:
+        return _failed(options, f"the Python package {error.name} is missing: run `make install`", error)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.errno in NO_HANDLES | NO_ROOM | READ_ONLY | NO_PERMISSION:
+            return _failed(
+                options, f"{error.filename or home_folder(options.home)} can not be used {explanation(error, '')}", error
+            )
+        where = f"{error.filename}: " if error.filename else ""
+        return _failed(options, f"{where}{error.strerror or error}: check that the path is right and yours to use", error)
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return _failed(options, f"this is a fault of passkb ({what}): `passkb --verbose` shows where; please report it", error)
+
+
+def _failed(options: argparse.Namespace, sentence: str, error: Exception | None = None) -> int:
+    """Says why nothing was done: a line on stderr, and with --json an object on stdout. `error`: shown in full by --verbose."""
+    if error is not None:
+        log.logger("cli").debug("the command failed", exc_info=error)
+    if getattr(options, "json", False):
+        print(json.dumps({"error": sentence}, ensure_ascii=False))
+    print(f"passkb: {sentence}", file=sys.stderr)
+    return NOTHING
+
+
+def _configure_log(options: argparse.Namespace) -> None:
+    """By the option, the setting, or what suits the command. A setting that can't be read is for the command to report."""
+    lasting = getattr(options, "log_default", "warning")
+    configured = ""
+    with suppress(PasskbError):
+        configured = read_config(home_folder(options.home)).log_level
+    log.configure(options.log_level or configured or lasting, timestamps=lasting == "info", requested=options.log_level or "")
