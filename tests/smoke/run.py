@@ -48,6 +48,8 @@ class Journeys:
             "PATH": os.environ["PATH"], "HOME": str(self.user), "TMPDIR": str(folder), "LANG": "C.UTF-8",
             "PYTHONDONTWRITEBYTECODE": "1",
         }  # fmt: skip
+        # pip leaves files of its own in the user's folder.
+        self.tools = {**self.environment, "HOME": str(folder / "tools"), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
     def passkb(self, *arguments: str, **options: Any) -> str:
         return run([str(self.bin / "passkb"), "--home", str(self.home), *arguments], env=self.environment, **options)
@@ -58,8 +60,8 @@ class Journeys:
     # -- journeys, in order --------------------------------------------------------------------------------------------
 
     def environment_is_complete(self) -> None:
-        run([str(self.bin / "python"), str(self.clone / "locks/check.py")], env=self.environment)
-        listed = run([str(self.bin / "python"), "-m", "pip", "list", "--disable-pip-version-check"], env=self.environment)
+        run([str(self.bin / "python"), str(self.clone / "locks/check.py")], env=self.tools)
+        listed = run([str(self.bin / "python"), "-m", "pip", "list"], env=self.tools)
         assert "pytest" not in listed, "the tests' packages are installed: this proves nothing about a user's environment"
 
     def ingest_the_sample_vault(self) -> None:
@@ -144,16 +146,17 @@ class Journeys:
     def doctor_and_version(self) -> None:
         findings = self.json("doctor")
         assert "embedder" in json.dumps(findings), findings
-        assert self.passkb("status").strip()
+        version = run([str(self.bin / "passkb"), "--version"], env=self.environment)
+        assert version.startswith("passkb "), version
 
     def installed_wheel_works_outside_the_checkout(self) -> None:
         wheels, other = self.folder / "wheels", self.folder / "other"
         python = str(self.bin / "python")
         run([python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(wheels), str(self.clone)],
-            env=self.environment)  # fmt: skip
-        run([python, "-m", "venv", str(other)], env=self.environment)
+            env=self.tools)  # fmt: skip
+        run([python, "-m", "venv", str(other)], env=self.tools)
         wheel = next(wheels.glob("passkb-*.whl"))
-        run([str(other / "bin/python"), "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)], env=self.environment)
+        run([str(other / "bin/python"), "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)], env=self.tools)
         # The dependencies by a path file, which does not carry over the checkout's own editable install.
         dependencies = next(self.bin.parent.glob("lib/python*/site-packages"))
         own = next(other.glob("lib/python*/site-packages"))
