@@ -11,7 +11,7 @@ STARTUP = "/gradio_api/startup-events"  # asked by Gradio's own `launch`
 HEARTBEAT = "/gradio_api/heartbeat/"
 _GET = (
     r"/|/healthz|/config/?|/theme\.css|/gradio_api/theme\.css|/favicon\.ico|/manifest\.json|/robots\.txt|/static/.+|/assets/.+|"
-    r"/gradio_api/(startup-events|queue/data|upload_progress|heartbeat/[^/]+)"
+    r"/gradio_api/(startup-events|app_id|queue/data|upload_progress|heartbeat/[^/]+)"
 )
 _POST = r"/gradio_api/(queue/join|run/predict|upload|cancel|reset)"
 _ALLOWED = {"GET": re.compile(_GET), "HEAD": re.compile(_GET), "POST": re.compile(_POST)}

@@ -87,9 +87,13 @@ class PageTokens:
         if body is None:
             await JSONResponse({"error": f"the event is too large: at most {LARGEST:,} bytes"}, 413)(scope, receive, send)
             return
-        page = _page_of(body)
-        if page is None:
+        event = _event(body)
+        page = event.get("session_hash")
+        if not isinstance(page, str) or not 0 < len(page) <= 100:
             await JSONResponse({"error": "the event is no JSON object with a session_hash"}, 422)(scope, receive, send)
+        elif _names_an_address(event.get("data")):
+            words = "a file of the event is at a web address: upload it"
+            await JSONResponse({"error": words}, 422)(scope, receive, send)
         elif not self._sessions.owns(session, page):
             await _refused(scope, _FOREIGN_PAGE)(scope, receive, send)
         else:
@@ -112,14 +116,27 @@ def _refused(scope: Scope, reason: str) -> Response:
     return JSONResponse(body, 403, {"x-passkb-refused": "1"})
 
 
-def _page_of(body: bytes) -> str | None:
-    """The session hash of an event; every event of a page has one."""
+def _event(body: bytes) -> dict[str, Any]:
+    """An event as JSON, empty where it is none."""
     try:
         event: Any = json.loads(body)
     except (ValueError, RecursionError):
-        return None
-    page = event.get("session_hash") if isinstance(event, dict) else None
-    return page if isinstance(page, str) and 0 < len(page) <= 100 else None
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _names_an_address(data: Any) -> bool:
+    """Whether a file among an event's values stands on the web, from where Gradio would fetch it."""
+    values = [data]
+    while values:
+        value = values.pop()
+        if isinstance(value, dict):
+            if str(value.get("path", "")).strip().lower().startswith(("http:", "https:")):
+                return True
+            values.extend(value.values())
+        elif isinstance(value, list):
+            values.extend(value)
+    return False
 
 
 def _page_asked_for(scope: Scope) -> str:

@@ -49,11 +49,12 @@ def passkb(home: Path, *arguments: str, check: bool = True) -> bytes:
 
 
 @contextmanager
-def served(home: Path, *options: str) -> Iterator[str]:
-    """`passkb serve` on a free port, while it lasts; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def served(home: Path, *options: str, port: int = 0) -> Iterator[str]:
+    """`passkb serve` on `port`, or a free one, while it lasts; its address."""
+    if not port:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
     command = [sys.executable, "-m", "service.cli", "--home", str(home), "serve", "--port", str(port), *options]
     server = subprocess.Popen(command, cwd=ROOT)
     try:

@@ -227,7 +227,7 @@ def test_a_page_belongs_to_its_session(served: Served, events: dict[int, Effect 
     assert mine.event(stop, [], "/gradio_api/run/predict", **mine.signed) == 200
 
 
-def test_uploads_need_the_token_and_have_bounds(served: Served) -> None:
+def test_uploads_need_the_token_and_have_bounds(served: Served, events: dict[int, Effect | None]) -> None:
     mine = Caller(served.port).load()
     form = b'--x\r\ncontent-disposition: form-data; name="files"; filename="../../a.csv"\r\n\r\nmodel\r\n--x--\r\n'
     kind = {"content_type": "multipart/form-data; boundary=x"}
@@ -238,6 +238,10 @@ def test_uploads_need_the_token_and_have_bounds(served: Served) -> None:
     assert status == 200 and Path(path).name == "a.csv" and "passkb-uploads-" in path
     assert oct(Path(path).parents[1].stat().st_mode & 0o777) == "0o700"
     assert mine.ask("GET", f"/gradio_api/file={path}", **mine.signed)[0] == 404
+    bring = next(number for number, effect in events.items() if effect and effect.action == "import results")
+    for address in ("http://127.0.0.1:9/x.csv", "HTTPS://example.org/x.csv"):
+        file = {"path": address, "meta": {"_type": "gradio.FileData"}}
+        assert mine.event(bring, [[file], "", "", "", ""], **mine.signed) == 422  # which Gradio would fetch
     with socket.create_connection(("127.0.0.1", served.port), timeout=30) as raw:
         head = (
             f"POST /gradio_api/upload HTTP/1.1\r\nhost: 127.0.0.1\r\ncookie: {mine.cookie}\r\nx-passkb-token: {mine.token}\r\n"
