@@ -63,10 +63,15 @@ def locate(model: str) -> str:
         if not (folder / "config.json").is_file():
             raise EngineError(f"{model} holds no model: there is no config.json in it; name the folder that has one")
         return str(folder.resolve())
-    if folder.is_absolute() or model.startswith(("./", "../", "~")) or model.count("/") > 1:
+    if looks_like_a_path(model):
         raise EngineError(f"{model} is no folder here: correct the path, which is relative to {Path.cwd()}")
     _ask_the_hub(model)
     return model
+
+
+def looks_like_a_path(model: str) -> bool:
+    """Whether a model's name can be no name of the hub, which has one slash at most."""
+    return Path(model).expanduser().is_absolute() or model.startswith(("./", "../", "~")) or model.count("/") > 1
 
 
 def _ask_the_hub(model: str) -> None:
