@@ -38,6 +38,10 @@ def test_messages_of_passkb_have_its_level_and_those_of_libraries_are_warnings_a
     out, err = capsys.readouterr()
     assert not out and [log.message_of(line) for line in err.splitlines()] == ["well", "a library's warning"]
     assert re.match(STAMP + r"INFO    passkb\.web: well$", err.splitlines()[0])
+    library = logging.getLogger("a_library_with_a_handler")
+    library.addHandler(logging.NullHandler())
+    library.warning("written by its own handler")
+    assert capsys.readouterr().err == ""
     log.configure("warning")
     log.logger("web").info("quiet")
     log.logger("web").warning("short")

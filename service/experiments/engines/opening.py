@@ -17,6 +17,7 @@ class _HasEffective(Protocol):
 
 
 T = TypeVar("T", bound=_HasEffective)
+_HUB = 10.0  # seconds that the hub gets to answer
 
 
 def open_engine(
@@ -81,6 +82,7 @@ def _ask_the_hub(model: str) -> None:
     try:
         if isinstance(huggingface_hub.try_to_load_from_cache(model, "config.json"), str):
             return
+        huggingface_hub.model_info(model, timeout=_HUB)  # asked once: a download would try again for half a minute
         huggingface_hub.hf_hub_download(model, "config.json")
     except errors.HFValidationError as error:
         raise EngineError(f"{model!r} is neither a folder here nor a hub's name: correct it") from error
