@@ -17,6 +17,7 @@ PARTS = (
     "scale",
     "search",
     "memory",
+    "many_clients",
     "spans",
     "refusal",
     "checker",

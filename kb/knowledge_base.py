@@ -25,7 +25,7 @@ from kb.store import Change, Store, passage, text_hash
 
 Progress = Callable[[str, int, int], None]
 _EMBED_AT_ONCE = 256
-_REMEMBERED = 8192
+_REMEMBERED = 32_768  # sentences, 1.5 KiB each: those that questions reach in some thousand notes
 _GRAPHS = 4
 _log = logging.getLogger("passkb")
 

@@ -113,8 +113,12 @@ def _line(status: Any, progress: dict[str, Any]) -> str:
 
 def _plan(options: argparse.Namespace) -> int:
     from service.experiments.planning import plan, plan_text
+    from service.experiments.preflight import preflight
+    from service.experiments.problems.loading import load
 
-    found = plan(_spec(options), home_folder(options.home))
+    home, spec = home_folder(options.home), _spec(options)
+    preflight(home, spec, load(spec.problems), reach=False)
+    found = plan(spec, home)
     _say(options, found, plan_text(found))
     return DONE
 

@@ -31,6 +31,15 @@ class _Handler(logging.StreamHandler[TextIO]):
         self.stream = sys.stderr
         super().emit(record)
 
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Not what a library has written by a handler of its own."""
+        source: logging.Logger | None = logging.getLogger(record.name)
+        while source is not None and source is not logging.root:
+            if source.handlers:
+                return False
+            source = source.parent
+        return bool(super().filter(record))
+
     def handleError(self, record: logging.LogRecord) -> None:
         """A log that nobody reads any more must not stop what is logged."""
 

@@ -172,7 +172,7 @@ def _opening(text: str) -> int:
     return end if end >= 0 else len(text)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def cached_sentences(text: str) -> tuple[Sentence, ...]:
     return sentences(text)
 

@@ -12,6 +12,7 @@ import numpy as np
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import Note, NoteKind, PasskbError
 from service.answering.answer import Answer, SourceNote, Statement, Support
+from service.answering.answerable import answerable
 from service.answering.gathering import Candidate, Gathered, gather
 from service.answering.sufficiency import judge
 from service.answering.surroundings import (
@@ -24,7 +25,9 @@ from service.answering.surroundings import (
     source_note,
     touched_claims,
 )
+from service.log import logger
 
+_log = logger("ask")
 LONGEST_QUESTION = 2000
 _STATEMENTS = 6
 _FEW = 4  # below so many, notes already quoted may give more
@@ -37,7 +40,6 @@ _FALL = 0.16  # a statement's score may lie so far below the third best note's â
 _FURTHEST = 0.5  # â€¦ and so far below the best
 _LEDE_MAY_LOSE = 0.2  # what a lede gives up in score to be a sentence that opens its note
 _LONGEST_QUOTE = 420  # characters of two sentences quoted together
-_QUICK_LOOK = 48  # sentences read to check that a follow-up is answerable
 
 
 def ask(kb: KnowledgeBase, question: str, exclude: Collection[str] = (NoteKind.INQUIRY,)) -> Answer:
@@ -49,9 +51,12 @@ def ask(kb: KnowledgeBase, question: str, exclude: Collection[str] = (NoteKind.I
     asked = checked(question)
     with kb.reading():
         gathered = gather(kb, asked, exclude)
+        found = time.perf_counter()
         verdict = judge(gathered)
         answer = quoted(kb, gathered, exclude) if verdict.enough else refusal(kb, gathered, verdict.reason, exclude)
-    return replace(answer, seconds=time.perf_counter() - started)
+    ended = time.perf_counter()
+    _log.debug("ask: retrieval %.0f ms, answer %.0f ms", 1000 * (found - started), 1000 * (ended - found))
+    return replace(answer, seconds=ended - started)
 
 
 def checked(question: str) -> str:
@@ -84,7 +89,6 @@ def surrounded(
     sources = _sources(kb, gathered, cited, voices)
     ids = [source.note_id for source in sources]
     claims = touched_claims(kb, ids, gathered.vector)
-    answered = _Answerable(kb, exclude)
     return Answer(
         gathered.question,
         True,
@@ -93,20 +97,10 @@ def surrounded(
         evidence(kb, claims),
         experiments(claims),
         sources,
-        follow_ups=follow_ups(kb, gathered.question, gathered.vector, cited, answered),
+        follow_ups=follow_ups(kb, gathered.question, gathered.vector, cited, lambda asked: answerable(kb, asked, exclude)),
         inquiries=_kept_inquiries(kb, gathered, exclude),
         missing=tuple(gathered.unknown),
     )
-
-
-class _Answerable:
-    """Whether the notes answer a question, by a quicker look than an answer takes."""
-
-    def __init__(self, kb: KnowledgeBase, exclude: Collection[str]) -> None:
-        self.kb, self.exclude = kb, exclude
-
-    def __call__(self, question: str) -> bool:
-        return judge(gather(self.kb, question, self.exclude, _QUICK_LOOK)).enough
 
 
 def choose(gathered: Gathered) -> list[Candidate]:

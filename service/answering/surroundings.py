@@ -138,7 +138,7 @@ def follow_ups(
     ]
     if not notes:
         return ()
-    vectors = kb.embedder([note.title for note in notes])
+    vectors = kb.sentence_vectors([note.title for note in notes])
     nearness = vectors @ vector
     order = sorted(range(len(notes)), key=lambda i: (not notes[i].title.endswith("?"), -float(nearness[i])))
     chosen: list[int] = []

@@ -29,7 +29,9 @@ from service.answering.settling import MOST_SENTENCES, settled, without_chatter
 from service.answering.sufficiency import judge as judged
 from service.answering.understanding import understood
 from service.llm import Exhausted, Interrupted, Model, ModelError, Stopped
+from service.log import logger
 
+_log = logger("ask")
 BUDGET = 3000  # tokens of a prompt
 _ANSWER = 4096  # tokens of an answer, with whatever the model thinks beforehand
 _SHARE = 0.6  # of a small context window that the prompt may take
@@ -123,14 +125,17 @@ def write(
 def _answered(task: _Task, question: str) -> Answer:
     kb, exclude = task.kb, task.exclude
     with kb.reading():
+        began = time.perf_counter()
         gathered = gather(kb, question, exclude)
         verdict = judged(gathered)
+        _log.debug("write: retrieval %.0f ms", 1000 * (time.perf_counter() - began))
         if not verdict.enough:
             return refusal(kb, gathered, verdict.reason, exclude)
     try:
-        name = task.model.name
+        name, began = task.model.name, time.perf_counter()
         chosen, remark = _chosen(task, gathered)
         offered, draft = _drafted(task, gathered, chosen)
+        _log.debug("write: answer of the model %.0f ms", 1000 * (time.perf_counter() - began))
     except Stopped:
         raise
     except ModelError as error:
@@ -152,7 +157,9 @@ def _answered(task: _Task, question: str) -> Answer:
 
     by_model = judge(task.model, task.checker, task.stop) if task.judge and not (draft.fault or task.stop()) else None
     again = None if draft.fault or task.stop() else rewrite
+    began = time.perf_counter()
     graded = settled(sentences, offered, by_model or task.checker, kb.sentence_vectors, again, task.checker)
+    _log.debug("write: check of %d sentences %.0f ms", len(sentences), 1000 * (time.perf_counter() - began))
     remarks += by_model.remarks() if by_model else []
     answer = replace(composed(kb, gathered, exclude, offered, graded), reasoning=draft.reasoning, remarks=tuple(remarks))
     # What a person stopped, or a server that died, stays whatever it is; what would not end has to stand on something.

@@ -29,13 +29,16 @@ def _beside(test: dict[str, Any], folder: Path) -> dict[str, Any]:
     if isinstance(problems, Mapping) and "file" in problems:
         test["problems"] = {**problems, "file": _found(problems["file"], folder)}
     if isinstance(models, Mapping):
-        test["models"] = {
-            name: {**model, "model": _found(model["model"], folder)}
-            if isinstance(model, Mapping) and "model" in model
-            else _found(model, folder)
-            for name, model in models.items()
-        }
+        test["models"] = {name: _model_beside(model, folder) for name, model in models.items()}
     return test
+
+
+def _model_beside(model: Any, folder: Path) -> Any:
+    """A model behind a server is named by that server, whatever folders are there."""
+    if not isinstance(model, Mapping):
+        return _found(model, folder)
+    known_by_name = model.get("engine") == "openai" or "model" not in model
+    return model if known_by_name else {**model, "model": _found(model["model"], folder)}
 
 
 def _found(name: Any, folder: Path) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kb.notes import PasskbError
 from service.experiments import queue
+from service.experiments.preflight import preflight
 from service.experiments.problems.loading import load
 from service.experiments.runs import ENDED, Run, Runs, RunStatus
 from service.experiments.spec import ExperimentSpec, Prediction
@@ -28,7 +29,8 @@ class Submitted:
 
 def submit(home: Path, spec: ExperimentSpec, *, again: bool = False) -> Submitted:
     """Queues a run of `spec`, with local paths made absolute. The same spec gives the run it already has, unless it failed or
-    was cancelled; `again` repeats it with the next free seed. Raises PasskbError or SpecError when it can't be run."""
+    was cancelled; `again` repeats it with the next free seed. Raises PasskbError or SpecError when it can't be run,
+    NotReady for what stands in its way on this machine."""
     spec = _settled(spec)
     runs = Runs(home)
     problems = load(spec.problems)
@@ -39,6 +41,7 @@ def submit(home: Path, spec: ExperimentSpec, *, again: bool = False) -> Submitte
         if not same:
             break
         spec = replace(spec, sampling=replace(spec.sampling, seed=spec.sampling.seed + 1))
+    preflight(home, spec, problems)
     run = runs.create(spec, problems_sha256=problems.sha256, n_problems=len(problems.problems))
     queue.enqueue(home, run.id, remote=_remote(spec))
     return Submitted(run, fresh=True)
@@ -63,6 +66,7 @@ def resume(home: Path, run_id: str) -> Run:
     if status in (RunStatus.SUCCEEDED, RunStatus.RUNNING, RunStatus.QUEUED):
         hint = ": `experiment run SPEC --again` repeats it with a new seed" if status is RunStatus.SUCCEEDED else ""
         raise PasskbError(f"{run.id} is {status}{hint}")
+    preflight(home, run.spec, load(run.spec.problems))
     run.go_on()
     run.note(status=RunStatus.QUEUED, error="")
     queue.enqueue(home, run.id, remote=_remote(run.spec))
@@ -101,7 +105,10 @@ def wait_for_worker(home: Path, process: subprocess.Popen[bytes], seconds: float
 
 def _settled(spec: ExperimentSpec) -> ExperimentSpec:
     """As it is run: folders and files by their absolute paths, and a prediction wherever two models are compared."""
-    models = {name: replace(model, model=_absolute(model.model)) for name, model in spec.models.items()}
+    models = {
+        name: model if model.named_by_server else replace(model, model=_absolute(model.model))
+        for name, model in spec.models.items()
+    }
     problems = replace(spec.problems, file=_absolute(spec.problems.file) if spec.problems.file else "")
     prediction = spec.prediction or (Prediction() if len(models) == 2 else None)
     return replace(spec, models=models, problems=problems, prediction=prediction)

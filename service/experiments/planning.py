@@ -95,13 +95,13 @@ def _drawn(spec: ExperimentSpec) -> tuple[float, float, int]:
 
 def _named(models: Mapping[str, ModelSpec], wanted: ModelSpec) -> str:
     """What another run calls this model, "" if it has none such; a local folder may be written in two ways."""
-    same = [name for name, model in models.items() if _place(model.model) == _place(wanted.model)]
-    return next((name for name in same if models[name].engine == wanted.engine), "")
+    same = (name for name, model in models.items() if model.engine == wanted.engine and _place(model) == _place(wanted))
+    return next(same, "")
 
 
-def _place(name: str) -> str:
-    path = Path(name).expanduser()
-    return str(path.absolute()) if path.exists() else name
+def _place(model: ModelSpec) -> str:
+    path = Path(model.model).expanduser()
+    return str(path.absolute()) if not model.named_by_server and path.exists() else model.model
 
 
 def _power(expected: power.Plan) -> dict[str, Any]:

@@ -41,8 +41,9 @@ class ProblemsSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """`model`: a folder or a hub's name. `template`: text around the problem, with `{prompt}`; `chat`: the model's own chat
-    template. `url`: one or more completions servers, separated by commas, for the `openai` engine."""
+    """`model`: a folder or a hub's name; for the `openai` engine what its server calls it, no path. `template`: text around
+    the problem, with `{prompt}`; `chat`: the model's own chat template. `url`: one or more completions servers, separated by
+    commas, for the `openai` engine."""
 
     model: str
     engine: str = "transformers"
@@ -51,6 +52,11 @@ class ModelSpec:
     url: str = ""
     dtype: str = "auto"
     max_model_len: int = 0
+
+    @property
+    def named_by_server(self) -> bool:
+        """Whether `model` is a server's name for it, even where a folder of that name is there."""
+        return self.engine == "openai"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from starlette.types import Receive
+
 T = TypeVar("T")
-_LOOK = 0.25  # seconds between two looks at whether the client is still there
 
 
 class Disconnected(Exception):
     """The client is gone; nobody reads an answer."""
 
 
-async def while_connected(
-    work: Coroutine[Any, Any, T], disconnected: Callable[[], Awaitable[bool]], left: Callable[[], None] = lambda: None
-) -> T:
-    """The result of `work`. Once `disconnected`, calls `left` and cancels `work`. Raises Disconnected, or what it raises."""
+async def while_connected(work: Coroutine[Any, Any, T], receive: Receive | None, left: Callable[[], None] = lambda: None) -> T:
+    """The result of `work`. Once `receive`, from which the body has been read, tells that the client is gone, calls `left` and
+    cancels `work`. Raises Disconnected, or what `work` raises."""
     task = asyncio.create_task(work)
+    watch = asyncio.create_task(_gone(receive)) if receive is not None else None
     try:
-        while not (await asyncio.wait([task], timeout=_LOOK))[0]:
-            if await disconnected():
-                raise Disconnected
+        await asyncio.wait({task, watch} if watch else {task}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Disconnected
         return task.result()
     finally:
         left()
-        if not task.done():
-            task.cancel()
+        for each in (task, watch):
+            if each is not None and not each.done():
+                each.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

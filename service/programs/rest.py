@@ -154,7 +154,7 @@ async def _admitted(
 
 async def _wanted(request: Request, work: Coroutine[Any, Any, Reply], left: Callable[[], None] = lambda: None) -> Reply:
     try:
-        return await while_connected(work, request.is_disconnected, left)
+        return await while_connected(work, request.receive, left)
     except Disconnected:
         return Reply(status_code=_GONE)
     except Busy as error:

@@ -121,7 +121,7 @@ def server(access: Access) -> Server[Any]:
         else:
             work = access.admission.run(_called, tool, here, arguments, gone.is_set)
         try:
-            return await while_connected(work, request.is_disconnected if request is not None else _never, gone.set)
+            return await while_connected(work, request.receive if request is not None else None, gone.set)
         except (Busy, Disconnected) as error:
             return _refused(str(error) or "the client is gone")
 
@@ -153,11 +153,6 @@ def _called(tool: Tool, access: Access, arguments: Mapping[str, Any], stop: Stop
         _log.exception("%s failed", tool.name)
         return _refused(internal(error))
     return types.CallToolResult(content=[_text(json.dumps(found, ensure_ascii=False))], structured_content=found)
-
-
-async def _never() -> bool:
-    """Whoever is at the other end of standard input ends the process when it leaves."""
-    return False
 
 
 def _refused(words: str) -> types.CallToolResult:

@@ -112,11 +112,15 @@ def read(kb: KnowledgeBase, written: str) -> ExperimentSpec:
 def checked_html(kb: KnowledgeBase, written: str) -> tuple[str, bool]:
     """What the spec would cost and could show, or why it can't be run, and whether it can."""
     from service.experiments.planning import plan
+    from service.experiments.preflight import preflight
+    from service.experiments.problems.loading import load
 
     if not str(written).strip():
         return '<p class="quiet">Write a spec, or begin with an example.</p>', False
     try:
-        return plan_html(plan(read(kb, written), kb.home)), True
+        spec = read(kb, written)
+        preflight(kb.home, spec, load(spec.problems), reach=False)
+        return plan_html(plan(spec, kb.home)), True
     except Exception as error:
         return sentence(explained(error)), False
 

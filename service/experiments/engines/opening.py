@@ -17,6 +17,7 @@ class _HasEffective(Protocol):
 
 
 T = TypeVar("T", bound=_HasEffective)
+_HUB = 10.0  # seconds that the hub gets to answer
 
 
 def open_engine(
@@ -63,10 +64,15 @@ def locate(model: str) -> str:
         if not (folder / "config.json").is_file():
             raise EngineError(f"{model} holds no model: there is no config.json in it; name the folder that has one")
         return str(folder.resolve())
-    if folder.is_absolute() or model.startswith(("./", "../", "~")) or model.count("/") > 1:
+    if looks_like_a_path(model):
         raise EngineError(f"{model} is no folder here: correct the path, which is relative to {Path.cwd()}")
     _ask_the_hub(model)
     return model
+
+
+def looks_like_a_path(model: str) -> bool:
+    """Whether a model's name can be no name of the hub, which has one slash at most."""
+    return Path(model).expanduser().is_absolute() or model.startswith(("./", "../", "~")) or model.count("/") > 1
 
 
 def _ask_the_hub(model: str) -> None:
@@ -76,6 +82,7 @@ def _ask_the_hub(model: str) -> None:
     try:
         if isinstance(huggingface_hub.try_to_load_from_cache(model, "config.json"), str):
             return
+        huggingface_hub.model_info(model, timeout=_HUB)  # asked once: a download would try again for half a minute
         huggingface_hub.hf_hub_download(model, "config.json")
     except errors.HFValidationError as error:
         raise EngineError(f"{model!r} is neither a folder here nor a hub's name: correct it") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -17,6 +18,7 @@ import pytest
 
 from kb.notes import PasskbError
 from service.experiments import control, queue
+from service.experiments.problems.loading import load
 from service.experiments.runs import Run, Runs, RunStatus, counts_of
 from service.experiments.spec import from_mapping
 
@@ -152,9 +154,14 @@ def test_what_can_not_be_run_is_refused_before_it_is_queued(home: Path, tmp_path
     assert Runs(home).all() == [] and not (home / "jobs.sqlite").exists()
 
 
-def test_a_model_that_is_not_there_fails_its_run_with_a_sentence_and_the_next_run_goes_on(home: Path, worker: Worker) -> None:
-    gone = control.submit(home, spec("rate:7", name="gone")).run
+def test_a_model_that_is_gone_fails_its_run_with_a_sentence_and_the_next_run_goes_on(
+    home: Path, worker: Worker, tmp_path: Path
+) -> None:
+    rates = tmp_path / "rates.json"
+    rates.write_text(json.dumps({problem.id: 0.5 for problem in load(spec("rate:0.5").problems).problems}))
+    gone = control.submit(home, spec(str(rates), name="gone")).run
     fine = control.submit(home, spec("rate:0.5", name="fine")).run
+    rates.unlink()  # after it was queued
     assert worker().wait(60) == 0
-    assert gone.state["status"] == RunStatus.FAILED and "rate:P" in gone.state["error"]
+    assert gone.state["status"] == RunStatus.FAILED and "rates.json" in gone.state["error"]
     assert fine.state["status"] == RunStatus.SUCCEEDED
