@@ -134,8 +134,8 @@ def test_inquiries_that_a_moved_home_of_0_2_has_twice_are_one_again(lived_in: Pa
                 (str(lived_in), str(home), f"notes/inquiries/{name}"),
             )
             connection.execute(
-                "INSERT INTO notes SELECT replace(id, 'notes/', 'notes-2/'), title, kind, text, replace(path, ?, ?), 'notes-2', "
-                "gist, aliases, tags, properties FROM notes WHERE id = ?",
+                "INSERT INTO notes SELECT replace(id, 'notes/', 'notes-2/'), title, kind, text, replace(path, ?, ?), "
+                "'notes-2', gist, aliases, tags, properties FROM notes WHERE id = ?",
                 (str(lived_in), str(home), f"notes/inquiries/{name}"),
             )
         connection.commit()
