@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
 _PART = ".part"
-_numbers = itertools.count()
 
 
 def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None:
@@ -18,7 +17,7 @@ def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None
     leave it out for what can be made again. Raises OSError; the old content stands then, and no scratch file is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.parent / f".{os.getpid()}-{next(_numbers)}{_PART}"
+    scratch = path.parent / f".{os.getpid()}-{secrets.token_hex(4)}{_PART}"
     try:
         with open(scratch, "xb") as file:
             file.write(data if isinstance(data, bytes) else data.encode("utf-8", "replace"))

@@ -12,13 +12,13 @@ import os
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 SIZE = 8
 PATIENCE = 60.0  # seconds
-_TURN = 1.0  # seconds between two looks whether the process was forked
 
 
 class PoolExhausted(Exception):
@@ -51,6 +51,7 @@ class ConnectionPool:
         self._local = threading.local()
         self._idle: list[_Checkout] = []  # the latest last: few callers use few connections
         self._out = 0
+        self._queue: deque[object] = deque()  # of those who wait, in the order they came
         self._era = 0
         self._process = os.getpid()
 
@@ -80,7 +81,6 @@ class ConnectionPool:
         with self._free:
             self._era += 1
             idle, self._idle = self._idle, []
-            self._free.notify_all()
         for entry in idle:
             entry.connection.close()
 
@@ -93,12 +93,19 @@ class ConnectionPool:
     def _check_out(self, patience: float) -> _Checkout:
         deadline = time.monotonic() + patience
         with self._free:
-            while self._out >= self._size:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise PoolExhausted(f"all {self._size} connections have been in use for {patience:g} s")
-                self._free.wait(min(left, _TURN))
-            self._out += 1
+            ticket = object()
+            self._queue.append(ticket)
+            try:
+                while self._out >= self._size or self._queue[0] is not ticket:
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise PoolExhausted(f"all {self._size} connections have been in use for {patience:g} s")
+                    self._free.wait(left)
+                self._out += 1
+            finally:
+                self._queue.remove(ticket)
+                if self._queue:
+                    self._free.notify_all()
         try:
             return self._usable()
         except BaseException:
@@ -142,7 +149,7 @@ class ConnectionPool:
     def _make_room(self) -> None:
         with self._free:
             self._out -= 1
-            self._free.notify()
+            self._free.notify_all()
 
     def _forsake(self) -> None:
         """In a child process: the parent's connections are not to be used, nor closed, here."""

@@ -42,6 +42,7 @@ def execute(run: Run, open_engine: OpenEngine, stopping: Callable[[], bool] = la
         return RunStatus.CANCELLED
     started = time.monotonic()
     before = float(run.state.get("seconds", 0.0))
+    run.remove_scratch_files()
     run.note(status=RunStatus.RUNNING, started=run.state.get("started") or _now(), error="")
     try:
         _execute(run, open_engine, lambda: run.cancelled or stopping())

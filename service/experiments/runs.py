@@ -29,7 +29,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from kb.files import write_atomic
+from kb.files import remove_scratch_files, write_atomic
 from kb.notes import PasskbError, slug
 from kb.os_errors import explanation
 from service.experiments.spec import ExperimentSpec, from_mapping
@@ -126,6 +126,11 @@ class Run:
         """Takes a stop back, and sets room aside for the last words of a run that fills its disk."""
         (self.folder / "cancel").unlink(missing_ok=True)
         (self.folder / "reserve").write_bytes(bytes(_RESERVE))
+
+    def remove_scratch_files(self) -> None:
+        """Removes what a killed worker was writing."""
+        for folder in (self.folder, *(self.folder / "completions").glob("*/")):
+            remove_scratch_files(folder)
 
     def make_room(self) -> None:
         """Gives up what `go_on` set aside: the disk is full, and what happened has to be written down."""

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from kb.blocks import plain
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import Link, LinkType, Note, NoteKind, PasskbError
+from kb.single_flight import SingleFlight
 from service.suggesting.dismissing import dismissed
 from service.suggesting.mentions import Mention, Names, is_plain, one_word
 
@@ -71,8 +72,8 @@ class _Known:
     around: Mapping[str, Collection[str]]
 
 
-_known: WeakKeyDictionary[KnowledgeBase, _Known] = WeakKeyDictionary()
-_lock = threading.Lock()
+_prepared_by_home: WeakKeyDictionary[KnowledgeBase, SingleFlight[int, _Known]] = WeakKeyDictionary()
+_lock = threading.Lock()  # of the mapping, not of the work
 
 
 def suggestions(kb: KnowledgeBase, note_id: str, most: int = MOST, *, unseen: str = "") -> list[Suggestion]:
@@ -113,10 +114,10 @@ def _suggestion(note_id: str, other: Note, grounds: Iterable[Ground], forward: b
 
 def _prepared(kb: KnowledgeBase) -> _Known:
     with _lock:
-        known, generation = _known.get(kb), kb.store.generation
-        if known is None or known.generation != generation:
-            known = _known[kb] = _prepare(kb, generation)
-        return known
+        prepared = _prepared_by_home.setdefault(kb, SingleFlight())
+    with kb.store.reading():
+        generation = kb.store.generation
+        return prepared.get(generation, lambda: _prepare(kb, generation))
 
 
 def _without(known: _Known, one: str, other: str) -> _Known:

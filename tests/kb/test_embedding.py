@@ -6,12 +6,13 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kb.embedding import HashedWords, MiniLM, model_folder
+from kb.embedding import HashedWords, MiniLM, Vectors, model_folder
 from kb.notes import PasskbError
 
 ROOT = Path(__file__).parents[2]
@@ -88,3 +89,25 @@ print(asked)
 """
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_few_texts_get_through_while_many_are_embedded(minilm: MiniLM) -> None:
+    """Batch by batch in turn: whoever asks a question does not wait for all notes that are being indexed."""
+    many = [f"Otters number {i} keep a stone in a pouch beneath the arm, and crack mussels on it." for i in range(1500)]
+    few = [f"Herons number {i} stand still." for i in range(3)]
+    made: list[Vectors] = []
+    begun = threading.Event()
+
+    def embed() -> None:
+        begun.set()
+        made.append(minilm(many))
+
+    minilm(few)
+    thread = threading.Thread(target=embed)
+    thread.start()
+    assert begun.wait(60)
+    beside = [minilm(few) for _ in range(3)]
+    assert thread.is_alive() and not made
+    thread.join()
+    assert all(np.allclose(vectors, beside[0], atol=1e-2) for vectors in beside)
+    assert np.allclose(made[0][::300], minilm(many[::300]), atol=2e-2)

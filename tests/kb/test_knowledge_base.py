@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ingest.chunking import chunk
-from kb.embedding import HashedWords
+from kb.embedding import HashedWords, Vectors
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import Link, LinkType, Note, NoteKind, PasskbError
 from kb.store import passage
@@ -137,3 +137,69 @@ def test_a_home_that_can_not_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(PasskbError, match=r"file/home/kb\.sqlite can not be used"):
         KnowledgeBase(tmp_path / "file" / "home", HashedWords())
+
+
+class Held(HashedWords):
+    """Waits within texts that begin with `slow` until it may go on."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        if any(text.startswith("slow") for text in texts):
+            self.begun.set()
+            assert self.go_on.wait(60)
+        return super().__call__(texts)
+
+
+def test_searches_go_on_while_texts_are_embedded(home: Path) -> None:
+    held = Held()
+    with KnowledgeBase(home, held) as kb:
+        put(kb, note("a", "apples and pears"))
+        made: list[Vectors] = []
+        thread = threading.Thread(target=lambda: made.append(kb.sentence_vectors(["slow one", "quick one"])))
+        thread.start()
+        assert held.begun.wait(60)
+        beside: list[str] = []
+        search = threading.Thread(target=lambda: beside.extend(found(kb, "apples")))
+        search.start()
+        search.join(30)
+        ended = not search.is_alive()
+        held.go_on.set()
+        thread.join()
+        search.join()
+        assert ended and beside == ["a"]
+        assert (made[0] == held(["slow one", "quick one"])).all() and made[0].shape == (2, held.size)
+
+
+def test_walks_that_infer_links_hold_up_no_search(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*arguments: object) -> list[Link]:
+        begun.set()
+        assert go_on.wait(60)
+        return []
+
+    monkeypatch.setattr("kb.knowledge_base.inferred", slow)
+    with KnowledgeBase(home, HashedWords()) as kb:
+        put(kb, note("a", "apples and pears"), note("b", "beans"))
+        walk = threading.Thread(target=lambda: kb.neighbourhood("a"))
+        walk.start()
+        assert begun.wait(60)
+        beside: list[str] = []
+        search = threading.Thread(target=lambda: beside.extend(found(kb, "apples")))
+        search.start()
+        search.join(30)
+        ended = not search.is_alive()
+        go_on.set()
+        walk.join()
+        search.join()
+        assert ended and beside[0] == "a"
+
+
+def test_the_latest_sentences_are_remembered_and_no_more(kb: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kb.knowledge_base._REMEMBERED", 4)
+    texts = [f"text {i}" for i in range(10)]
+    for part in (texts[:3], texts[2:5], texts, texts[:1], []):
+        assert (kb.sentence_vectors(part) == kb.embedder(part)).all()
+        assert len(kb._remembered) <= 4
