@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kb.notes import PasskbError
+from kb.offline import go_offline
 
 Vectors = NDArray[np.float32]
 
@@ -122,6 +123,7 @@ def verify(folder: Path) -> Path:
 def _load(folder: Path) -> tuple[Any, Any, Any]:
     """The tokenizer, a request for one text, and a queue that has as many batches in work at once as suits the cores."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    go_offline()  # importing openvino would send an event
     from openvino import AsyncInferQueue, Core
     from tokenizers import Tokenizer
 

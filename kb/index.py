@@ -7,7 +7,6 @@ rebuild makes it again. Chroma's server is never started.
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 import struct
 import threading
@@ -18,6 +17,7 @@ from typing import Any
 
 from kb.embedding import Vectors
 from kb.notes import PasskbError
+from kb.offline import go_offline
 
 _BATCH = 2000
 _HEADER = 100  # bytes of hnswlib's header.bin
@@ -116,7 +116,7 @@ class VectorIndex:
     @property
     def _collection(self) -> Any:
         if self._opened is None:
-            os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
+            go_offline()
             import chromadb
             from chromadb.config import Settings
 

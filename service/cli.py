@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kb.notes import ClaimStatus, NoteKind, PasskbError
+from kb.offline import go_offline
 from service import curating, printing
 from service.config import home_folder, read_config
 from service.experimenting import add_commands
@@ -27,6 +28,7 @@ _MAP_FORMATS = (".json", ".graphml", ".html")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    go_offline()
     parser = _parser()
     options = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
