@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
-_NETWORK = ("connect", "sendto", "sendmsg", "sendmmsg", "bind", "io_uring_setup")
+_NETWORK = ("connect", "sendto", "sendmsg", "sendmmsg", "bind")
 _FILES = (
     "open", "openat", "openat2", "creat", "mkdir", "mkdirat", "mknod", "mknodat", "rename", "renameat", "renameat2", "link",
     "linkat", "symlink", "symlinkat", "unlink", "unlinkat", "rmdir", "truncate", "chmod", "fchmodat", "utimensat",
 )  # fmt: skip
 _PROCESSES = ("clone", "clone3", "fork", "vfork", "unshare", "chdir", "fchdir")
 # `?` lets strace pass over calls that this architecture lacks.
-_CALLS = ",".join(f"?{name}" for name in (*_NETWORK, *_FILES, *_PROCESSES))
+_CALLS = ",".join(f"?{name}" for name in (*_NETWORK, *_FILES, *_PROCESSES, "io_uring_setup"))
 _LINE = re.compile(r"(\d+) +(\w+)\((.*)\) += (\?|-?\d+|0x[0-9a-f]+)(?:<[^>]*>)?(?: (E\w+))?")
 _UNFINISHED = re.compile(r"(\d+) +(.*) <unfinished \.\.\.>$")
 _RESUMED = re.compile(r"(\d+) +<\.\.\. \w+ resumed>(.*)$")
@@ -51,21 +51,9 @@ def unavailable() -> str:
 
 
 def _strace(log: Path) -> list[str]:
-    return [
-        "strace",
-        "-f",
-        "--seccomp-bpf",
-        "-qq",
-        "-y",
-        "-s",
-        "4096",
-        "-e",
-        f"trace={_CALLS}",
-        "-e",
-        "signal=none",
-        "-o",
-        str(log),
-    ]
+    # What goes through io_uring is no system call that can be seen: as if the kernel had none, programs do without it.
+    seen = ["-e", f"trace={_CALLS}", "-e", "signal=none", "-e", "inject=io_uring_setup:error=ENOSYS"]
+    return ["strace", "-f", "--seccomp-bpf", "-qq", "-y", "-s", "4096", *seen, "-o", str(log)]
 
 
 @dataclass
@@ -94,9 +82,7 @@ class Guard:
     def environment(self, **more: str) -> dict[str, str]:
         """Nothing of the caller's that could close what the product has to close."""
         own = {"HOME": str(self.user), "TMPDIR": str(self.temporary), "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
-        # libuv may use io_uring, whose work is no system call that strace sees.
-        shown = {"UV_USE_IO_URING": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-        return {**own, **shown, "PYTHONPATH": str(ROOT), **more}
+        return {**own, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **more}
 
     def start(
         self, command: Sequence[str], environment: Mapping[str, str] | None = None, **options: Any
@@ -152,8 +138,8 @@ def forbidden(log: str, folder: Path, allowed: Sequence[str]) -> Iterator[str]:
     for pid, name, arguments, result, error in calls:
         if pid in parents and pid not in folders:
             folders[pid] = folders[parents[pid]]
-        if name == "chdir" and result == "0" and (path := _PATH.match(arguments)):
-            folders[pid] = folders[pid] / path[2]
+        if name == "chdir" and result == "0" and (changed := _PATH.match(arguments)):
+            folders[pid] = folders[pid] / changed[2]
         elif name in _NETWORK:
             if (reason := _network(name, arguments)) or (
                 reason := _bound(name, arguments, folders[pid], allowed, pid in private)
@@ -174,8 +160,8 @@ def _calls(lines: Sequence[str]) -> Iterator[tuple[str, str, str, str, str]]:
             continue
         if m := _RESUMED.match(line):
             line = f"{m[1]} {begun.pop(m[1], '')}{m[2]}"
-        if m := _LINE.match(line):
-            yield m[1], m[2], m[3], m[4], m[5] or ""
+        if call := _LINE.match(line):
+            yield call[1], call[2], call[3], call[4], call[5] or ""
     for pid, text in begun.items():  # the process ended within the call
         name, _, arguments = text.partition("(")
         yield pid, name.strip(), arguments, "?", ""
@@ -200,8 +186,6 @@ def _tree(calls: Sequence[tuple[str, str, str, str, str]]) -> tuple[dict[str, st
 
 
 def _network(name: str, arguments: str) -> str:
-    if name == "io_uring_setup":
-        return "input and output that can't be watched"
     ports = [int(port) for port in _PORT.findall(arguments)]
     addresses = [ip_address((a or b).partition("%")[0]) for a, b in _ADDRESS.findall(arguments)]
     if name != "bind" and 53 in ports:
