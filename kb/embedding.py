@@ -12,7 +12,6 @@ import importlib.util
 import json
 import os
 import re
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kb.notes import PasskbError
+from kb.offline import go_offline
 
 Vectors = NDArray[np.float32]
 
@@ -149,18 +149,10 @@ def verify(folder: Path) -> Path:
     return weights
 
 
-def block_telemetry() -> None:
-    """Makes `import openvino_telemetry` fail in this process, installed or not; openvino then uses its own empty stand-in.
-
-    Importing openvino would otherwise send an event to google-analytics.com and write a client id into the user's folder.
-    """
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # the import system's way to say: never
-
-
 def _load(folder: Path) -> tuple[Any, Any, Any]:
     """The tokenizer, a request for one text, and a queue that has as many batches in work at once as suits the cores."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    block_telemetry()
+    go_offline()  # importing openvino would send an event
     from openvino import AsyncInferQueue, Core
     from tokenizers import Tokenizer
 

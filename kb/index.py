@@ -7,7 +7,6 @@ rebuild makes it again. Chroma's server is never started.
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 import sqlite3
 import struct
@@ -20,6 +19,7 @@ from urllib.parse import quote
 
 from kb.embedding import Vectors
 from kb.notes import PasskbError
+from kb.offline import go_offline
 from kb.os_errors import explanation, open_failure
 from kb.os_errors import remedy as os_remedy
 
@@ -180,7 +180,7 @@ class VectorIndex:
         return tuple(stamps)
 
     def _open(self) -> _Opened:
-        os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
+        go_offline()
         import chromadb
         from chromadb.config import Settings
 

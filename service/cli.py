@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kb.notes import ClaimStatus, NoteKind, PasskbError
+from kb.offline import go_offline
 from service import curating, log, printing
 from service.accounts import Accounts, parse_account, read_accounts
 from service.config import Config, home_folder, read_config
@@ -28,6 +29,7 @@ _MAP_FORMATS = (".json", ".graphml", ".html")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    go_offline()
     return invoke(_parser, arguments)
 
 

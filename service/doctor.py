@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ingest.recovery import losses
 from kb.embedding import MiniLM, model_folder, verify
@@ -117,10 +118,17 @@ def _server(home: Path) -> Finding:
     if not config.llm_url:
         return Finding("model server", False, "none set: answers are quotes", "none needed for quotes; see llm_url in README")
     try:
-        urllib.request.urlopen(config.llm_url.rstrip("/") + "/models", timeout=3).close()
+        urllib.request.build_opener(_NoRedirect).open(config.llm_url.rstrip("/") + "/models", timeout=3).close()
     except (OSError, ValueError, urllib.error.URLError) as error:
         return Finding("model server", False, f"{config.llm_url}: {error}", "start it, or mend llm_url")
     return Finding("model server", True, config.llm_url)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an error: passkb asks the configured server and no other."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
 
 
 def _gpu(_: Path) -> Finding:

@@ -17,7 +17,9 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from kb.notes import PasskbError
+from kb.offline import go_offline
 from service.hanging_up import Lines
+from service.stream_reader import StreamReader
 
 _LOCAL = ("127.", "localhost", "::1")
 _RETRIED = (408, 409, 425, 429)
@@ -52,13 +54,15 @@ class Stopped(Interrupted):
 class Patience:
     """`tries` of a request that has brought nothing; before another it waits `pause` seconds, doubled each time, or what
     the server's Retry-After says, if that is at most `asked`. Seconds without a word: `first` before the first one (a prompt
-    takes long to read without a GPU), `silence` after it; `connect` to reach the server, `facts` to learn what it serves."""
+    takes long to read without a GPU), `silence` after it; `whole` for one answer in all; `connect` to reach the server,
+    `facts` to learn what it serves."""
 
     tries: int = 3
     pause: float = 0.5
     asked: float = 30.0
     first: float = 120.0
     silence: float = 30.0
+    whole: float = 3600.0
     connect: float = 5.0
     facts: float = 2.0
 
@@ -126,6 +130,7 @@ class LanguageModel:
         self._lines = Lines()
         self._known: tuple[Served, ...] = ()
         self._ask_again = 0.0
+        self._facts: threading.Thread | None = None
         # Loading the libraries takes seconds: meanwhile the notes can be searched.
         threading.Thread(target=_load, name="model-libraries", daemon=True).start()
 
@@ -185,13 +190,16 @@ class LanguageModel:
     ) -> Iterator[Piece]:
         """One request. Raises _Again, _BadRequest, ModelError, Interrupted."""
         llm = self._llm
-        reader = _Reader(lambda: self._chunks(llm, messages, max_tokens, pattern), self._lines)
+        reader = StreamReader(lambda: self._chunks(llm, messages, max_tokens, pattern), self._lines)
         begun, written = False, 0
-        heard = time.monotonic()
+        heard = began = time.monotonic()
         try:
             while True:
                 if stop():
                     raise Stopped("stopped")
+                if time.monotonic() - began > self.patience.whole:
+                    reason = f"{self._where} takes longer than {self.patience.whole:g} s for one answer"
+                    raise Interrupted(f"{reason}: ask again") if begun else ModelError(f"{reason}: see to the server")
                 try:
                     item = reader.queue.get(timeout=_LOOK)
                 except queue.Empty:
@@ -205,7 +213,8 @@ class LanguageModel:
                         ) from None
                     continue
                 if isinstance(item, Exception):
-                    raise self._fault(item)
+                    fault = self._fault(item)
+                    raise Interrupted(str(fault)) if begun and type(fault) is ModelError else fault
                 if isinstance(item, _End):
                     reader.ended = True
                     self._ended(item, begun, max_tokens)
@@ -236,8 +245,8 @@ class LanguageModel:
         reason = ""
         for chunk in llm.stream_chat([ChatMessage(role=role, content=text) for role, text in messages], **options):
             if thought := chunk.additional_kwargs.get("thinking_delta"):
-                yield Piece(str(thought), thought=True)
-            yield Piece(chunk.delta or "")
+                yield Piece(_valid(str(thought)), thought=True)
+            yield Piece(_valid(chunk.delta or ""))
             choices = getattr(chunk.raw, "choices", None)
             reason = (choices[0].finish_reason if choices else None) or reason
         yield _End(reason)
@@ -246,8 +255,16 @@ class LanguageModel:
         """What an exception of the libraries means to us, in words without the key."""
         import openai
 
+        from service.http_limits import ResponseError, redirect_target
+
+        refused = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
+        if isinstance(refused, ResponseError):
+            return ModelError(f"{self._where}: {self._told(str(refused))}")
         told = self._told(str(getattr(error, "message", "") or error) or type(error).__name__)
         if isinstance(error, openai.APIStatusError):
+            if target := redirect_target(error.response):
+                pointed = f"{self._where} redirects to {self._told(target)}, and the prompt is not sent elsewhere"
+                return ModelError(f"{pointed}: if that is your server, give its address as --llm")
             status, reason = error.status_code, f"{error.status_code} {_message(error) or told}"
             reason = self._told(reason)
             if status in _BAD_REQUEST:
@@ -291,12 +308,15 @@ class LanguageModel:
     def _client(self) -> Any:
         import openai
 
+        from service.http_limits import HEADERS, ResponseLimits
+
         timeout = openai.Timeout(self.patience.first + 5, connect=self.patience.connect)
         # The environment's are meant for OpenAI, not for whatever server this is.
-        omitted: dict[str, Any] = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
+        headers: dict[str, Any] = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit(), **HEADERS}
+        hooks = {"response": [self._lines.opened, ResponseLimits(streaming=True).apply]}
         return openai.OpenAI(
-            api_key=self._key or "none", base_url=self.url, max_retries=0, timeout=timeout, default_headers=omitted,
-            http_client=openai.DefaultHttpxClient(trust_env=self._trust, event_hooks={"response": [self._lines.opened]}),
+            api_key=self._key or "none", base_url=self.url, max_retries=0, timeout=timeout, default_headers=headers,
+            http_client=openai.DefaultHttpxClient(trust_env=self._trust, follow_redirects=False, event_hooks=hooks),
         )  # fmt: skip
 
     @property
@@ -304,10 +324,16 @@ class LanguageModel:
         """What the server says it serves, asked until it has said so; nothing where it does not in time."""
         if not self._known and time.monotonic() >= self._ask_again:
             self._ask_again = time.monotonic() + _UNKNOWN
-            with suppress(Exception):  # servers without that page are many, and none is needed
-                found = self._client.with_options(timeout=self.patience.facts).models.list().data
-                self._known = tuple(_as_served(entry) for entry in found if getattr(entry, "id", None))
+            if self._facts is None or not self._facts.is_alive():
+                self._facts = threading.Thread(target=self._learn, name="model-facts", daemon=True)
+                self._facts.start()
+            self._facts.join(2 * self.patience.facts)  # each byte may take that long, and so all of them for ever
         return self._known
+
+    def _learn(self) -> None:
+        with suppress(Exception):  # servers without that page are many, and none is needed
+            found = self._client.with_options(timeout=self.patience.facts).models.list().data
+            self._known = tuple(_as_served(entry) for entry in found if getattr(entry, "id", None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,35 +357,15 @@ class _BadRequest(Exception):
         self.reason = reason
 
 
-class _Reader:
-    """Reads a stream in a thread of its own, so that whoever waits for words can look at the clock meanwhile."""
-
-    def __init__(self, chunks: Callable[[], Iterator[Piece | _End]], lines: Lines) -> None:
-        self.queue: queue.SimpleQueue[Piece | _End | Exception] = queue.SimpleQueue()
-        self._cancelled, self._lines, self.ended = threading.Event(), lines, False
-        self._thread = threading.Thread(target=self._read, args=(chunks,), name="model-stream", daemon=True)
-        self._thread.start()
-
-    def cancel(self) -> None:
-        self._cancelled.set()
-        if not self.ended:  # else its connection can serve the next request
-            self._lines.hang_up(self._thread)
-
-    def _read(self, chunks: Callable[[], Iterator[Piece | _End]]) -> None:
-        try:
-            for chunk in chunks():
-                if self._cancelled.is_set():
-                    return
-                self.queue.put(chunk)
-        except Exception as error:
-            self.queue.put(error)
-        finally:
-            self._lines.done()
-
-
 def _load() -> None:
+    go_offline()
     import llama_index.llms.openai_like  # noqa: F401
     import openai.resources.chat.completions  # noqa: F401
+
+
+def _valid(text: str) -> str:
+    """Without lone surrogates, which JSON can spell and nothing can store."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _sleep(seconds: float, stop: Callable[[], bool]) -> None:

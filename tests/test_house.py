@@ -15,11 +15,17 @@ TORCH = {f"service/experiments/{name}.py" for name in ("engines/transformers", "
 BORDERS = {
     "chromadb": {"kb/index.py", "service/doctor.py"},
     "httpcore": {"ingest/addresses.py"},
-    "httpx": {"ingest/addresses.py", "service/experiments/engines/endpoints.py", "service/experiments/engines/vllm.py"},
+    "httpx": {
+        "ingest/addresses.py",
+        "service/experiments/engines/endpoints.py",
+        "service/experiments/engines/vllm.py",
+        "service/http_limits.py",
+    },
     "llama_index": {"service/llm.py"},
     "networkx": {"kb/graph.py"},
     "openai": {"service/llm.py"},
     "openvino": {"kb/embedding.py"},
+    "openvino_telemetry": set[str](),
     "torch": TORCH,
     "transformers": TORCH,
     "dbos": {"service/experiments/queue.py"},

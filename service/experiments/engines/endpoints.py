@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from service.experiments.engines.contract import EngineError
+from service.http_limits import HEADERS, LARGEST, ResponseError, ResponseLimits, largest_answer, redirect_target
 
 _RETRIED = (408, 409, 425, 429)
 _LOCAL = ("127.", "localhost", "[::1]", "::1")
@@ -45,6 +46,10 @@ class Endpoint:
     flying: int = 0
     failures: int = 0
     rested: float = 0.0
+
+    @property
+    def local(self) -> bool:
+        return (urlsplit(self.url).hostname or "").startswith(_LOCAL)
 
     def at(self, path: str) -> str:
         """`/path` is below the API's root, `../path` beside it."""
@@ -76,12 +81,18 @@ class Endpoints:
         self.patience = patience
         self._lost = lost
         # A proxy from the environment would be asked for a server on this machine, too.
-        outside = any(not (urlsplit(endpoint.url).hostname or "").startswith(_LOCAL) for endpoint in self.all)
+        local = {urlsplit(endpoint.url).netloc for endpoint in self.all if endpoint.local}
+        outside = any(not endpoint.local for endpoint in self.all)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
+        direct = {f"all://{host.rpartition('@')[2]}": httpx.AsyncHTTPTransport(limits=limits) for host in local}
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(patience.timeout, connect=min(10.0, patience.timeout), pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=256),
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            limits=limits,
+            headers={**HEADERS, **({"Authorization": f"Bearer {key}"} if key else {})},
+            follow_redirects=False,
+            event_hooks={"response": [ResponseLimits().apply_async]},
             trust_env=outside,
+            mounts=direct if outside else None,
         )
 
     async def close(self) -> None:
@@ -119,7 +130,13 @@ class Endpoints:
     async def _once(self, method: str, endpoint: Endpoint, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         url = endpoint.at(path)
         try:
-            response = await self._client.request(method, url, json=body)
+            # Bytes that come one by one are never late: the whole exchange has an end as well.
+            async with asyncio.timeout(2 * self.patience.timeout):
+                response = await self._client.request(method, url, json=body, extensions={LARGEST: _largest(body or {})})
+        except ResponseError as error:
+            raise EngineError(f"{url}: {error}: see to the server, then resume the run") from None
+        except TimeoutError:
+            raise _Retry(f"no whole answer in {2 * self.patience.timeout:g} s") from None
         except httpx.TimeoutException as error:
             raise _Retry(
                 f"no answer in {self.patience.timeout:g} s" if isinstance(error, httpx.ReadTimeout) else "timeout"
@@ -128,6 +145,8 @@ class Endpoints:
             raise _Retry(str(error) or type(error).__name__) from None
         if response.status_code >= 500 or response.status_code in _RETRIED:
             raise _Retry(f"{response.status_code} {_message(response)}".strip(), _seconds(response, self.patience.asked))
+        if target := redirect_target(response):
+            raise Refused(response.status_code, f"it redirects to {target}, and prompts are not sent elsewhere", url)
         if response.status_code >= 300:
             raise Refused(response.status_code, _message(response), url)
         try:
@@ -166,6 +185,11 @@ def _root(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise EngineError(f"{url!r} is no address of a server: write it like http://127.0.0.1:8000/v1")
     return url.strip().rstrip("/") + ("/v1" if parts.path in ("", "/") else "")
+
+
+def _largest(body: Mapping[str, Any]) -> int:
+    """Bytes that the answer to a request may have."""
+    return largest_answer(int(body.get("n") or 1), int(body.get("max_tokens") or 0), len(body.get("prompt") or ""))
 
 
 def _message(response: httpx.Response) -> str:

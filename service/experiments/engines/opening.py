@@ -100,9 +100,11 @@ def _ask_the_hub(model: str) -> None:
 
 
 def _unreachable(model: str) -> EngineError:
-    offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE", "0").lower() not in ("", "0", "false") else ""
-    told = f"{model} is no folder here and the hub can't be reached{offline}"
-    return EngineError(f"{told}: download it first (`hf download {model}`) or give a folder")
+    if os.environ.get("HF_HUB_OFFLINE", "0").lower() not in ("", "0", "false", "no", "off"):
+        reason = f"{model} is neither a folder here nor in the Hugging Face cache, and passkb downloads no models by itself"
+        return EngineError(f"{reason}: run `hf download {model}`, set HF_HUB_OFFLINE=0 to allow downloads, or give a folder")
+    reason = f"{model} is no folder here, and huggingface.co can't be reached"
+    return EngineError(f"{reason}: download it first (`hf download {model}`), or give a folder")
 
 
 def _in_force(engine: T, settings: Settings) -> T:

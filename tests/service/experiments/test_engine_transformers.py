@@ -251,7 +251,7 @@ def test_a_model_that_does_not_fit_is_told_before_it_is_read(tiny_model: Path, t
 @pytest.mark.parametrize(
     "model, told",
     [
-        ("nobody/nothing", "no folder here and the hub can't be reached.*download it first"),
+        ("nobody/nothing", "neither a folder here nor in the Hugging Face cache.*hf download nobody/nothing"),
         ("./nothing", "no folder here: correct the path"),
         ("/nothing/here", "no folder here: correct the path"),
         ("no model!", "neither a folder here nor a hub's name"),
