@@ -21,7 +21,7 @@ RUN make deps
 VOLUME /data
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
-  CMD [".venv/bin/python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/', timeout=4)"]
+  CMD [".venv/bin/python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/healthz', timeout=4)"]
 # Reachable from outside the container, so it wants PASSKB_AUTH=USER:PASSWORD and says so when it is missing.
 CMD [".venv/bin/passkb", "serve"]
 

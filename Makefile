@@ -36,14 +36,15 @@ demo: install
 	@echo "passkb: http://$(HOST):$(PORT)"
 	$(BIN)/passkb --home $(HOME_DIR) serve --host $(HOST) --port $(PORT)
 
+# Clones the checkout into a temporary folder, installs it there, and does every main job in that environment.
+SMOKE_FROM ?= .
+smoke:
+	$(PYTHON) -m tests.smoke.run --from $(SMOKE_FROM)
+
 $(VENV)/.dev: $(VENV)/.installed locks/dev.lock
 	$(BIN)/python $(LOCKED) locks/dev.lock
 	$(BIN)/python locks/check.py
 	touch $@
-
-# Clones this checkout into a temporary folder, installs it there without the tests' packages, and does every main job.
-smoke:
-	$(PYTHON) tests/smoke/run.py
 
 # Chromium and bubblewrap come from the system's packages; where they can't be had, the tests that need them say so.
 browser:

@@ -60,7 +60,11 @@ def test_the_values_used_last_are_kept() -> None:
     made: list[int] = []
 
     def make(key: int) -> int:
-        return cache.get(key, lambda: made.append(key) or key)
+        def compute() -> int:
+            made.append(key)
+            return key
+
+        return cache.get(key, compute)
 
     for key in (1, 2, 1, 3, 1, 2):
         assert make(key) == key

@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 
 from ingest.pipeline import ingest
 from kb.knowledge_base import KnowledgeBase
+from service.accounts import Accounts
 from service.programs.admission import Admission
 from service.programs.operations import Access
 from service.version import version
@@ -44,7 +45,8 @@ def app(kb: KnowledgeBase, ready: bool = True, account: tuple[str, str] | None =
         return PlainTextResponse("a page")
 
     access = replace(Access(kb, lambda: None, ADDRESS), admission=admission or Admission())
-    middleware = guards("127.0.0.1", access, account, HealthCheck(kb.home, lambda: ready))
+    accounts = Accounts([account]) if account else None
+    middleware = guards("127.0.0.1", access, accounts, health=HealthCheck(kb.home, lambda: ready))
     built = Starlette(routes=[Route("/{path:path}", page, methods=["GET", "POST"])], middleware=middleware)
     built.auth = None  # type: ignore[attr-defined]  # as Gradio's app has it
     return built
