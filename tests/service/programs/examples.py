@@ -19,6 +19,7 @@ from kb.embedding import MiniLM
 from kb.knowledge_base import KnowledgeBase
 from service.programs.operations import Access
 from service.web.gate import Gate
+from service.web.headers import SecurityHeaders
 
 ROOT = Path(__file__).parents[3]
 FILE = ROOT / "service" / "programs" / "examples.json"
@@ -40,8 +41,9 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
 
 
 def client(kb: KnowledgeBase, **more: Any) -> TestClient:
-    """A client of an app that has nothing but the gate for programs."""
-    return TestClient(Gate(_nothing, Access(kb, more.pop("model", lambda: None), ADDRESS), **more), base_url=ADDRESS)
+    """A client of an app that has nothing but the gate for programs and the headers of every response."""
+    gate = Gate(_nothing, Access(kb, more.pop("model", lambda: None), ADDRESS), **more)
+    return TestClient(SecurityHeaders(gate), base_url=ADDRESS)
 
 
 async def _nothing(scope: Any, receive: Any, send: Any) -> None:
