@@ -57,15 +57,15 @@ def measure(scratch: Path) -> list[Figure]:
         grader.close()
 
 
-def known() -> list[Known]:
-    """Raises Absent when the completions are not there."""
-    if not (FOLDER / COMPLETIONS).is_file():
-        raise Absent(f"{FOLDER / COMPLETIONS} is not there")
-    with gzip.open(FOLDER / "he_codegen16b_results.jsonl.gz", "rt") as lines:
+def known(folder: Path = FOLDER) -> list[Known]:
+    """The completions in `folder` with their results. Raises Absent when the completions are not there."""
+    if not (folder / COMPLETIONS).is_file():
+        raise Absent(f"{folder / COMPLETIONS} is not there")
+    with gzip.open(folder / "he_codegen16b_results.jsonl.gz", "rt") as lines:
         results = {(entry["task_id"], entry["sample"]): entry["result"] for entry in map(json.loads, lines)}
-    samples = {entry["prompt"]: entry["samples"] for entry in _lines(FOLDER / COMPLETIONS)}
+    samples = {entry["prompt"]: entry["samples"] for entry in _lines(folder / COMPLETIONS)}
     out = []
-    for task in _lines(FOLDER / "HumanEval_for_code_generation.jsonl"):
+    for task in _lines(folder / "HumanEval_for_code_generation.jsonl"):
         gold = {"tests": task["test"], "entry_point": task["entry_point"], "prompt": task["prompt"]}
         problem = Problem(task["task_id"], "code", task["prompt"], gold)
         for i, text in enumerate(samples[task["prompt"]]):

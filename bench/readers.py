@@ -39,10 +39,9 @@ def measure(scratch: Path) -> list[Figure]:
     return figures
 
 
-def similarities(kind: str) -> dict[str, float]:
+def similarities(kind: str, folder: Path = SHARED / "docs-pdf-html") -> dict[str, float]:
     """File name -> similarity to its ground truth, for `kind` html or pdf. Raises Absent when the documents are not there."""
     read: Callable[..., Imported] = read_html if kind == "html" else read_pdf
-    folder = SHARED / "docs-pdf-html"
     if not folder.is_dir():
         raise Absent(f"{folder} is not there")
     out = {}

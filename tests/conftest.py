@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pytest
 from hypothesis import settings
@@ -17,6 +17,8 @@ from kb.embedding import HashedWords, MiniLM
 from kb.knowledge_base import KnowledgeBase
 
 ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+_REQUIRE_ALL = os.environ.get("PASSKB_REQUIRE_ALL") == "1"
 _LOCAL = ("127.", "::1", "localhost", "0.0.0.0")
 settings.register_profile("passkb", deadline=None)  # on a busy machine an example may take any time
 settings.load_profile("passkb")
@@ -37,6 +39,37 @@ def _stay_here(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(_stay_here)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what repeats a test on larger data, where there is none: the same test runs on tests/data everywhere."""
+    if SHARED.is_dir():
+        return
+    absent = [item for item in items if item.get_closest_marker("shared")]
+    items[:] = [item for item in items if item not in absent]
+    config.hook.pytest_deselected(items=absent)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _no_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _no_skip((yield))
+
+
+_Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
+
+
+def _no_skip(report: _Report) -> _Report:
+    """Under PASSKB_REQUIRE_ALL=1 a skip is a failure; an expected failure is none."""
+    if _REQUIRE_ALL and report.outcome == "skipped" and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"{reason}\nPASSKB_REQUIRE_ALL=1 lets no test skip."
+    return report
 
 
 class Vault(Protocol):
@@ -101,11 +134,15 @@ def sample_home(tmp_path_factory: pytest.TempPathFactory, minilm: MiniLM) -> Pat
 
 
 @pytest.fixture(scope="session")
+def data() -> Path:
+    """Files of other projects that tests need; tests/data/README.md names their origins and licences."""
+    return ROOT / "tests" / "data"
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
-    folder = ROOT.parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there")
-    return folder
+    """Larger data beside the repository, for tests marked `shared`."""
+    return SHARED / "data"
 
 
 @pytest.fixture(scope="session")
@@ -119,9 +156,7 @@ def bubblewrap() -> str:
 
 
 def _program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None and os.environ.get("PASSKB_REQUIRE_ALL") == "1":
-        pytest.fail(f"{name} is not installed, and PASSKB_REQUIRE_ALL=1 lets no test skip for that")
-    if found is None:
+    path = shutil.which(name)
+    if path is None:
         pytest.skip(f"{name} is not installed")
-    return found
+    return path

@@ -35,7 +35,7 @@ def of(links: tuple[Link, ...], *types: LinkType) -> list[Link]:
     return [link for link in links if link.type in types and link.origin is Origin.AUTHORED]
 
 
-@pytest.mark.skipif(not SEEDS.is_dir(), reason="../shared/seeds is not here")
+@pytest.mark.shared
 def test_the_four_seeds(known: KnowledgeBase) -> None:
     report = ingest(known, [SEEDS])
     assert (report.added, report.failed, report.ambiguous, report.warnings) == (4, [], [], [])

@@ -171,8 +171,8 @@ def test_a_note_says_where_it_comes_from() -> None:
 
 # Below 0.9 stands hyperlink_02: its truth is the one word of its heading, and the alternative text of the logo above it, three
 # words that the truth leaves out, is kept here as it is for every picture without a caption.
-def test_the_pages_with_known_text_are_read_as_they_are(shared_data: Path) -> None:
-    measured = similarities("html")
+def test_the_pages_with_known_text_are_read_as_they_are(data: Path) -> None:
+    measured = similarities("html", data / "docs-pdf-html")
     for name, value in measured.items():
         print(f"{value:.3f} {name}")
     assert len(measured) == 31 and median(measured.values()) >= 0.9

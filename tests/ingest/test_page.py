@@ -55,12 +55,11 @@ def of(reading: Reading, *types: LinkType) -> list[WrittenLink]:
 
 
 def seed(number: str) -> str:
-    if not SEEDS.is_dir():
-        pytest.skip(f"{SEEDS} is not there")
     (path,) = SEEDS.glob(f"{number}_*.txt")
     return path.read_text(encoding="utf-8")
 
 
+@pytest.mark.shared
 def test_the_seed_of_a_note() -> None:
     reading = read(seed("001"))
     hold(reading)
@@ -88,6 +87,7 @@ def test_the_seed_of_a_note() -> None:
     assert not reading.warnings
 
 
+@pytest.mark.shared
 def test_the_seed_of_an_inquiry() -> None:
     reading = read(seed("000"))
     hold(reading)
@@ -101,6 +101,7 @@ def test_the_seed_of_an_inquiry() -> None:
     assert all(before.start < after.start for before, after in pairwise(reading.links))
 
 
+@pytest.mark.shared
 def test_the_seed_of_a_review() -> None:
     reading = read(seed("003"))
     hold(reading)
@@ -124,6 +125,7 @@ def test_the_seed_of_a_review() -> None:
     assert not reading.links and not reading.warnings
 
 
+@pytest.mark.shared
 def test_the_seed_of_an_article() -> None:
     text = seed("002")
     assert read_page(text, path="a.txt", note_id="a", source="") is None
@@ -308,10 +310,11 @@ def test_the_type_of_a_link_is_in_its_reason(reason: str, type_: str) -> None:
     assert link_type(reason).value == type_
 
 
-def test_ordinary_notes_are_never_taken_for_a_page(shared_data: Path) -> None:
-    folders = [ROOT / "samples" / "vault", *sorted(shared_data.glob("vault-*"))]
+@pytest.mark.parametrize(("origin", "number"), [("data", 140), pytest.param("shared_data", 800, marks=pytest.mark.shared)])
+def test_ordinary_notes_are_never_taken_for_a_page(request: pytest.FixtureRequest, origin: str, number: int) -> None:
+    folders = [ROOT / "samples" / "vault", *sorted(request.getfixturevalue(origin).glob("vault-*"))]
     files = [path for folder in folders for path in sorted(folder.rglob("*.md"))]
-    assert len(files) > 800
+    assert len(files) > number
     for path in files:
         data = path.read_bytes()
         body = read_markdown(data, path=path.name, note_id="n", source="s").note.text

@@ -211,18 +211,19 @@ def test_every_word_is_kept_wherever_it_stands_but_in_the_margins(pages: list[li
     assert list(read.pages) == sorted(read.pages) and read.text[read.pages[-1] :].count("Marker") >= 1
 
 
-def test_the_documents_with_known_text_are_read_as_they_are(shared_data: Path) -> None:
-    measured = similarities("pdf")
+@pytest.mark.parametrize(("origin", "number"), [("data", 4), pytest.param("shared_data", 6, marks=pytest.mark.shared)])
+def test_the_documents_with_known_text_are_read_as_they_are(request: pytest.FixtureRequest, origin: str, number: int) -> None:
+    measured = similarities("pdf", request.getfixturevalue(origin) / "docs-pdf-html")
     for name, value in measured.items():
         print(f"{value:.3f} {name}")
-    assert len(measured) == 6 and median(measured.values()) >= 0.85
+    assert len(measured) == number and median(measured.values()) >= 0.85
     assert min(measured.values()) >= 0.85  # none is below; the least has a table whose head the truth repeats
 
 
-def test_a_pdf_is_read_apart_as_it_is_read_here(shared_data: Path) -> None:
-    for file in sorted((shared_data / "docs-pdf-html").rglob("*.pdf")):
-        data = file.read_bytes()
-        assert read_pdf_apart(data, path=file.name) == read_pdf(data, path=file.name)
+def test_a_pdf_is_read_apart_as_it_is_read_here(data: Path) -> None:
+    for file in sorted((data / "docs-pdf-html").rglob("*.pdf")):
+        content = file.read_bytes()
+        assert read_pdf_apart(content, path=file.name) == read_pdf(content, path=file.name)
 
 
 def test_what_is_wrong_with_a_pdf_is_told_from_apart() -> None:

@@ -25,6 +25,7 @@ from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from kb.schema import VERSION
 from kb.store import Store
+from tests.privileges import permissions_enforced
 
 if TYPE_CHECKING:
     from tests.conftest import Vault
@@ -139,11 +140,11 @@ def test_odd_front_matter_stops_nothing(kb: KnowledgeBase, vault: Vault) -> None
     json.dumps(report.to_json(), allow_nan=False)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_a_file_without_permission_is_named_and_read_once_it_may_be(kb: KnowledgeBase, vault: Vault) -> None:
     folder = vault(NOTES)
     (folder / "One.md").chmod(0)
-    report = ingest(kb, [folder])
+    with permissions_enforced():
+        report = ingest(kb, [folder])
     assert counts(report) == {"added": 2} and "check its permissions" in report.failed[0][1]
     (folder / "One.md").chmod(0o600)
     assert counts(sync(kb)) == {"added": 1, "unchanged": 2}

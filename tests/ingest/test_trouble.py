@@ -16,6 +16,7 @@ from ingest.pipeline import ingest, rebuild, sync
 from kb.notes import PasskbError
 from kb.schema import VERSION
 from tests.ingest.states import WithHashedWords, fresh_state, whole_state
+from tests.privileges import OWN_MOUNTS
 
 if TYPE_CHECKING:
     from tests.conftest import Vault
@@ -72,9 +73,9 @@ else:
 
 def mounted(*arguments: str | Path) -> list[str]:
     unshare = shutil.which("unshare")
-    if unshare is None or subprocess.run([unshare, "-m", "true"], capture_output=True, check=False).returncode:
+    if unshare is None or subprocess.run([unshare, *OWN_MOUNTS, "true"], capture_output=True, check=False).returncode:
         pytest.skip("mounting is not allowed here")
-    command = [unshare, "-m", sys.executable, "-c", MOUNTED, *map(str, arguments)]
+    command = [unshare, *OWN_MOUNTS, sys.executable, "-c", MOUNTED, *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     if "mount:" in done.stderr and "permission denied" in done.stderr:
         pytest.skip("mounting is not allowed here")

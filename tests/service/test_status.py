@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from ingest.pipeline import ingest, sync
 from kb.knowledge_base import KnowledgeBase
 from service import printing
 from service.status import HIDDEN_FILE, HIDDEN_FOLDER, by_rule, status, survey
+from tests.privileges import permissions_enforced
 
 if TYPE_CHECKING:
     from tests.conftest import Vault
@@ -111,12 +111,12 @@ def test_rules_that_can_not_be_read_are_a_failure(kb: KnowledgeBase, root: Path)
     assert "passkbignore can not be read" in reasons(only_source(kb)["failed"], root)[str(root)]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root opens every folder")
 def test_a_folder_that_can_not_be_opened_is_not_gone(kb: KnowledgeBase, vault: Vault) -> None:
     root = vault({"in/a.md": "A."})
     ingest(kb, [root])
     (root / "in").chmod(0)
-    source = only_source(kb)
+    with permissions_enforced():
+        source = only_source(kb)
     (root / "in").chmod(0o755)
     assert source["waiting"] == [] and "permissions" in source["failed"][0]["reason"]
 

@@ -133,9 +133,9 @@ def test_without_a_sandbox_nothing_is_graded(monkeypatch: pytest.MonkeyPatch) ->
     bubblewrap.available.cache_clear()
 
 
-def test_verdicts_agree_with_those_of_a_bare_interpreter(bubblewrap: str, shared_data: Path) -> None:
-    """`python -m bench.run grading` compares all 16,400 of them; here those that came to an end within its time."""
-    sample = random.Random(3).sample([entry for entry in known() if entry.result != "timed out"], 300)
+def test_verdicts_agree_with_those_of_a_bare_interpreter(bubblewrap: str, data: Path) -> None:
+    """`python -m bench.run grading` compares all 16,400 of them; here some that came to an end within its time."""
+    sample = random.Random(3).sample([entry for entry in known(data / "passk-code") if entry.result != "timed out"], 300)
     grader = CodeGrader()
     judgements = grader.grade([(entry.problem, entry.completion) for entry in sample])
     grader.close()

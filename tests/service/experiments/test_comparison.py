@@ -19,8 +19,8 @@ KS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
 
 
 @pytest.fixture(scope="session")
-def organism(shared_data: Path) -> dict[str, Counts]:
-    with (shared_data / "passk-counts" / "organism_countdown_n512.csv").open() as file:
+def organism(data: Path) -> dict[str, Counts]:
+    with (data / "passk-counts" / "organism_countdown_n512.csv").open() as file:
         rows = list(csv.DictReader(file))
     counts = {
         model: [(int(row["n"]), int(row["c"])) for row in rows if row["model"] == model]

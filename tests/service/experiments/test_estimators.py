@@ -98,15 +98,15 @@ def test_other_bad_arguments_are_refused() -> None:
 
 
 @pytest.mark.parametrize("side", ["input", "output"])
-def test_cruxeval_as_published(shared_data: Path, side: str) -> None:
-    data = json.loads((shared_data / "passk-counts" / f"cruxeval_{side}_codellama7b_n10_counts.json").read_text())
-    found = 100 * pass_at_k(data["n"], list(data["c"].values()), [1, 5]).mean(axis=1)
-    assert found == pytest.approx([data["published"]["pass_at_1"], data["published"]["pass_at_5"]], rel=1e-13)
+def test_cruxeval_as_published(data: Path, side: str) -> None:
+    counts = json.loads((data / "passk-counts" / f"cruxeval_{side}_codellama7b_n10_counts.json").read_text())
+    found = 100 * pass_at_k(counts["n"], list(counts["c"].values()), [1, 5]).mean(axis=1)
+    assert found == pytest.approx([counts["published"]["pass_at_1"], counts["published"]["pass_at_5"]], rel=1e-13)
 
 
-def test_tau_bench_as_published(shared_data: Path) -> None:
-    data = json.loads((shared_data / "passk-counts" / "taubench_gpt4o_airline_trials.json").read_text())
-    passes = [sum(trials) for trials in data["trials"].values()]
+def test_tau_bench_as_published(data: Path) -> None:
+    counts = json.loads((data / "passk-counts" / "taubench_gpt4o_airline_trials.json").read_text())
+    passes = [sum(trials) for trials in counts["trials"].values()]
     assert pass_hat_k(4, passes, [1, 2, 3, 4]).mean(axis=1).round(3).tolist() == [0.42, 0.273, 0.22, 0.2]
 
 

@@ -15,8 +15,8 @@ from service.experiments.statistics.extrapolation import MODELS, extrapolate
 
 
 @pytest.fixture(scope="session")
-def codegen(shared_data: Path) -> Ints:
-    lines = (shared_data / "passk-counts" / "codegen16b_humaneval_T0.8_n100_counts.jsonl").read_text().splitlines()
+def codegen(data: Path) -> Ints:
+    lines = (data / "passk-counts" / "codegen16b_humaneval_T0.8_n100_counts.jsonl").read_text().splitlines()
     return np.array([json.loads(line)["c"] for line in lines])
 
 

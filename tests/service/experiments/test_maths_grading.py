@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -98,9 +99,9 @@ def strict() -> Iterator[MathsGrader]:
     grader.close()
 
 
-def test_gsm8ks_own_solutions_pass_and_others_do_not(shared_data: Path, grader: MathsGrader) -> None:
-    path = shared_data / "gsm8k" / "test.jsonl"
-    solutions = [json.loads(line)["answer"] for line in path.read_text("utf-8").splitlines()]
+def test_gsm8ks_own_solutions_pass_and_others_do_not(data: Path, grader: MathsGrader) -> None:
+    path = data / "gsm8k" / "test.jsonl.gz"
+    solutions = [json.loads(line)["answer"] for line in gzip.decompress(path.read_bytes()).splitlines()]
     problems = load(ProblemsSpec(file=str(path), format="gsm8k")).problems
     own = grader.grade([(each, completion(text)) for each, text in zip(problems, solutions, strict=True)])
     assert [judgement.verdict for judgement in own] == [PASS] * 1319

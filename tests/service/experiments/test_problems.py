@@ -48,15 +48,15 @@ def maths(**fields: Any) -> dict[str, Any]:
     return {"problem": "What is it?", **fields}
 
 
-def test_all_of_gsm8k_loads(shared_data: Path) -> None:
-    loaded = load(ProblemsSpec(file=str(shared_data / "gsm8k" / "test.jsonl"), format="gsm8k"))
+def test_all_of_gsm8k_loads(data: Path) -> None:
+    loaded = load(ProblemsSpec(file=str(data / "gsm8k" / "test.jsonl.gz"), format="gsm8k"))
     assert len(loaded.problems) == len({problem.id for problem in loaded.problems}) == 1319
     assert all(number(problem.gold["answer"]) == problem.gold["answer"] for problem in loaded.problems)
     assert loaded.problems[2].gold == {"answer": "70000"} and loaded.problems[2].prompt.endswith(INSTRUCTION)
 
 
-def test_all_of_humaneval_loads(shared_data: Path) -> None:
-    loaded = load(ProblemsSpec(file=str(shared_data / "passk-code" / "HumanEval.jsonl.gz"), format="humaneval"))
+def test_all_of_humaneval_loads(data: Path) -> None:
+    loaded = load(ProblemsSpec(file=str(data / "passk-code" / "HumanEval.jsonl.gz"), format="humaneval"))
     assert len(loaded.problems) == 164 and loaded.problems[163].id == "HumanEval/163"
     first = loaded.problems[0]
     assert first.prompt == first.gold["prompt"] and first.gold["entry_point"] in first.prompt and "\ndef " in first.stop

@@ -20,6 +20,7 @@ from service.experiments.running import execute
 from service.experiments.runs import DIRECT, Run, Runs, RunStatus, counts_of, read_json
 from service.experiments.spec import ModelSpec, from_mapping
 from service.experiments.words import Completion, ProblemSet
+from tests.privileges import OWN_MOUNTS
 
 ROOT = Path(__file__).parents[3]
 
@@ -245,9 +246,9 @@ print(execute(run, scripted), {n for name in ("base", "tuned") for n, _ in count
 
 def test_a_full_disk_fails_the_run_with_a_sentence_and_with_room_it_goes_on(home: Path) -> None:
     unshare = shutil.which("unshare")
-    if unshare is None or subprocess.run([unshare, "-m", "true"], capture_output=True, check=False).returncode:
+    if unshare is None or subprocess.run([unshare, *OWN_MOUNTS, "true"], capture_output=True, check=False).returncode:
         pytest.skip("mounting is not allowed here")
-    command = [unshare, "-m", sys.executable, "-c", _FULL, str(home)]
+    command = [unshare, *OWN_MOUNTS, sys.executable, "-c", _FULL, str(home)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if "permission denied" in done.stderr:
         pytest.skip("mounting is not allowed here")

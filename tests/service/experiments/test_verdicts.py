@@ -177,8 +177,8 @@ def test_holm_keeps_the_order_and_gives_the_smallest_p_bonferronis_factor(p_valu
     assert (np.diff(adjusted[np.argsort(given_p)]) >= -1e-15).all()
 
 
-def test_the_organisms_crossover_is_supported(shared_data: Path) -> None:
-    rows = [line.split(",") for line in (shared_data / "passk-counts" / "organism_countdown_n512.csv").read_text().split()[1:]]
+def test_the_organisms_crossover_is_supported(data: Path) -> None:
+    rows = [line.split(",") for line in (data / "passk-counts" / "organism_countdown_n512.csv").read_text().split()[1:]]
     base, tuned = (
         Counts(np.full(128, 512), np.array([int(row[3]) for row in rows if row[0] == model])) for model in ("base", "tuned")
     )
