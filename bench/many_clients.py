@@ -33,7 +33,7 @@ from ingest.pipeline import ingest
 from kb.knowledge_base import KnowledgeBase
 
 CLIENTS, PAGES = 50, 10
-REFERENCE, PERIOD = 40.0, 120.0  # seconds
+WARM, REFERENCE, PERIOD = 30.0, 40.0, 120.0  # seconds
 IN_A_ROW = 2_000
 _PAUSE = 8.0  # seconds that a person reads before the next question
 _TIMEOUT = 60.0
@@ -61,19 +61,22 @@ class Resources:
 
 
 def measure(scratch: Path) -> list[Figure]:
-    """One client in a row, then all of them at once, then one again, on the same running app."""
+    """One client in a row, then all of them at once, then one again, on the same running app. The faster of one's two turns
+    counts."""
     home, source = scratch / "home", vault()
     with KnowledgeBase(home) as kb:
         notes = ingest(kb, [source]).notes
     asked = questions(source, _ASKED)
     with _served(home) as (process, port):
-        _one(port, asked[:60], seconds=_TIMEOUT)  # what is loaded or made once
-        alone = _one(port, asked, seconds=REFERENCE)
+        _one(port, asked, seconds=WARM)  # what is loaded or made once
+        alone = _one(port, asked, seconds=REFERENCE, seed=CLIENTS + 1)
         before = resources(process)
         rest, pages, most, spent = asyncio.run(_together(process, port, asked))
         time.sleep(_SETTLE)
         after = resources(process)
+        again = _one(port, asked, seconds=REFERENCE, seed=CLIENTS + 2)
         row, early, late = _in_a_row(process, port, asked)
+    alone = max(alone, again, key=_rate)  # what questions leave in caches helps whoever comes later
     return _figures(notes, alone, rest, pages, spent, (before, most, after), (row, early, late))
 
 
@@ -88,7 +91,7 @@ def _figures(
 ) -> list[Figure]:
     before, most, after = held
     in_a_row, early, late = row
-    single, many, answers = len(alone.took) / sum(alone.took), len(rest.took) / spent, len(pages.took) / spent
+    single, many, answers = _rate(alone), len(rest.took) / spent, len(pages.took) / spent
     p95, allowed = _percentile(rest.took, 95), 1.5 * CLIENTS / many
     lost = rest.timeouts + rest.failed + pages.timeouts + pages.failed
     told = f"MiB ({before.memory:.0f} after one client, {most.memory:.0f} at most, {after.memory:.0f} afterwards)"
@@ -139,11 +142,16 @@ def resources(process: int) -> Resources:
     return Resources(_mebibytes(process, "VmRSS"), handles, len(list(Path(f"/proc/{process}/task").iterdir())))
 
 
-def _one(port: int, asked: Sequence[str], seconds: float) -> Tally:
-    """One client that asks in a row, until the time or the questions are at their end."""
+def _one(port: int, asked: Sequence[str], seconds: float, seed: int = 0) -> Tally:
+    """One client that asks in a row for so long."""
     tally, ends = Tally(), time.perf_counter() + seconds
-    _client(port, enumerate(asked), lambda: time.perf_counter() > ends, tally)
+    _client(port, _shuffled(asked, seed), lambda: time.perf_counter() > ends, tally)
     return tally
+
+
+def _rate(tally: Tally) -> float:
+    """Requests a second of one client."""
+    return len(tally.took) / sum(tally.took)
 
 
 def _in_a_row(process: int, port: int, asked: Sequence[str]) -> tuple[Tally, Resources, Resources]:
