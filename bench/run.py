@@ -18,6 +18,7 @@ PARTS = (
     "search",
     "memory",
     "many_clients",
+    "resources",
     "spans",
     "refusal",
     "checker",

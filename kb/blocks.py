@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from kb.notes import LinkType
+from kb.opaque_spans import FORMULA, is_within
+from kb.opaque_spans import opaque as opaque
 
 _TYPES = "|".join(t.value.replace("_", "[ _-]") for t in LinkType)
 FIELD = re.compile(rf"(?i:[*_]*({_TYPES})[*_]*[ \t]*::[*_]*[ \t]*)")
@@ -36,10 +38,10 @@ SEPARATOR = re.compile(r"[> \t]*\|?[ \t]*:?-++:?[ \t]*(?:\|[ \t]*:?-++:?[ \t]*)*
 _ROWS = re.compile(r"(?:\n[^\n|]*\|[^\n]*)*+")
 _HTML = re.compile(r"<(pre|script|style)\b", re.I)
 _MATHS = re.compile(r"\\begin\{((?:equation|align|aligned|gather|multline|eqnarray|cases)\*?)\}")
-_FORMULA = re.compile(r"\\[a-zA-Z]|[\^_={}]")
 _DRAWER = re.compile(r":(?:LOGBOOK|PROPERTIES):[ \t]*$")
 _ORG = re.compile(r"#\+(?:(BEGIN|begin)_(QUERY|SRC|EXAMPLE|query|src|example)\b|\w+)")
 _OPENER = re.compile(r"%%|<!--|\$\$[ \t]*$", re.M)
+_TRAIL = re.compile(r"[ \t.,;]*")
 _BLANK = re.compile(r"\n[ \t>]*(?=\n)")
 
 # What stands for something else, or shows what stands elsewhere: links, Logseq's `((…))` and `{{…}}`, the size of an image.
@@ -49,9 +51,6 @@ LINK = re.compile(
     rf"|<?https?://[^\s<>]*[^\s<>.,;:!?)\]*_]>?|{_MACRO}"
 )
 _LINKS_ONLY = re.compile(rf"(?:{LINK.pattern}|[\s,;|·•.–—-])++$")
-_MARK = re.compile(r"\\[!-/:-@\[-`{-~]|`+|\$\$?|<!--|%%|\ue000")
-_CLOSERS = {"\\(": "\\)", "\\[": "\\]"}
-_DOLLAR = re.compile(r"(?<![\s\\$])\$(?![\d$])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +86,8 @@ class _Scanner:
         self.absent: set[str] = set()  # closers known not to come any more
         self.mark = -1  # where the next of what may open such stands
         self.inside = 0  # up to where a comment or formula that opened in mid-line is known to reach
+        self.checked = -1  # the end of a line in which nothing opens any more but what `self.spans` hold
+        self.spans: list[tuple[int, int]] = []
 
     def run(self) -> tuple[Block, ...]:
         pos, length = 0, len(self.text)
@@ -107,7 +108,7 @@ class _Scanner:
         text, pos = self.text, max(pos, self.inside)
         if self.mark < pos:
             self.mark = m.start() if (m := _OPENER.search(text, pos)) else len(text)
-        if self.mark >= eol:
+        if self.mark >= eol or (self.checked == eol and not is_within(self.spans, pos)):
             return -1
         hidden, lead = opaque(text, pos, eol), _LINE.match(text, pos, eol)
         for m in _OPENER.finditer(text, pos, eol):
@@ -115,12 +116,13 @@ class _Scanner:
             if (i >= 0 and m.start() < hidden[i][1]) or (lead and m.start() == lead.end()):
                 continue
             end = self.find({"<": "-->", "%": "%%", "$": "$$"}[m[0][0]], m.end())
-            if end < 0 or (m[0][0] == "$" and not _FORMULA.search(text, m.end(), end - 2)):
+            if end < 0 or (m[0][0] == "$" and not FORMULA.search(text, m.end(), end - 2)):
                 continue
             if _BLANK.search(text, m.end(), end):
                 return m.start()
             self.inside = end
             return -1
+        self.checked, self.spans = eol, hidden
         return -1
 
     def emit(self, kind: str, start: int, end: int, body: int = -1, level: int = 0) -> None:
@@ -232,7 +234,7 @@ class _Scanner:
         elif text.startswith("\\[", at):
             kind, end = "math", self.find("\\]", at + 2)
             alone = not text[at + 2 : eol].strip()
-            if not alone and (text[end:eol].strip(" \t.,;") or not _FORMULA.search(text, at + 2, min(eol, max(end - 2, at)))):
+            if not alone and (text[end:eol].strip(" \t.,;") or not FORMULA.search(text, at + 2, min(eol, max(end - 2, at)))):
                 return -1
         elif m := _MATHS.match(text, at, eol):
             kind, end = "math", self.find(f"\\end{{{m[1]}}}", m.end())
@@ -246,7 +248,7 @@ class _Scanner:
             end = self.find(f"</{m[1]}>", m.end())
         if end < 0:
             return -1
-        if not text[end : max(eol, end)].strip(" \t.,;"):
+        if (m := _TRAIL.match(text, end, max(eol, end))) and m.end() >= eol:
             end = max(eol, end)
         self.emit(kind, first, end)
         return end
@@ -296,50 +298,6 @@ class _Scanner:
         else:
             return False
         return True
-
-
-def opaque(text: str, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
-    """The spans between `start` and `end` that are not prose though they stand in it, in order: inline code, formulas,
-    comments and backslash escapes (two characters; a formula in `\\(…\\)` or `\\[…\\]` is one span). Spans do not overlap."""
-    stop, pos = len(text) if end is None else end, start
-    spans: list[tuple[int, int]] = []
-    absent: set[str] = set()
-    ticks: dict[int, list[int]] = {}
-    ends: dict[str, int] = {}  # where the next closer of a formula stands
-    while m := _MARK.search(text, pos, stop):
-        mark, pos, close = m[0], m.end(), -1
-        if mark[0] in "\\\ue000":
-            close = pos
-            if mark in _CLOSERS and mark not in absent:
-                if ends.get(mark, -1) < pos:
-                    ends[mark] = text.find(_CLOSERS[mark], pos, stop)
-                if ends[mark] < 0:
-                    absent.add(mark)
-                elif text.find(mark, pos, ends[mark]) < 0 and _FORMULA.search(text, pos, ends[mark]):
-                    close = ends[mark] + 2
-        elif mark[0] == "`":
-            if not ticks:
-                for run in re.compile("`+").finditer(text, m.start(), stop):
-                    ticks.setdefault(len(run[0]), []).append(run.start())
-            same = ticks[len(mark)]
-            i = bisect_right(same, m.start())
-            close = same[i] + len(mark) if i < len(same) else -1
-        elif mark not in absent:
-            if mark == "$":
-                if pos >= stop or text[pos].isspace():
-                    continue
-                done = _DOLLAR.search(text, pos + 1, stop)
-                close = done.end() if done else -1
-            else:
-                closer = "-->" if mark == "<!--" else mark
-                close = text.find(closer, pos, stop)
-                close = close + len(closer) if close >= 0 else -1
-            if close < 0:
-                absent.add(mark)
-        if close >= 0:
-            spans.append((m.start(), close))
-            pos = close
-    return spans
 
 
 _WIKI = re.compile(r"!?\[\[([^\[\]\n|]*?)\\?(?:\|([^\[\]\n]*))?\]\]")

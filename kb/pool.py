@@ -91,26 +91,29 @@ class ConnectionPool:
         return held if held is not None and held.depth else None  # a generator may have ended in another thread
 
     def _check_out(self, patience: float) -> _Checkout:
-        deadline = time.monotonic() + patience
         with self._free:
-            ticket = object()
-            self._queue.append(ticket)
-            try:
-                while self._out >= self._size or self._queue[0] is not ticket:
-                    left = deadline - time.monotonic()
-                    if left <= 0:
-                        raise PoolExhausted(f"all {self._size} connections have been in use for {patience:g} s")
-                    self._free.wait(left)
-                self._out += 1
-            finally:
-                self._queue.remove(ticket)
-                if self._queue:
-                    self._free.notify_all()
+            if self._out >= self._size or self._queue:
+                self._wait(patience)
+            self._out += 1
         try:
             return self._usable()
         except BaseException:
             self._make_room()
             raise
+
+    def _wait(self, patience: float) -> None:
+        """Until it is this thread's turn; `_free` is held."""
+        deadline, ticket = time.monotonic() + patience, object()
+        self._queue.append(ticket)
+        try:
+            while self._out >= self._size or self._queue[0] is not ticket:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise PoolExhausted(f"all {self._size} connections have been in use for {patience:g} s")
+                self._free.wait(left)
+        finally:
+            self._queue.remove(ticket)
+            self._free.notify_all()
 
     def _usable(self) -> _Checkout:
         identity = self._identity()
@@ -149,7 +152,8 @@ class ConnectionPool:
     def _make_room(self) -> None:
         with self._free:
             self._out -= 1
-            self._free.notify_all()
+            if self._queue:
+                self._free.notify_all()
 
     def _forsake(self) -> None:
         """In a child process: the parent's connections are not to be used, nor closed, here."""

@@ -13,8 +13,8 @@ from urllib.parse import quote
 # Punctuation to a Markdown parser (so that emphasis beside it still works), and of a script that died out around 300.
 OPEN, CLOSE = "\U00010a50", "\U00010a51"
 _SIGN = re.compile(f"[{OPEN}{CLOSE}]")
-_LEADING = re.compile(r"(?:[ \t]*(?:>|[-*+](?=[ \t])|\d{1,9}[.)](?=[ \t])|#{1,6}(?=[ \t])|\||\[[ xX]\](?=[ \t])))*[ \t]*")
-_FRAME = re.compile(r"[ \t>]*(?:`{3,}|~{3,}|\$\$|(?:-[ \t]*){3,}$|=+[ \t]*$|\|?[ \t]*:?-+:?[ \t]*\|[-:| \t]*$)")
+_LEADING = re.compile(r"(?:[ \t]*+(?:>|[-*+](?=[ \t])|\d{1,9}[.)](?=[ \t])|#{1,6}(?=[ \t])|\||\[[ xX]\](?=[ \t])))*[ \t]*")
+_FRAME = re.compile(r"[ \t>]*+(?:`{3,}|~{3,}|\$\$|(?:-[ \t]*){3,}$|=+[ \t]*$|\|?[ \t]*:?-+:?[ \t]*\|[-:| \t]*$)")
 _PIECE = re.compile(r"<math\b.*?</math>|<[^>]*>|[^<]+|<", re.S)
 _ENCODED = re.compile("|".join(quote(sign) for sign in (OPEN, CLOSE)), re.I)
 
@@ -55,7 +55,8 @@ def _start(text: str, at: int) -> int:
 def _end(text: str, at: int) -> int:
     """Back over white space and over a line that only frames a block."""
     while at > 0:
-        at = len(text[:at].rstrip())
+        while at > 0 and text[at - 1].isspace():
+            at -= 1
         line = text.rfind("\n", 0, at) + 1
         eol = text.find("\n", at)
         if not _FRAME.match(text[line : len(text) if eol < 0 else eol]):

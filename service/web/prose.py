@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,6 +22,7 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.footnote import footnote_plugin
 
 from kb.blocks import FIELD, PROPERTY, UUID, blocks
+from service.web.inline_lookup import closer_at, parse_link_label
 from service.web.marks import CLOSE, OPEN, set_signs, without_signs, wrap
 from service.web.markup import note_link
 from service.web.maths import mathml
@@ -32,13 +34,14 @@ LONGEST = 300_000  # characters of one note that are set; the rest is left out, 
 _SIGNS = f"[{OPEN}{CLOSE}]*"
 _WIKI = re.compile(r"(!?)\[\[([^\[\]\n]+?)\]\]")
 _CALLOUT = re.compile(rf"({_SIGNS})\[!([\w-]+)\][+-]?[ \t]*")
-_COMMENT = re.compile(r"<!--.*?-->|%%.*?%%", re.S)
+_COMMENTS = {"<!--": "-->", "%%": "%%"}
 _BLOCK_ID = re.compile(r"\^[\w-]+[ \t]*(?=\n|$)")
 _IMAGE = re.compile(r"\.(?:png|jpe?g|gif|svg|webp|bmp|avif|pdf|mp[34]|webm|mov)$", re.I)
 _BLOCK = re.compile(rf"\(\({UUID}\)\)")
 _EMBED = re.compile(rf"\{{\{{embed[ \t]+(?:({_BLOCK.pattern})|\[\[([^\[\]\n]+)\]\])[ \t]*\}}\}}")
 _MACRO = re.compile(r"\{\{[a-z][\w-]*[ \t][^{}\n]*\}\}|\{:[^{}\n]*\}")
 _OF_MACHINES = ("id", "collapsed")
+_QUOTE_MARKS = re.compile(r"\A[ \t]*(?:>[ \t]?)*")
 _FOOTNOTE = re.compile(r"\[\^[^\[\]\s]+\]:?")
 
 
@@ -63,7 +66,9 @@ def render(
 
 def inline(text: str) -> str:
     """A quote of a sentence or two as HTML for a line of text; links are shown by their words alone."""
-    words = re.sub(r"\s*\n[ \t]*(?:>[ \t]?)*", " ", _FOOTNOTE.sub("", text)).strip()
+    first, *further = _FOOTNOTE.sub("", text).split("\n")
+    lines = [first, *(_QUOTE_MARKS.sub("", line, 1) for line in further)]
+    words = " ".join(line.rstrip() for line in lines if line.strip()).strip()
     return wrap(str(_MARKDOWN.renderInline(set_signs(words, ()), {"plain": True})))
 
 
@@ -110,8 +115,10 @@ def _typed_field(state: StateInline, silent: bool) -> bool:
 
 
 def _property(state: StateInline, silent: bool) -> bool:
-    """`key:: value` on a line of its own, whose value is read as text."""
+    """`key:: value` on a line of its own, whose value is read as text, in which no other property begins."""
     src, pos = state.src, state.pos
+    if state.env.get("in_property"):
+        return False
     first = src[pos] in (OPEN, CLOSE)
     if not (pos == 0 or src[pos - 1] == "\n") or (match := PROPERTY.match(src, pos + first, state.posMax)) is None:
         return False
@@ -122,7 +129,7 @@ def _property(state: StateInline, silent: bool) -> bool:
         token = state.push("property", "", 0)
         token.content, token.meta = match[1], {"value": value}
         token.children = []
-        state.md.inline.parse(value, state.md, state.env, token.children)
+        state.md.inline.parse(value, state.md, {**state.env, "in_property": True}, token.children)
     state.pos = end
     return True
 
@@ -179,18 +186,19 @@ def _callout(state: StateInline, silent: bool) -> bool:
 
 def _hidden(state: StateInline, silent: bool) -> bool:
     """Comments, and the `^id` at the end of a block, are for the author only."""
-    src, pos = state.src, state.pos
+    src, pos, end = state.src, state.pos, -1
     if src[pos] in "<%":
-        match = _COMMENT.match(src, pos, state.posMax)
-    elif src[pos] == "^" and pos and src[pos - 1] in " \t":
-        match = _BLOCK_ID.match(src, pos, state.posMax)
-    else:
-        return False
-    if match is None:
+        opener = next((opener for opener in _COMMENTS if src.startswith(opener, pos)), "")
+        closer = _COMMENTS.get(opener, "")
+        if opener and (at := closer_at(state, closer, pos + len(opener))) >= 0:
+            end = at + len(closer)
+    elif src[pos] == "^" and pos and src[pos - 1] in " \t" and (match := _BLOCK_ID.match(src, pos, state.posMax)):
+        end = match.end()
+    if end < 0:
         return False
     if not silent:
-        state.pending += "".join(c for c in match[0] if c in (OPEN, CLOSE))
-    state.pos = match.end()
+        state.pending += "".join(c for c in src[pos:end] if c in (OPEN, CLOSE))
+    state.pos = end
     return True
 
 
@@ -323,6 +331,8 @@ def _parser() -> MarkdownIt:
     md.inline.ruler.before("text", "callout", _callout)
     md.inline.ruler.before("escape", "hidden", _hidden)
     md.inline.ruler.before("link", "wikilink", _wikilink)
+    # A namespace of its own: the attribute is a module, which all parsers of the process share.
+    md.helpers = SimpleNamespace(**{**vars(md.helpers), "parseLinkLabel": parse_link_label})  # type: ignore[assignment]
     md.core.ruler.push("smaller_headings", _smaller_headings)
     md.core.ruler.push("block_links", _block_links)
     md.validateLink = lambda url: True  # type: ignore[method-assign]  # which addresses are links is decided in _opening
