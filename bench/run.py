@@ -19,6 +19,7 @@ PARTS = (
     "memory",
     "many_clients",
     "resources",
+    "hostile_input",
     "spans",
     "refusal",
     "checker",
