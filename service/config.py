@@ -11,8 +11,8 @@ from pathlib import Path
 from kb.notes import PasskbError
 from kb.os_errors import explanation
 from service.log import LEVELS
-from service.programs.admission import WAITING
 
+WAITING = 128  # questions that may wait for their turn
 _TRUTH = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
 

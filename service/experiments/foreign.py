@@ -12,11 +12,11 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kb.notes import PasskbError
+from service.experiments.imported_rows import Attempt, Counted, Read
 from service.experiments.words import Verdict
 
 Row = Mapping[str, Any]
@@ -24,43 +24,6 @@ _PROBLEM = ("problem_id", "task_id", "doc_id", "question_id", "id")
 _MODEL = ("model", "model_name")
 _METRICS = ("exact_match", "acc", "pass@1", "pass_at_1")
 _WANTED = "n and c; passed, result or verdict; resps with a metric (lm-eval); graded_list (LiveCodeBench); reward (tau-bench)"
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """`c` of `n` attempts at a problem passed; `model` "" where the file does not say."""
-
-    model: str
-    problem: str
-    n: int
-    c: int
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One attempt with its verdict; what a layout has no field for is at its default."""
-
-    model: str
-    problem: str
-    verdict: Verdict
-    text: str = ""
-    answer: str = ""
-    tokens: int = 0
-    finish: str = "stop"
-    formatted: bool = True
-    reason: str = ""
-    logprob: float | None = None
-
-
-@dataclass(slots=True)
-class Read:
-    """A file's rows. `recorded`: which of verdicts (time-outs and errors apart from failures), truncation, format and tokens
-    the layout tells. `warnings`: what was chosen for the reader, in sentences."""
-
-    layout: str
-    rows: list[Counted | Attempt]
-    recorded: frozenset[str] = frozenset()
-    warnings: list[str] = field(default_factory=list)
 
 
 def read_results(path: Path) -> Read:

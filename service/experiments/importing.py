@@ -18,7 +18,8 @@ from typing import Any
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError, slug
 from service.experiments.claims import claim_named
-from service.experiments.foreign import Attempt, Counted, Read, read_results
+from service.experiments.foreign import read_results
+from service.experiments.imported_rows import Attempt, Counted, Read
 from service.experiments.runs import Judged, Run, Runs, RunStatus, Tally, counts_of, tally
 from service.experiments.spec import ExperimentSpec, default_ks, from_mapping
 from service.experiments.words import Completion, Judgement

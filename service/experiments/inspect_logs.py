@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kb.notes import PasskbError
-from service.experiments.foreign import Attempt, Read
+from service.experiments.imported_rows import Attempt, Read
 from service.experiments.words import Verdict
 
 _VALUES = {"C": Verdict.PASS, "I": Verdict.FAIL, "P": Verdict.FAIL, "N": Verdict.FAIL}

@@ -19,8 +19,8 @@ from contextlib import contextmanager, suppress
 from typing import ParamSpec, TypeVar
 
 from kb.notes import PasskbError
+from service.config import WAITING
 
-WAITING = 128
 RETRY_AFTER = 5  # seconds after which a client that was turned away may ask again
 _LOOK = 0.25  # seconds between two looks at whether a waiting thread is still wanted
 

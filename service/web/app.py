@@ -21,7 +21,6 @@ from service.llm import Model
 from service.log import logger
 from service.programs.admission import Admission
 from service.programs.operations import Access
-from service.watching import keep_up
 from service.web.ask_events import listen_for_questions
 from service.web.ask_tab import build_ask_tab, welcome_html
 from service.web.asking import Desk
@@ -41,6 +40,7 @@ from service.web.sessions import Sessions
 from service.web.tending import Tended, tend
 from service.web.turns import by_page, in_turn
 from service.web.uploads import upload_folder
+from service.web.watching import keep_up
 from service.web.working import Working
 
 _HERE = Path(__file__).parent

@@ -14,8 +14,8 @@ from watchfiles import Change
 
 from ingest.pipeline import ingest
 from kb.knowledge_base import KnowledgeBase
-from service.watching import keep_up, noticed
 from service.web.indexing import Indexing
+from service.web.watching import keep_up, noticed
 from tests.ingest.states import fresh_state, whole_state
 
 if TYPE_CHECKING:
