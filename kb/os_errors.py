@@ -27,7 +27,7 @@ def remedy(error: OSError, otherwise: str) -> str:
     if error.errno in READ_ONLY:
         return "its disk is mounted read-only: mount it writable, or choose another folder with --home"
     if error.errno in NO_PERMISSION:
-        return "check the permissions of the file and its folder, or choose another folder with --home"
+        return "check its permissions and those of its folder"
     if error.errno == errno.EIO:
         return "check its disk, and try again"
     return otherwise

@@ -168,13 +168,16 @@ def test_a_served_app_with_its_worker_stays_here(indexed: Guard) -> None:
     assert indexed.violations() == []
 
 
+# Keeps the session that the page was served with, as a browser does.
+_BROWSER = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor())
+
+
 def _fetched(address: str, body: bytes | None = None) -> bytes:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + 120
     while True:
         request = urllib.request.Request(address, body, {"content-type": "application/json"} if body else {})
         try:
-            with opener.open(request, timeout=60) as response:
+            with _BROWSER.open(request, timeout=60) as response:
                 return bytes(response.read())
         except ConnectionError:
             pass

@@ -263,7 +263,7 @@ def test_doctor_says_what_works_and_what_to_do(passkb: Passkb) -> None:
     status, out, _ = passkb("doctor", "--json")
     checks = {check["name"]: check for check in only_json(out)["checks"]}
     assert status == 0 and checks.keys() == {
-        "python", "sqlite", "home", "embedder", "chroma", "model server", "gpu", "transformers", "vllm", "sandbox",
+        "python", "sqlite", "home", "index", "embedder", "chroma", "model server", "gpu", "transformers", "vllm", "sandbox",
     }  # fmt: skip
     assert all(checks[name]["ok"] for name in ("python", "sqlite", "home", "embedder", "chroma"))
     assert all(check["found"] and (check["ok"] or check["remedy"]) for check in checks.values())
