@@ -196,21 +196,22 @@ def _serve(kb: KnowledgeBase, host: str, port: int, accounts: Accounts | None, *
         taken = "Cannot find empty port" in str(error)
         reason = "is in use or not allowed" if taken else f"can not be opened ({error})"
         raise PasskbError(f"port {port} on {host} {reason}: choose another with --port") from None
-    launched.set()
-    print(f"passkb: http://{host}:{port}", flush=True)
-    _log.info("serving %s at http://%s:%d, %d questions at once", kb.home, host, port, admission.running)
-    reading.start(kb)
-    working.begin()
     stop = threading.Event()
     watching = threading.Thread(target=keep_up, args=(kb, reading, stop), name="watching", daemon=True)
-    watching.start()
-    try:
+    try:  # from here on an interrupt must close the server: its thread would keep the process alive
+        launched.set()
+        print(f"passkb: http://{host}:{port}", flush=True)
+        _log.info("serving %s at http://%s:%d, %d questions at once", kb.home, host, port, admission.running)
+        reading.start(kb)
+        working.begin()
+        watching.start()
         _until_ended()
     finally:
         stop.set()
         working.end()
         blocks.close(verbose=False)
-        watching.join(timeout=10)
+        if watching.is_alive():
+            watching.join(timeout=10)
 
 
 def _until_ended() -> None:
