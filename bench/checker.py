@@ -10,8 +10,8 @@ from pathlib import Path
 from bench.figures import Figure, spread
 from kb.embedding import MiniLM
 from service.answering.answer import Support
-from service.answering.checking import Checker, EmbeddedChecker
-from service.answering.figures import GRADES, SHIPPED, Figures, Labelled, Rate, counted, labelled, pairs_that_ship
+from service.answering.check.entailment import Checker, EmbeddedChecker
+from service.answering.check.error_rates import GRADES, SHIPPED, Figures, Labelled, Rate, counted, labelled, pairs_that_ship
 
 PAIRS = Path(__file__).parent.parent / "tests" / "service" / "answering" / "pairs.jsonl"
 _TIMED = 20  # answers of ten sentences

@@ -14,14 +14,14 @@ from typing import Any, cast
 from bench.data import REPOSITORY, Absent
 from bench.figures import Figure, median, spread
 from kb.notes import PasskbError
-from service.experiments.engines.contract import Engine, Request, Settings
-from service.experiments.engines.opening import open_engine
+from service.experiments.datasets.countdown import countdown
+from service.experiments.engines.base import Engine, Request, Settings
+from service.experiments.engines.factory import open_engine
 from service.experiments.engines.vllm import find_python
-from service.experiments.problems.countdown import countdown
-from service.experiments.running import execute
-from service.experiments.runs import Runs, RunStatus
+from service.experiments.execution.run import execute
+from service.experiments.execution.run_store import Runs, RunStatus
 from service.experiments.spec import ModelSpec, from_mapping
-from service.experiments.words import Problem, seed_of
+from service.experiments.types import Problem, seed_of
 
 MODEL = REPOSITORY / "samples" / "models" / "countdown" / "base"
 BUDGET = 0.9

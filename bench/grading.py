@@ -21,10 +21,10 @@ from typing import Any
 
 from bench.data import SHARED, Absent
 from bench.figures import Figure, median, spread
-from service.experiments.grading.code import CodeGrader
+from service.experiments.graders.code import CodeGrader
 from service.experiments.sandbox import available
 from service.experiments.sandbox.bubblewrap import interpreter
-from service.experiments.words import Completion, Judgement, Problem, Verdict
+from service.experiments.types import Completion, Judgement, Problem, Verdict
 
 FOLDER = SHARED / "passk-code"
 COMPLETIONS = "HumanEval_codegen16B_temp0.8_topp0.95_num100_max300_code_solution.jsonl"

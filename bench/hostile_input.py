@@ -8,8 +8,8 @@ from pathlib import Path
 from bench.figures import Figure
 from ingest.links import written
 from ingest.readers.markdown import read_markdown
-from kb.sentences import sentences
-from service.web.prose import render
+from kb.markdown.sentences import sentences
+from service.web.components.markdown import render
 from tests.hostile_texts import TEXTS, Text
 
 _SMALL, _LARGE = 25_000, 100_000

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from bench.data import SHARED, Absent
 from bench.figures import Figure, median
-from ingest.readers.html import read_html
-from ingest.readers.imported import Imported
-from ingest.readers.pdf import read_pdf
-from kb.blocks import plain
+from ingest.readers.extracted_document import Imported
+from ingest.readers.html.reader import read_html
+from ingest.readers.pdf.reader import read_pdf
+from kb.markdown.blocks import plain
 
 _ALONE = "\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7a3\uf900-\ufaff"
 _WORD = re.compile(rf"[{_ALONE}]|(?:(?![{_ALONE}])[^\W_])+")

@@ -14,9 +14,9 @@ from bench.figures import Figure
 from ingest.pipeline import ingest
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import NoteKind
-from service.answering.gathering import gather
-from service.answering.quoting import ask
-from service.answering.sufficiency import BIAS, WEIGHTS, Measures, measures
+from service.answering.extractive import ask
+from service.answering.retrieve.candidates import gather
+from service.answering.retrieve.sufficiency import BIAS, WEIGHTS, Measures, measures
 
 ROOT = Path(__file__).parent.parent
 QUESTIONS = ROOT / "tests" / "service" / "answering"

@@ -14,7 +14,7 @@ from bench.figures import Figure, median
 from ingest.pipeline import ingest
 from kb.embedding import MiniLM
 from kb.knowledge_base import KnowledgeBase
-from kb.retrieval import CANDIDATES
+from kb.search import CANDIDATES
 
 TIMES = 10
 _QUESTIONS = 200

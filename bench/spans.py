@@ -10,7 +10,7 @@ from bench.data import SpanQuestion, span_documents, span_questions
 from bench.figures import Figure, median
 from ingest.pipeline import ingest
 from kb.knowledge_base import KnowledgeBase
-from service.answering.quoting import ask
+from service.answering.extractive import ask
 
 TOP = 5
 Place = tuple[str, int]

@@ -12,7 +12,7 @@ from ingest.pipeline import ingest
 from kb.embedding import MiniLM
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import NoteKind
-from service.suggesting.ranking import MOST, suggestions
+from service.suggestions.ranking import MOST, suggestions
 
 _PAIRS = 300
 _KINDS = ("similar", "neighbours")

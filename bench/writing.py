@@ -16,11 +16,11 @@ from bench.figures import Figure, spread
 from ingest.pipeline import ingest
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import NoteKind
-from service.answering.checking import Checked, Checker, EmbeddedChecker, Pair
-from service.answering.gathering import gather
-from service.answering.sufficiency import judge
-from service.answering.writing import write
-from service.llm import LanguageModel
+from service.answering.check.entailment import Checked, Checker, EmbeddedChecker, Pair
+from service.answering.generate.writer import write
+from service.answering.retrieve.candidates import gather
+from service.answering.retrieve.sufficiency import judge
+from service.llm.client import LanguageModel
 from tests.service.answering.scripted_server import Body, Reply, serving
 
 ROOT = Path(__file__).parent.parent

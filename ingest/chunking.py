@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from kb.blocks import Block, blocks
+from kb.markdown.blocks import Block, blocks
 from kb.notes import Chunk, Note
 
 GOAL = 1100  # characters a chunk grows to

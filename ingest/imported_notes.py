@@ -7,11 +7,11 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from ingest.comparing import imported_folder
-from ingest.reading import PAGES, PDF
+from ingest.changes import imported_folder
+from ingest.readers.formats import PAGES, PDF
 from kb.files import remove_scratch_files
 from kb.knowledge_base import KnowledgeBase
-from kb.store import FileRecord
+from kb.store.queries import FileRecord
 
 
 def kept_at(home: Path, record: FileRecord) -> Path:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
-from kb.blocks import FIELD, UUID, Block, blocks, opaque, plain
+from kb.markdown.blocks import FIELD, UUID, Block, blocks, opaque, plain
 from kb.notes import Link, LinkType, WrittenLink, slug
 
 OF = "of "  # opens the form of a link that a third note writes: `of NAME`, the note it goes out from

@@ -7,22 +7,22 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ingest.changes import EVERY, Plan, as_read, compare, inside
 from ingest.chunking import chunk
-from ingest.comparing import EVERY, Plan, as_read, compare, inside
 from ingest.completeness import is_lost, mark_read
-from ingest.holding import PATIENCE, holding
+from ingest.fetched_pages import Fetch, Pages, is_address, keep
 from ingest.imported_notes import kept_at, remove_leftovers, remove_orphans
-from ingest.keeping import Fetch, Pages, is_address, keep
 from ingest.links import Name, Names, Resolution, resolve
+from ingest.lock import PATIENCE, holding
+from ingest.readers.formats import bytes_of, read_file
 from ingest.readers.markdown import Reading
-from ingest.reading import bytes_of, read_file
 from ingest.report import IngestReport
 from ingest.sources import Registry, Source, printable
 from kb.files import write_atomic
 from kb.knowledge_base import KnowledgeBase, Progress
 from kb.notes import Chunk, PasskbError
-from kb.schema import Damaged
-from kb.store import Change, Unresolved, passage
+from kb.store.queries import Change, Unresolved, passage
+from kb.store.schema import Damaged
 
 
 def ingest(
@@ -58,7 +58,7 @@ def ingest(
 
 
 def _fetch() -> Fetch:
-    from ingest.addresses import fetch  # only an address pays for loading an HTTP client
+    from ingest.fetch import fetch  # only an address pays for loading an HTTP client
 
     return fetch
 

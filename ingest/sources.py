@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ingest.ignoring import ignored
-from ingest.reading import READABLE
+from ingest.ignore import ignored
+from ingest.readers.formats import READABLE
 from kb.files import write_atomic
 from kb.home_paths import HomePaths
-from kb.migration import OWN_FOLDERS
 from kb.notes import NoteKind, PasskbError, slug
 from kb.os_errors import explanation
+from kb.store.migration import OWN_FOLDERS
 
 _HOW_TO_FOLLOW = "ingest what it leads to by its own path"
 

@@ -13,9 +13,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 
 from kb.embedding import Embedder
-from kb.index import VectorIndex
 from kb.notes import PasskbError
-from kb.store import Store
+from kb.store.queries import Store
+from kb.vector_index import VectorIndex
 
 _log = logging.getLogger("passkb")
 _MAKE_UP = 2000  # entries that a search may wait for

@@ -15,13 +15,13 @@ import numpy as np
 
 from kb.embedding import Embedder, MiniLM, Vectors
 from kb.graph import Neighbourhood, NoteGraph, Step
-from kb.index import IndexFailure, VectorIndex
 from kb.index_sync import IndexSync
-from kb.inferring import inferred
+from kb.inferred_links import inferred
 from kb.notes import Hit, Link, LinkType, Note, NoteKind, Origin, PasskbError
-from kb.retrieval import Catalogue, Retriever
+from kb.search import Catalogue, Retriever
 from kb.single_flight import SingleFlight
-from kb.store import Change, Store, passage, text_hash
+from kb.store.queries import Change, Store, passage, text_hash
+from kb.vector_index import IndexFailure, VectorIndex
 
 Progress = Callable[[str, int, int], None]
 _EMBED_AT_ONCE = 256

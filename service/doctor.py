@@ -19,7 +19,7 @@ from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from kb.os_errors import is_writable
 from kb.os_errors import remedy as remedy_of
-from kb.schema import WRITABLE_HOME
+from kb.store.schema import WRITABLE_HOME
 from service.config import read_config
 
 _ROOM = 500 * 2**20
@@ -143,7 +143,7 @@ def _gpu(_: Path) -> Finding:
 
 
 def _vllm(home: Path) -> Finding:
-    from service.experiments.engines.contract import EngineError
+    from service.experiments.engines.base import EngineError
     from service.experiments.engines.vllm import find_python
 
     try:

@@ -12,13 +12,13 @@ from enum import StrEnum
 from pathlib import Path, PurePath
 from typing import Any
 
-from ingest.reading import READABLE
+from ingest.readers.formats import READABLE
 from ingest.recovery import losses
 from ingest.sources import FoundFile, Registry, Source, printable, scan
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
-from kb.schema import WRITABLE_HOME
-from kb.store import FileRecord
+from kb.store.queries import FileRecord
+from kb.store.schema import WRITABLE_HOME
 
 HIDDEN_FILE = "hidden file: its name begins with a dot"
 HIDDEN_FOLDER = "hidden folder: its name begins with a dot"

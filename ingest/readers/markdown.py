@@ -17,10 +17,10 @@ from typing import Any
 import yaml
 
 from ingest.links import OF, named, written
-from ingest.readers.outlines import block_ids, inline_tags, page_properties, spelled
-from kb.blocks import blocks, plain
+from ingest.readers.properties import block_ids, inline_tags, page_properties, spelled
+from kb.markdown.blocks import blocks, plain
+from kb.markdown.sentences import sentences
 from kb.notes import Claim, ClaimStatus, LinkType, Note, NoteKind, PasskbError, WrittenLink, slug
-from kb.sentences import sentences
 
 _MOST_YAML = 256 * 1024  # characters
 _MOST_ALIASES = 32

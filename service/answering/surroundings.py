@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from kb.blocks import plain
 from kb.embedding import Vectors
 from kb.knowledge_base import KnowledgeBase
+from kb.markdown.blocks import plain
 from kb.notes import DISSENT, Claim, ClaimStatus, Link, LinkType, Note, NoteKind
 from service.answering.answer import Citation, Disagreement, EvidenceItem, Experiment, SourceNote
-from service.answering.gathering import cached_sentences
+from service.answering.retrieve.candidates import cached_sentences
 
 _DISAGREEMENTS = 5
 _EXPERIMENTS = 3

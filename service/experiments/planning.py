@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from service.experiments.comparing import question_of
-from service.experiments.counting import counts, only, totals
-from service.experiments.problems.loading import load
-from service.experiments.results import finite
-from service.experiments.runs import Run, Runs, RunStatus
+from service.experiments.datasets.loader import load
+from service.experiments.execution.run_store import Run, Runs, RunStatus
+from service.experiments.report.comparison import question_of
+from service.experiments.report.counts import counts, only, totals
+from service.experiments.report.result import finite
 from service.experiments.spec import ExperimentSpec, ModelSpec, Prediction
 from service.experiments.statistics import power
 from service.experiments.statistics.power import ASSUMED, Pilot

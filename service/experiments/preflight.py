@@ -16,9 +16,9 @@ from typing import Any
 
 from kb.notes import PasskbError
 from service.config import read_config
-from service.experiments.engines.contract import EngineError
+from service.experiments.engines.base import EngineError
 from service.experiments.spec import ExperimentSpec, ModelSpec
-from service.experiments.words import Problem, ProblemSet
+from service.experiments.types import Problem, ProblemSet
 
 _LOCAL = ("transformers", "vllm")  # engines that load a model's files
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -89,7 +89,7 @@ def _check_engine(home: Path, engine: str) -> None:
 
 
 def _check_folder(model: ModelSpec, spec: ExperimentSpec, *, reach: bool) -> None:
-    from service.experiments.engines.opening import locate, looks_like_a_path
+    from service.experiments.engines.factory import locate, looks_like_a_path
 
     if not Path(model.model).expanduser().is_dir() and not reach and not looks_like_a_path(model.model):
         return  # a hub's name, perhaps

@@ -15,35 +15,35 @@ import gradio as gr
 
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
-from service.accounts import Accounts
+from service.api.admission import Admission
+from service.api.operations import Access
+from service.auth.accounts import Accounts
 from service.config import read_config
-from service.llm import Model
+from service.llm.client import Model
 from service.log import logger
-from service.programs.admission import Admission
-from service.programs.operations import Access
-from service.web.ask_events import listen_for_questions
-from service.web.ask_tab import build_ask_tab, welcome_html
-from service.web.asking import Desk
-from service.web.claims_tab import build_claims_tab, ledger
-from service.web.conversation import Conversations
+from service.web.ask.conversation import Conversations
+from service.web.ask.events import listen_for_questions
+from service.web.ask.progress import Desk
+from service.web.ask.tab import build_ask_tab, welcome_html
+from service.web.claims.tab import build_claims_tab, ledger
+from service.web.components.event_order import by_page, in_turn
+from service.web.components.html import explained, sentence
 from service.web.event_effects import protect, reads, writes
-from service.web.experiment_form import filled
-from service.web.experiments_tab import build_experiments_tab, reopened, run_page, start_page
-from service.web.guards import guards
-from service.web.health import HealthCheck
-from service.web.indexing import Indexing
-from service.web.markup import explained, sentence
-from service.web.masthead import build_masthead, header, opened_panel
-from service.web.notes_tab import build_notes_tab, note_page
-from service.web.session_token import SessionTokens
-from service.web.sessions import Sessions
-from service.web.tending import Tended, tend
-from service.web.turns import by_page, in_turn
-from service.web.uploads import upload_folder
-from service.web.watching import keep_up
-from service.web.working import Working
+from service.web.experiments.form import filled
+from service.web.experiments.tab import build_experiments_tab, reopened, run_page, start_page
+from service.web.experiments.worker_process import Working
+from service.web.header import build_masthead, header, opened_panel
+from service.web.indexing_progress import Indexing
+from service.web.middleware import guards
+from service.web.notes.actions import Tended, tend
+from service.web.notes.tab import build_notes_tab, note_page
+from service.web.security.session_token import SessionTokens
+from service.web.security.sessions import Sessions
+from service.web.server.health import HealthCheck
+from service.web.server.uploads import upload_folder
+from service.web.watcher import keep_up
 
-_HERE = Path(__file__).parent
+_STATIC = Path(__file__).parent / "static"
 # Events that the page sends over the bridge: the names stand here so that Gradio knows them.
 _BRIDGE = """
 const names = ['walk', 'question', 'sources', 'start', 'stop', 'resume', 'run', 'fill', 'restore', 'forget', 'keep', 'tend'];
@@ -152,7 +152,7 @@ def look() -> dict[str, Any]:
     fonts = ["system-ui", "sans-serif"]
     theme = gr.themes.Base(primary_hue="blue", neutral_hue="gray", font=[gr.themes.Font(f) for f in fonts],
                            font_mono=[gr.themes.Font("monospace")])  # fmt: skip
-    return {"theme": theme, "head": f"<style>{(_HERE / 'style.css').read_text('utf-8')}</style>"}
+    return {"theme": theme, "head": f"<style>{(_STATIC / 'style.css').read_text('utf-8')}</style>"}
 
 
 def serve(

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from service.answering.prompting import REWRITING, UNDERSTANDING
+from service.answering.generate.prompts import REWRITING
+from service.answering.retrieve.question_rewrite import SYSTEM_PROMPT as UNDERSTANDING
 from tests.browser.serving import App, ask, passkb, served
 from tests.service.answering.scripted_server import Body, Reply, ScriptedServer, said, serving
 from tests.service.answering.zebras import FLIES, HEAT, TRIAL, VAULT, key_of

@@ -20,11 +20,11 @@ from urllib.parse import quote
 
 import pytest
 
-from service.experiments.problems.countdown import solve_at_random, write_derivation
-from service.experiments.problems.loading import load
+from service.experiments.datasets.countdown import solve_at_random, write_derivation
+from service.experiments.datasets.loader import load
 from service.experiments.spec import ProblemsSpec
 from tests.browser.serving import App, ask, passkb, served
-from tests.service.experiments.test_engine_openai import Answer, Server
+from tests.service.experiments.engines.test_openai import Answer, Server
 
 pytestmark = pytest.mark.browser
 

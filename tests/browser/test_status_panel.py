@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.browser.serving import App, passkb, served
-from tests.ingest.test_pdf import made
+from tests.ingest.readers.test_pdf import made
 
 pytestmark = pytest.mark.browser
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from ingest.pipeline import ingest, rebuild, sync
 from kb.notes import PasskbError
-from kb.schema import Damaged
+from kb.store.schema import Damaged
 from tests.ingest.states import WithHashedWords, whole_state
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["chromadb", "ingest.readers.html", "tests.ingest.processes"])
+CONTEXT.set_forkserver_preload(["chromadb", "ingest.readers.html.reader", "tests.ingest.processes"])
 
 
 def start(work: Callable[..., None], *arguments: Any) -> tuple[ForkServerProcess, Connection]:

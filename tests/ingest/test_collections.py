@@ -15,7 +15,7 @@ from ingest.pipeline import ingest, sync
 from kb.embedding import MiniLM
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import Link, LinkType, NoteKind, Origin
-from service import printing
+from service import output
 
 if TYPE_CHECKING:
     from tests.conftest import Vault
@@ -63,7 +63,7 @@ def test_the_four_seeds(known: KnowledgeBase) -> None:
     assert Counter(claim.id.split("-")[0] for claim in known.store.claims(review.note.id)) == {
         "core": 1, "implication": 5, "extrapolation": 3,
     }  # fmt: skip
-    objections = printing.note(review)["objections"]
+    objections = output.note(review)["objections"]
     assert (
         objections == review.note.properties["objections"]
         and len(objections) == 5

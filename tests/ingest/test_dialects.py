@@ -10,7 +10,7 @@ from ingest.links import Name, Names, resolve
 from ingest.pipeline import ingest
 from ingest.readers.markdown import Reading, read_markdown
 from kb.knowledge_base import KnowledgeBase
-from kb.sentences import sentences
+from kb.markdown.sentences import sentences
 
 if TYPE_CHECKING:
     from tests.conftest import Vault

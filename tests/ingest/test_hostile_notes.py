@@ -9,10 +9,10 @@ import pytest
 
 from ingest.chunking import chunk
 from ingest.links import Name, Names, resolve
+from ingest.readers.formats import read_file
 from ingest.readers.markdown import Reading, read_markdown
-from ingest.reading import read_file
+from kb.markdown.sentences import sentences
 from kb.notes import PasskbError
-from kb.sentences import sentences
 from tests.conftest import ROOT
 
 MB = 1_000_000

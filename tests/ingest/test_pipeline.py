@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ingest.comparing import compare
+from ingest.changes import compare
 from ingest.pipeline import ingest, rebuild, sync
 from ingest.report import IngestReport
 from ingest.sources import Registry
 from kb.embedding import HashedWords
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
-from kb.schema import VERSION
-from kb.store import Store
+from kb.store.queries import Store
+from kb.store.schema import VERSION
 from tests.privileges import permissions_enforced
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def test_a_file_that_failed_is_named_again_and_read_again_only_once_it_changed(
     kb: KnowledgeBase, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else every sync would go through all scanned PDFs of a vault; what failed for another reason is tried each time."""
-    monkeypatch.setattr("ingest.comparing._TICK_NS", 0)  # as if the files were of yesterday
+    monkeypatch.setattr("ingest.changes._TICK_NS", 0)  # as if the files were of yesterday
     files: dict[str, str | bytes] = {
         "bad.md": b"\0 no text",
         "scan.pdf": b"%PDF-1.4\n%%EOF",
@@ -175,7 +175,7 @@ def test_a_file_that_failed_is_named_again_and_read_again_only_once_it_changed(
     }
     folder = vault({**NOTES, **files})
     with monkeypatch.context() as broken:
-        broken.setitem(sys.modules, "ingest.readers.html", None)
+        broken.setitem(sys.modules, "ingest.readers.html.reader", None)
         failed = ingest(kb, [folder]).failed
     assert [Path(path).name for path, _ in failed] == ["bad.md", "page.html", "scan.pdf"]
     assert "is not installed" in failed[1][1]

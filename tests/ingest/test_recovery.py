@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ingest import pipeline
-from ingest.holding import holding
+from ingest.lock import holding
 from ingest.pipeline import forget, ingest, sync
 from ingest.recovery import losses, recover
 from tests.conftest import Vault
@@ -116,7 +116,7 @@ def test_a_note_of_a_source_that_is_away_is_no_orphan(home: Path, vault: Vault, 
 @pytest.mark.parametrize("name", ["sources.json", "pages.json"])
 def test_a_registry_that_can_not_be_opened_is_not_to_be_deleted(name: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`delete it and ingest again` would be the worst of remedies when no file handles are left."""
-    from ingest.keeping import Pages
+    from ingest.fetched_pages import Pages
     from ingest.sources import Registry
     from kb.notes import PasskbError
 

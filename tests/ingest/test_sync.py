@@ -17,7 +17,7 @@ from ingest.sources import Registry
 from kb.embedding import HashedWords
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
-from service.answering.quoting import ask
+from service.answering.extractive import ask
 from tests.ingest.states import WithHashedWords, fresh_state, whole_state
 
 if TYPE_CHECKING:

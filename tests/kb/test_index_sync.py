@@ -15,7 +15,7 @@ import pytest
 from ingest.pipeline import ingest, sync
 from kb.embedding import HashedWords
 from kb.knowledge_base import KnowledgeBase
-from kb.store import Store
+from kb.store.queries import Store
 from tests.conftest import Vault
 
 NOTES = {f"{i}.md": f"# Note {i}\n\nOtters keep stone {i} beside pebble {i % 7}." for i in range(1100)}
@@ -64,7 +64,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def large(indexed: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home that is searched by the index, as those with many passages are."""
     shutil.copytree(indexed, home)
-    monkeypatch.setattr("kb.retrieval.EXACT_LIMIT", 0)
+    monkeypatch.setattr("kb.search.EXACT_LIMIT", 0)
     return home
 
 
@@ -78,7 +78,7 @@ def test_a_lost_index_changes_no_answer_and_is_made_again(
 ) -> None:
     with KnowledgeBase(large, HashedWords()) as kb:
         with monkeypatch.context() as small:
-            small.setattr("kb.retrieval.EXACT_LIMIT", 40_000)
+            small.setattr("kb.search.EXACT_LIMIT", 40_000)
             with KnowledgeBase(large, HashedWords()) as exact:
                 expected = ranked(exact, "stone 17 pebble")
         assert not kb.index_sync.problem() and not kb.index_sync.damage()

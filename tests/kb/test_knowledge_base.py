@@ -12,7 +12,7 @@ from ingest.chunking import chunk
 from kb.embedding import HashedWords, Vectors
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import Link, LinkType, Note, NoteKind, PasskbError
-from kb.store import passage
+from kb.store.queries import passage
 
 
 def note(note_id: str, text: str, title: str = "", kind: NoteKind = NoteKind.NOTE) -> Note:
@@ -50,7 +50,7 @@ def test_an_index_step_that_never_ran_is_made_up_for(home: Path, monkeypatch: py
         put(kb, note("old", "apples and pears"), note("kept", "beans and lentils"))
         put(kb, note("new", "quinces and medlars"), drop="old", index=False)
         assert kb.index.count() == 2 and len(kb.store.outbox()) == 2
-    monkeypatch.setattr("kb.retrieval.EXACT_LIMIT", 0)
+    monkeypatch.setattr("kb.search.EXACT_LIMIT", 0)
     with KnowledgeBase(home, HashedWords()) as kb:
         assert set(found(kb, "quinces")) == {"new", "kept"}
         near = kb.index.nearest(kb.embedder(["quinces and medlars"])[0], 10)

@@ -15,7 +15,7 @@ import pytest
 from ingest.pipeline import ingest
 from kb.embedding import HashedWords
 from kb.knowledge_base import KnowledgeBase
-from service.cli import main
+from service.cli.main import main
 
 if TYPE_CHECKING:
     from tests.conftest import Vault

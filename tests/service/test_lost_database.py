@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cli import main
+from service.cli.main import main
 
 QUESTION = "What does pass@k reveal about base model reasoning capacity?"
 

@@ -22,7 +22,7 @@ from ingest.pipeline import ingest
 from kb.embedding import HashedWords
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
-from kb.store import Store
+from kb.store.queries import Store
 from tests.conftest import ROOT, Vault
 
 _MOUNT = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
@@ -115,7 +115,7 @@ def frozen_store(home: Path, work: Callable[[], Any]) -> Any:
     """What `work` gives while the folder looks read-only; for root as well, in this process."""
     with contextlib.ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr("kb.schema.is_writable", lambda folder: folder != home)
+        patch.setattr("kb.store.schema.is_writable", lambda folder: folder != home)
         return work()
 
 
@@ -138,13 +138,13 @@ def test_a_change_by_somebody_who_may_write_is_seen(home: Path, vault: Vault) ->
         store = Store(home / "kb.sqlite")
         assert len(store.titles()) == 1
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("kb.schema.is_writable", lambda _: True)
+            patch.setattr("kb.store.schema.is_writable", lambda _: True)
             with KnowledgeBase(home, HashedWords()) as writer:
                 (folder / "b.md").write_text("Herons.")
                 ingest(writer, [folder])
-                patch.setattr("kb.schema.is_writable", lambda place: place != home)
+                patch.setattr("kb.store.schema.is_writable", lambda place: place != home)
                 assert len(store.titles()) == 2  # it stands in the log of the one that writes
-                patch.setattr("kb.schema.is_writable", lambda _: True)
+                patch.setattr("kb.store.schema.is_writable", lambda _: True)
         patch.undo()
         assert len(store.titles()) == 2
 

@@ -10,7 +10,7 @@ import pytest
 
 from ingest.pipeline import ingest, sync
 from kb.knowledge_base import KnowledgeBase
-from service import printing
+from service import output
 from service.status import HIDDEN_FILE, HIDDEN_FOLDER, by_rule, status, survey
 from tests.privileges import permissions_enforced
 
@@ -75,7 +75,7 @@ def test_what_changed_came_or_went_waits_until_the_next_sync(kb: KnowledgeBase, 
     assert waiting["new.md"] == "new" and waiting["good.md"] == "changed" and waiting["second.md"] == "gone from the disk"
     assert waiting["third.md"] == "to be left out: left out by .passkbignore, line 2: third.md"
     assert waiting["bad.pdf"].startswith("changed since it failed: ") and len(waiting) == 5
-    text = printing.status(status(kb))
+    text = output.status(status(kb))
     assert "next: `passkb sync` reads the 5 waiting and tries the 1 failed again" in text
     sync(kb)
     assert only_source(kb)["waiting"] == []
@@ -131,7 +131,7 @@ def test_a_source_within_a_source_and_single_files_count_once(kb: KnowledgeBase,
 
 
 def test_the_text_names_reasons_and_is_short_about_rules(kb: KnowledgeBase, root: Path) -> None:
-    text = printing.status(status(kb, files=True))
+    text = output.status(status(kb, files=True))
     assert f"vault ({root}): 1 notes, 1 chunks, 1 failed, 7 left out" in text
     assert (
         "  failed: bad.pdf: " in text and "  skipped: drafts/one.md, drafts/two.md: left out by .passkbignore, line 2" in text

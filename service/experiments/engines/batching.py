@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from service.experiments.engines.contract import CLOSED, EngineError, Request, Settings
+from service.experiments.engines.base import CLOSED, EngineError, Request, Settings
 from service.experiments.engines.stream import Channel
-from service.experiments.words import Completion
+from service.experiments.types import Completion
 
 
 @dataclass(slots=True, eq=False)

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from service.experiments.engines.contract import EngineError
-from service.http_limits import HEADERS, LARGEST, ResponseError, ResponseLimits, largest_answer, redirect_target
+from service.experiments.engines.base import EngineError
+from service.llm.http_limits import HEADERS, LARGEST, ResponseError, ResponseLimits, largest_answer, redirect_target
 
 _RETRIED = (408, 409, 425, 429)
 _LOCAL = ("127.", "localhost", "[::1]", "::1")

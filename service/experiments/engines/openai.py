@@ -18,12 +18,12 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from service.experiments.engines.answers import logprob_of, text_of, token_counts, wrong_with
-from service.experiments.engines.contract import CLOSED, EngineError, Request, Settings
+from service.experiments.engines.base import CLOSED, EngineError, Request, Settings
+from service.experiments.engines.completion_response import logprob_of, text_of, token_counts, wrong_with
 from service.experiments.engines.endpoints import Endpoint, Endpoints, Patience, Refused
 from service.experiments.engines.stream import Channel, Stream, attempt_seed
 from service.experiments.spec import ModelSpec
-from service.experiments.words import Completion
+from service.experiments.types import Completion
 
 T = TypeVar("T")
 _KEY = "PASSKB_ENGINE_API_KEY"

@@ -30,9 +30,9 @@ from typing import Any
 from scipy.special import betaincinv
 
 from kb.notes import PasskbError
-from service.experiments.engines.contract import CLOSED, EngineError, Request, Settings
+from service.experiments.engines.base import CLOSED, EngineError, Request, Settings
 from service.experiments.engines.stream import Channel, Stream
-from service.experiments.words import Completion, Problem, seed_of
+from service.experiments.types import Completion, Problem, seed_of
 
 _LOOK = 0.05
 
@@ -147,7 +147,7 @@ def _right(problem: Problem, choice: random.Random) -> str:
     """A completion that the problem's grader passes, "" where none is known."""
     gold = problem.gold
     if problem.kind == "countdown":
-        from service.experiments.problems.countdown import solve_at_random, write_derivation
+        from service.experiments.datasets.countdown import solve_at_random, write_derivation
 
         try:
             return " " + write_derivation(solve_at_random(gold["numbers"], gold["target"], choice))

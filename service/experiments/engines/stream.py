@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from queue import SimpleQueue
 
-from service.experiments.engines.contract import EngineError, Request
-from service.experiments.words import Completion
+from service.experiments.engines.base import EngineError, Request
+from service.experiments.types import Completion
 
 
 def chunks(requests: Iterable[Request], most: int) -> Iterator[Request]:

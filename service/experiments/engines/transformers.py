@@ -23,13 +23,13 @@ import torch
 import transformers
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from service.experiments.engines.base import CLOSED, EngineError, Request, Settings
 from service.experiments.engines.batching import Job, Need, Row, Workers, fitting
-from service.experiments.engines.contract import CLOSED, EngineError, Request, Settings
 from service.experiments.engines.memory import GB, free_memory, weights_bytes
 from service.experiments.engines.stream import Channel, Stream, attempt_seed
-from service.experiments.engines.texts import Texts
+from service.experiments.engines.tokenization import Texts
 from service.experiments.spec import ModelSpec
-from service.experiments.words import Completion
+from service.experiments.types import Completion
 
 _WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
 _ROWS = {"cpu": 2048, "cuda": 1024}

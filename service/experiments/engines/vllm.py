@@ -26,8 +26,8 @@ from typing import Any
 
 import httpx
 
-from service.experiments.engines import guard, troubles
-from service.experiments.engines.contract import EngineError, Request, Settings
+from service.experiments.engines import vllm_errors, watchdog
+from service.experiments.engines.base import EngineError, Request, Settings
 from service.experiments.engines.endpoints import Patience
 from service.experiments.engines.memory import GB, free_memory, weights_bytes
 from service.experiments.engines.openai import OpenAIEngine
@@ -107,7 +107,7 @@ class VLLMEngine:
             log.write(f"$ {' '.join(command)}\n".encode())
             log.flush()
             return subprocess.Popen(
-                [sys.executable, "-I", guard.__file__, str(os.getpid()), *command],
+                [sys.executable, "-I", watchdog.__file__, str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -138,7 +138,7 @@ class VLLMEngine:
         if code is None:
             return None
         self._end()
-        return EngineError(f"vLLM ended: {troubles.explained(self._said(), code, self._model)} (its log is {self._log})")
+        return EngineError(f"vLLM ended: {vllm_errors.explained(self._said(), code, self._model)} (its log is {self._log})")
 
     def _said(self) -> str:
         """Its log since it was started; the file may hold earlier starts."""

@@ -23,9 +23,9 @@ import numpy as np
 
 from kb.files import write_atomic
 from kb.notes import PasskbError
-from service.experiments.problems.countdown import countdown
+from service.experiments.datasets.countdown import countdown
 from service.experiments.statistics.estimators import pass_at_k
-from service.experiments.words import seed_of
+from service.experiments.types import seed_of
 
 MEMBERS = ("base", "tuned", "distilled")
 KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)

@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from service.experiments.problems.countdown import LARGEST_VALUE
+from service.experiments.datasets.countdown import LARGEST_VALUE
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 SIGNS = ("+", "-", "*", "/", "=", ",", "->", ":")

@@ -23,10 +23,10 @@ from transformers import LlamaForCausalLM
 from transformers.utils import logging
 
 from kb.notes import PasskbError
-from service.experiments.grading.countdown import verify
+from service.experiments.datasets import countdown as problems
+from service.experiments.graders.countdown import verify
 from service.experiments.organisms.model import EOS, ids_of, load_model, new_model, save, texts_of, vocabulary
-from service.experiments.problems import countdown as problems
-from service.experiments.words import Problem, Verdict
+from service.experiments.types import Problem, Verdict
 
 NUMBERS = 4
 LONGEST = 6 * (NUMBERS - 1)

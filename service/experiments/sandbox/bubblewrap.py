@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kb.notes import PasskbError
-from service.experiments.sandbox import wire
+from service.experiments.sandbox import protocol
 from service.experiments.sandbox.confinement import ARCHITECTURES
 
 _HERE = Path(__file__).resolve().parent
-_INSIDE = ("confinement", "holder", "inside", "judge", "wire")
+_INSIDE = ("confinement", "init", "program_host", "protocol", "test_runner")
 _PACKAGE = "/passkb/service/experiments/sandbox"
-_START = "import sys; sys.path.insert(0, '/passkb'); from service.experiments.sandbox.inside import main; main()"
+_START = "import sys; sys.path.insert(0, '/passkb'); from service.experiments.sandbox.init import main; main()"
 _STARTS_WITHIN_S = 30
 _INSTALL = "install bubblewrap (Debian and Ubuntu: `apt-get install bubblewrap`)"
 _NAMESPACES = (
@@ -90,10 +90,10 @@ class Sandbox:
     def _await(self, complaints: object) -> None:
         self.control.settimeout(_STARTS_WITHIN_S)
         try:
-            if wire.receive(self.control) == "ready":
+            if protocol.receive(self.control) == "ready":
                 return
             why = "it does not answer"
-        except (EOFError, OSError, wire.WireError) as error:
+        except (EOFError, OSError, protocol.WireError) as error:
             why = str(error)
         self.kill()
         complaints.seek(0)  # type: ignore[attr-defined]

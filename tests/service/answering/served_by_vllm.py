@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.experiments.engines import guard
+from service.experiments.engines import watchdog
 
 WINDOW = 16384
 _START = 240.0  # seconds at most, on a busy machine
@@ -80,7 +80,7 @@ class VLLMServer:
         told = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", guard.__file__, str(os.getpid()), *command],
+                [sys.executable, "-I", watchdog.__file__, str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._log.parent, start_new_session=True,
                 env={**kept, **told, "PATH": f"{self._python.parent}{os.pathsep}{kept.get('PATH', '')}"},
             )  # fmt: skip

@@ -12,9 +12,9 @@ from ingest.pipeline import ingest
 from kb.embedding import MiniLM
 from kb.knowledge_base import KnowledgeBase
 from service.answering.answer import Answer, Support
-from service.answering.prompting import REWRITING
-from service.answering.writing import write
-from service.llm import LanguageModel, Patience
+from service.answering.generate.prompts import REWRITING
+from service.answering.generate.writer import write
+from service.llm.client import LanguageModel, Patience
 from tests.service.answering.scripted_server import Body, Reply, ScriptedServer, said
 
 KEY = "sk-secret-4711"

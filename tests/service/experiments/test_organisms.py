@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kb.notes import PasskbError
-from service.experiments.grading.countdown import verify
+from service.experiments.datasets.countdown import countdown, held_out
+from service.experiments.graders.countdown import verify
 from service.experiments.organisms.family import CAUTION, MEMBERS, Plan, describe, train_family
-from service.experiments.problems.countdown import countdown, held_out
-from service.experiments.words import Verdict
+from service.experiments.types import Verdict
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

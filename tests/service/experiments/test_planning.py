@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from kb.notes import PasskbError
+from service.experiments.execution.run_store import Run, Runs, RunStatus, Tally
 from service.experiments.planning import plan, plan_text
-from service.experiments.runs import Run, Runs, RunStatus, Tally
 from service.experiments.spec import ExperimentSpec, from_mapping
 
 

@@ -17,16 +17,16 @@ from ingest.pipeline import ingest
 from kb.embedding import HashedWords
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
-from service.cli import main
-from service.experiments import control
+from service.cli.main import main
 from service.experiments import preflight as checks
 from service.experiments.claims import spec_of
 from service.experiments.engines.openai import OpenAIEngine
+from service.experiments.execution import control
+from service.experiments.execution.run_store import Runs, RunStatus
 from service.experiments.preflight import NotReady
-from service.experiments.runs import Runs, RunStatus
 from service.experiments.spec import from_mapping
-from service.experiments.words import ProblemSet
-from service.web.experiment_form import checked_html
+from service.experiments.types import ProblemSet
+from service.web.experiments.form import checked_html
 from tests.conftest import Vault
 
 SAMPLE = Path(__file__).parents[3] / "samples" / "models" / "countdown" / "base"

@@ -62,8 +62,8 @@ def test_a_checked_handler_is_what_it_was() -> None:
 
 
 def test_a_session_speaks_for_its_own_requests_only(kb: KnowledgeBase) -> None:
-    from service.web.session_token import HEADER, SessionTokens
-    from service.web.sessions import Sessions, cookie_name
+    from service.web.security.session_token import HEADER, SessionTokens
+    from service.web.security.sessions import Sessions, cookie_name
 
     sessions = Sessions(SessionTokens())
     mine = sessions.tokens.new_session()

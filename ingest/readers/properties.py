@@ -1,0 +1,117 @@
+"""What a note says about itself outside prose and front matter, as in Logseq and Obsidian: properties at its head, ids of
+its blocks, tags within its text, and what the name of its file spells. Pure.
+
+Knows nothing about front matter, links, or which notes exist.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from bisect import bisect_right
+from itertools import islice
+from pathlib import PurePosixPath
+from urllib.parse import unquote
+
+from kb.markdown.blocks import FIELD, LINK, PROPERTY, UUID, Block, blocks, opaque, plain
+from kb.markdown.sentences import TAG
+from kb.notes import NoteKind
+
+_HEAD = 200  # lines in which properties are looked for
+_MOST_TAGS = 1000
+_KINDS = {kind.value for kind in NoteKind}
+_OF_BLOCKS = frozenset(("id", "collapsed", "links", "claims"))  # not said of the page, or said otherwise in front matter
+_LISTS = frozenset(("alias", "aliases", "tag", "tags"))
+_TITLE_LINE = re.compile(r"#[ \t]")
+_LISTED = re.compile(r"#?\[\[([^\[\]]+)\]\]|#([^\s,]+)|([^,\s][^,]*)")
+_BLOCK_ID = re.compile(rf"^[ \t]*(?:[-*+][ \t]+)?id::[ \t]+({UUID})[ \t]*$", re.M)
+_NO_TAGS = frozenset(("code", "math", "comment", "rule", "definition", "heading"))
+_COLOUR = re.compile(r"(?i)(?=\D*\d|([a-f])\1+$)(?:[0-9a-f]{3}|[0-9a-f]{6}|[0-9a-f]{8})")
+_JOURNAL = re.compile(r"(\d{4})([-_])(\d\d)\2(\d\d)")
+_NAMESPACE = re.compile(r"(?<=[^_])___(?=[^_])")
+_ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
+
+
+def page_properties(body: str) -> dict[str, str | list[str]]:
+    """The `key:: value` lines at the head of a body, in its first bullet or bare, below its title where it has one: keys in
+    lower case, lists for aliases and tags, else text without markup. Typed links are not among them."""
+    found: dict[str, str | list[str]] = {}
+    if "::" not in body[:4000]:
+        return found
+    for line in islice(body[:40_000].split("\n"), _HEAD):
+        words = line.strip()
+        if not words or words == "-" or (not found and _TITLE_LINE.match(words)):
+            continue
+        words = words.removeprefix("- ").lstrip()
+        m = PROPERTY.match(words)
+        if FIELD.match(words) or (m and m[1].lower() in _OF_BLOCKS):
+            continue
+        if m is None:
+            break
+        key, value = m[1].lower(), words[m.end() :].strip()
+        names = [next(filter(None, part.groups())).strip() for part in _LISTED.finditer(value)]
+        found[key] = list(filter(None, names)) if key in _LISTS else plain(value)
+    kind = str(found.get("type", "")).lower()
+    return {"kind": kind, **found} if kind in _KINDS - {NoteKind.STUB} else found
+
+
+def block_ids(body: str) -> tuple[str, ...]:
+    """The names by which the blocks that bear an `id::` can be referred to, as `((…))`."""
+    if "id::" not in body:
+        return ()
+    return tuple(dict.fromkeys(f"(({m[1].lower()}))" for m in _BLOCK_ID.finditer(body)))
+
+
+def spelled(path: str) -> tuple[str, tuple[str, ...]]:
+    """The title that a file's name spells, and the other names it gives: `A___B` and `A%2FB` are `A/B`, and
+    `journals/2024_05_01` is the day 2024-05-01, which Logseq also calls May 1st, 2024."""
+    file = PurePosixPath(path)
+    stem = title = file.stem
+    if file.parent.name == "journals" and (m := _JOURNAL.fullmatch(stem)):
+        try:
+            day = datetime.date(int(m[1]), int(m[3]), int(m[4]))
+        except ValueError:
+            return title, ()
+        suffix = "th" if 10 < day.day < 14 else {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10, "th")
+        names = (f"{_MONTHS[day.month - 1][:n]} {day.day}{suffix}, {day.year:04}" for n in (3, 9))
+        return day.isoformat(), tuple(dict.fromkeys(names))
+    if _ESCAPED.search(stem):
+        title = unquote(stem)
+    title = _NAMESPACE.sub("/", title)
+    if not title.strip() or "\ufffd" in title or not title.isprintable():
+        title = stem
+    return title, (title,) if title != stem else ()
+
+
+def inline_tags(body: str) -> list[str]:
+    """The `#tags` in the text, in order, each once in any case of letters. What stands in code, formulas, comments, links,
+    addresses and headings is none, nor is a number or a colour."""
+    found: dict[str, str] = {}
+    for block in blocks(body) if "#" in body else ():
+        if block.kind in _NO_TAGS or body.find("#", block.body, block.end) < 0:
+            continue
+        for name in _tags_of(body, block):
+            found.setdefault(name.casefold(), name)
+        if len(found) > _MOST_TAGS:
+            break
+    return list(islice(found.values(), _MOST_TAGS))
+
+
+def _tags_of(body: str, block: Block) -> list[str]:
+    masked: list[tuple[int, int]] | None = None
+    found: list[str] = []
+    for m in TAG.finditer(body, block.body, block.end):
+        name = (m[1] or m[2]).strip().rstrip("/")
+        if name.replace("/", "").isdigit() or not name.strip("/_-") or _COLOUR.fullmatch(name):
+            continue
+        if masked is None:
+            links = (link.span() for link in LINK.finditer(body, block.body, block.end))
+            masked = sorted([*opaque(body, block.body, block.end), *links])
+            starts = [start for start, _ in masked]
+        i = bisect_right(starts, m.start())
+        if not any(m.start() < end for _, end in masked[max(0, i - 2) : i]):
+            found.append(name)
+    return found
+
+
+_MONTHS = "January February March April May June July August September October November December".split()

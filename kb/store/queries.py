@@ -1,0 +1,294 @@
+"""The store: notes, links, claims, chunks, full text and vectors in SQLite, as they are read. `change` is how they are written.
+
+Everything here can be rebuilt from the notes on disk. Knows nothing about Markdown, embedding models or graphs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kb.embedding import Vectors
+from kb.home_paths import HomePaths
+from kb.notes import Chunk, Claim, ClaimStatus, Link, LinkType, Note, NoteKind, Origin, WrittenLink
+from kb.store.fulltext import document_frequency, lexical_search, phrase_search
+from kb.store.migration import make_paths_relative
+from kb.store.records import FileRecord, Unresolved, passage, text_hash
+from kb.store.schema import Database
+from kb.store.transaction import Change
+
+__all__ = ["Change", "FileRecord", "Store", "Unresolved", "passage", "text_hash"]
+
+_NOTE = "id, title, kind, text, path, source, gist, aliases, tags, properties"
+_LINK = 'source, target, type, why, origin, anchor, start, "end", writer'
+
+
+class Store:
+    """Reading at any time, from any thread; writing inside `with store.writing() as change`."""
+
+    def __init__(self, path: Path) -> None:
+        self.database = Database(path)
+        self._paths = HomePaths(path.parent)
+        if not self.database.read_only and self.meta("paths") != "relative":
+            with self.database.writing() as connection:
+                make_paths_relative(connection, path.parent)
+
+    def meta(self, key: str) -> str:
+        """What was noted under `key`; empty when nothing was."""
+        rows = self._all("SELECT value FROM meta WHERE key = ?", key)
+        return str(rows[0][0]) if rows else ""
+
+    def note_meta(self, key: str, value: str) -> None:
+        """Survives a rebuild."""
+        with self.database.writing() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def close(self) -> None:
+        self.database.close()
+
+    def reading(self) -> AbstractContextManager[None]:
+        """All that is read within is of one moment, whatever is written meanwhile."""
+        return self.database.reading()
+
+    @contextmanager
+    def writing(self) -> Iterator[Change]:
+        """One transaction over notes, links, chunks and full text; readers see all of it or nothing."""
+        with self.database.writing() as connection:
+            change = Change(connection, self._paths)
+            yield change
+            if change.seen:
+                connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+
+    @property
+    def generation(self) -> int:
+        """Counts the transactions; whoever caches rows compares it."""
+        return int(self._all("SELECT value FROM meta WHERE key = 'generation'")[0][0])
+
+    def files(self, source: str | None = None) -> list[FileRecord]:
+        where, parameters = ("WHERE source = ?", [source]) if source is not None else ("", [])
+        rows = self._all(
+            f"SELECT path, source, size, mtime_ns, sha256, note_id, failure, warnings FROM files {where}", *parameters
+        )
+        return [_file(row, self._paths) for row in rows]
+
+    def standing(self, note_id: str) -> tuple[tuple[str, ...], int]:
+        """What was odd when a note's file was read, and in how many chunks the note is searched."""
+        rows = self._all("SELECT warnings FROM files WHERE note_id = ?", note_id)
+        chunks = self._all("SELECT count(*) FROM chunks WHERE note_id = ?", note_id)[0][0]
+        return tuple(warning for row in rows for warning in json.loads(row[0])), chunks
+
+    def note(self, note_id: str) -> Note | None:
+        rows = self._all(f"SELECT {_NOTE} FROM notes WHERE id = ?", note_id)
+        return replace(_note(rows[0], self._paths), claims=tuple(self.claims(note_id))) if rows else None
+
+    def notes(self, ids: Iterable[str]) -> dict[str, Note]:
+        """The notes of `ids` that exist, without their claims."""
+        wanted = json.dumps(list(dict.fromkeys(ids)))
+        rows = self._all(f"SELECT {_NOTE} FROM notes WHERE id IN (SELECT value FROM json_each(?))", wanted)
+        return {row[0]: _note(row, self._paths) for row in rows}
+
+    def titles(self) -> list[tuple[str, str, str, tuple[str, ...]]]:
+        """(id, title, kind, aliases) of every note, by title."""
+        rows = self._all("SELECT id, title, kind, aliases FROM notes ORDER BY title COLLATE NOCASE, id")
+        return [(id_, title, kind, tuple(json.loads(aliases))) for id_, title, kind, aliases in rows]
+
+    def named(self, name: str) -> list[str]:
+        """Ids of the notes that bear `name` as title or alias, in any case of letters."""
+        rows = self._all(
+            "SELECT id FROM notes WHERE title = ?1 COLLATE NOCASE OR EXISTS "
+            "(SELECT 1 FROM json_each(aliases) WHERE value = ?1 COLLATE NOCASE) ORDER BY id",
+            name,
+        )
+        return [row[0] for row in rows]
+
+    def claims(self, note_id: str | None = None) -> list[Claim]:
+        return [claim for _, claim in self.ledger(note_id)]
+
+    def ledger(self, note_id: str | None = None) -> list[tuple[str, Claim]]:
+        """(note id, claim) with the evidence that stands on each; the newest evidence note gives a claim its status."""
+        where, parameters = ("WHERE note_id = ?", [note_id]) if note_id is not None else ("", [])
+        rows = self._all(
+            f"SELECT note_id, id, text, premise, settles, test, status FROM claims {where} ORDER BY note_id, position",
+            *parameters,
+        )
+        return [self._with_evidence(row[0], _claim(row[1:])) for row in rows]
+
+    def links(self, note_id: str | None = None, *, into: bool = False) -> list[Link]:
+        """Links out of a note, into it, or all of them."""
+        where, parameters = (f"WHERE {'target' if into else 'source'} = ?", [note_id]) if note_id is not None else ("", [])
+        rows = self._all(f"SELECT {_LINK} FROM links {where} ORDER BY rowid", *parameters)
+        return [_link(row) for row in rows]
+
+    def names(self) -> list[tuple[str, str, str, str, tuple[str, ...]]]:
+        """(id, source, path, title, aliases) of every note that somebody wrote: what links can mean."""
+        rows = self._all("SELECT id, source, path, title, aliases FROM notes WHERE kind <> 'stub' ORDER BY id")
+        return [(*row[:2], self._paths.used(row[2]), row[3], tuple(json.loads(row[4]))) for row in rows]
+
+    def written_by_note(self) -> dict[str, list[WrittenLink]]:
+        """Every note's links as they were written, before they are resolved."""
+        rows = self._all(
+            'SELECT note_id, target, type, why, anchor, start, "end", form FROM written ORDER BY note_id, position'
+        )
+        out: dict[str, list[WrittenLink]] = {}
+        for row in rows:
+            out.setdefault(row[0], []).append(WrittenLink(row[1], LinkType(row[2]), *row[3:]))
+        return out
+
+    def has_inward_links(self) -> bool:
+        """Whether some note says of others that they link to it."""
+        return bool(self._all("SELECT EXISTS (SELECT 1 FROM written WHERE form = 'inward')")[0][0])
+
+    def unresolved(self) -> list[Unresolved]:
+        rows = self._all("SELECT source, target, candidates FROM unresolved ORDER BY rowid")
+        return [Unresolved(source, target, tuple(json.loads(candidates))) for source, target, candidates in rows]
+
+    def chunks(self, numbers: Sequence[int]) -> dict[int, tuple[Chunk, str, str]]:
+        """Chunk number -> (chunk, title of its note, text)."""
+        rows = self._all(
+            'SELECT c.number, c.id, c.note_id, c.start, c."end", c.heading, n.title, substr(n.text, c.start + 1, '
+            'c."end" - c.start) FROM chunks c JOIN notes n ON n.id = c.note_id '
+            f"WHERE c.number IN ({', '.join('?' * len(numbers))})",
+            *numbers,
+        )
+        return {row[0]: (Chunk(*row[1:6]), row[6], row[7]) for row in rows}
+
+    def lexical(self, query: str, limit: int) -> list[tuple[int, float]]:
+        """Chunk numbers with their BM25 score, best first."""
+        with self.database.connection() as connection:
+            return lexical_search(connection, query, limit)
+
+    def document_frequency(self, word: str) -> int:
+        """In how many chunks a word, or another of the same stem, occurs."""
+        with self.database.connection() as connection:
+            return document_frequency(connection, word)
+
+    def notes_with_phrase(self, phrase: str, limit: int) -> set[str]:
+        """The notes of at most `limit` chunks in whose text the words of `phrase` stand in a row."""
+        with self.database.connection() as connection:
+            numbers = phrase_search(connection, phrase, limit)
+        rows = self._all("SELECT note_id FROM chunks WHERE number IN (SELECT value FROM json_each(?))", json.dumps(numbers))
+        return {row[0] for row in rows}
+
+    def chunk_rows(self) -> list[tuple[int, str, str, str]]:
+        """(number, chunk id, note id, kind of the note) of every chunk, by number."""
+        return self._all("SELECT c.number, c.id, c.note_id, n.kind FROM chunks c JOIN notes n ON n.id = c.note_id ORDER BY 1")
+
+    def chunk_vectors(self, model: str, size: int) -> tuple[list[int], Vectors]:
+        """Numbers of the chunks that have a vector of `model`, and their vectors, by number."""
+        rows = self._all(
+            "SELECT c.number, v.vector FROM chunks c JOIN vectors v ON v.model = ? AND v.hash = c.hash ORDER BY c.number",
+            model,
+        )
+        joined = np.frombuffer(b"".join(row[1] for row in rows), np.float32).reshape(len(rows), size)
+        return [row[0] for row in rows], joined
+
+    def missing_vectors(self, model: str, hashes: Iterable[bytes]) -> set[bytes]:
+        """Those of `hashes` that have no vector of `model` yet."""
+        wanted = set(hashes)
+        have = {row[0] for row in self._all("SELECT hash FROM vectors WHERE model = ?", model)} if wanted else set()
+        return wanted - have
+
+    def add_vectors(self, model: str, hashes: Sequence[bytes], vectors: Vectors) -> None:
+        """Kept at once, in a transaction of its own: an ingest that is killed later finds them again."""
+        rows = [(model, key, vector.tobytes()) for key, vector in zip(hashes, vectors, strict=True)]
+        with self.database.writing() as connection:
+            connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
+
+    def chunks_without_vector(self, model: str) -> list[Chunk]:
+        """Chunks that a search by meaning can not find."""
+        rows = self._all(
+            'SELECT id, note_id, start, "end", heading FROM chunks c WHERE NOT EXISTS '
+            "(SELECT 1 FROM vectors v WHERE v.model = ? AND v.hash = c.hash) ORDER BY number",
+            model,
+        )
+        return [Chunk(*row) for row in rows]
+
+    def outbox(self) -> list[tuple[str, bytes]]:
+        """What the vector index has not heard of yet: chunk ids with the hash of their text, empty for those that are gone."""
+        return self._all("SELECT o.chunk_id, coalesce(c.hash, x'') FROM outbox o LEFT JOIN chunks c ON c.id = o.chunk_id")
+
+    def outbox_size(self) -> int:
+        return int(self._all("SELECT count(*) FROM outbox")[0][0])
+
+    def count_chunks(self) -> int:
+        return int(self._all("SELECT count(*) FROM chunks")[0][0])
+
+    def clear_outbox(self, heard: Sequence[tuple[str, bytes]]) -> None:
+        """Forgets the entries `heard`, save those whose chunk has changed since they were read."""
+        with self.database.writing() as connection:
+            connection.executemany(
+                "DELETE FROM outbox WHERE chunk_id = ?1 AND coalesce((SELECT hash FROM chunks WHERE id = ?1), x'') = ?2",
+                heard,
+            )
+
+    def index_state(self) -> str:
+        """`behind` when the vector index must be made from nothing, `written` while it is written to, else empty."""
+        return self.meta("index")
+
+    def mark_index(self, state: str, manifest: str = "") -> None:
+        """`written` before the index is written to, empty afterwards, with the `manifest` of what was written. `behind`: it is
+        to hear of all chunks again."""
+        with self.database.writing() as connection:
+            rows = [("index", state), ("index_manifest", manifest)]
+            connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+            if state == "behind":
+                connection.execute("INSERT OR REPLACE INTO outbox SELECT id, 1 FROM chunks")
+
+    def vectors_of(self, model: str, size: int, chunk_ids: Sequence[str]) -> tuple[list[str], Vectors]:
+        rows = self._all(
+            "SELECT c.id, v.vector FROM chunks c JOIN vectors v ON v.model = ? AND v.hash = c.hash "
+            "WHERE c.id IN (SELECT value FROM json_each(?))",
+            model,
+            json.dumps(list(chunk_ids)),
+        )
+        joined = np.frombuffer(b"".join(row[1] for row in rows), np.float32).reshape(len(rows), size)
+        return [row[0] for row in rows], joined
+
+    def counts(self) -> tuple[dict[str, int], dict[str, int], int]:
+        """Notes by kind, links by type, and the number of chunks."""
+        kinds = dict(self._all("SELECT kind, count(*) FROM notes GROUP BY kind ORDER BY kind"))
+        types = dict(self._all("SELECT type, count(*) FROM links GROUP BY type ORDER BY type"))
+        return kinds, types, self.count_chunks()
+
+    def _with_evidence(self, note_id: str, claim: Claim) -> tuple[str, Claim]:
+        rows = self._all(
+            "SELECT l.source, json_extract(n.properties, '$.status'), json_extract(n.properties, '$.date') FROM links l "
+            "JOIN notes n ON n.id = l.source WHERE l.target = ? AND l.type = 'evidence_for' AND l.anchor = ? "
+            "AND n.kind = 'evidence' ORDER BY 3, 1",
+            note_id,
+            claim.id,
+        )
+        if not rows:
+            return note_id, claim
+        decided = [status for _, status, _ in rows if status in set(ClaimStatus)]
+        status = ClaimStatus(decided[-1]) if decided else claim.status
+        return note_id, replace(claim, status=status, evidence=tuple(dict.fromkeys(row[0] for row in rows)))
+
+    def _all(self, statement: str, *parameters: Any) -> list[Any]:
+        with self.database.connection() as connection:
+            return connection.execute(statement, parameters).fetchall()
+
+
+def _file(row: Sequence[Any], paths: HomePaths) -> FileRecord:
+    path, source, size, mtime_ns, sha256, note_id, failure, warnings = row
+    return FileRecord(paths.used(path), source, size, mtime_ns, sha256, note_id, failure, tuple(json.loads(warnings)))
+
+
+def _note(row: Sequence[Any], paths: HomePaths) -> Note:
+    id_, title, kind, text, path, source, gist, aliases, tags, properties = row
+    lists = tuple(json.loads(aliases)), tuple(json.loads(tags))
+    return Note(id_, title, NoteKind(kind), text, paths.used(path), source, gist, *lists, properties=json.loads(properties))
+
+
+def _claim(row: Sequence[Any]) -> Claim:
+    return Claim(row[0], row[1], row[2], row[3], json.loads(row[4]), ClaimStatus(row[5]))
+
+
+def _link(row: Sequence[Any]) -> Link:
+    return Link(row[0], row[1], LinkType(row[2]), row[3], Origin(row[4]), *row[5:])

@@ -1,0 +1,74 @@
+"""Whether a number or a predicate is said of whom the spans say it of: names beside numbers, parts of two contrasted clauses.
+
+Compares which words stand in one clause. Knows no grammar.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import permutations, product
+
+from service.answering.check.clauses import Clause, Word
+from service.answering.check.numbers import missing, numerals
+
+_AUTHOR = re.compile(r"\b([A-Z][a-z]+)(?:['’]s)? (?:and (?:colleagues|coworkers|co-workers|others)|et al\b|and [A-Z][a-z]+\b)")
+
+
+def misattributed(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+    """A name to which the sentence gives a number that the spans give to other names alone; empty when there is none."""
+    there = [(numerals(clause.text), _names(clause)) for clause in spans]
+    elsewhere = set().union(*(names for _, names in there)) if there else set()
+    said = set().union(*map(_names, sentence)) if sentence else set()
+    for clause in sentence:
+        own = _names(clause) & elsewhere
+        for number in numerals(clause.text) if own else ():
+            bearers = [names for given, names in there if number.value and not missing([number], given)]
+            if bearers and all(names - said and not own <= names for names in bearers):
+                return min(own - set().union(*bearers), default="")
+    return ""
+
+
+def _names(clause: Clause) -> set[str]:
+    return {word.text.casefold().removesuffix("'s").removesuffix("’s") for word in clause.words if word.name}
+
+
+def strange_authors(sentence: str, span: str) -> str:
+    """The first author (“Zhao and colleagues”) whom the span does not know; a capital at the start of a sentence hides him from
+    those who look for names."""
+    known = span.casefold()
+    return next((name for name in _AUTHOR.findall(sentence) if name.casefold() not in known), "")
+
+
+def swapped(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+    """A word that changed places with another between two clauses that otherwise stayed as they were; empty when none did.
+
+    “A raises accuracy but raises coverage only with new knowledge” for the same with coverage and accuracy exchanged. A place
+    is the content word before, or the clause's start.
+    """
+    ours, theirs = [_places(clause) for clause in sentence], [_places(clause) for clause in spans]
+    for one, other in permutations(ours, 2):
+        for first, second in permutations(theirs, 2):
+            went = [w for w in one if w in second and w not in first and w not in other]
+            came = [w for w in other if w in first and w not in second and w not in one]
+            stayed = [w for w in one if w in first and w not in second], [w for w in other if w in second and w not in first]
+            common = one.keys() & other.keys() & first.keys() & second.keys()
+            for there, here in product(went, came):
+                if one[there] & first[here] and other[here] & second[there] and (all(stayed) or (any(stayed) and common)):
+                    return there
+    return ""
+
+
+def _places(clause: Clause) -> dict[str, set[str]]:
+    """The stems of a clause with the words that each stands behind."""
+    out: dict[str, set[str]] = {}
+    before = "^"
+    for word in clause.words:
+        if word.content or _digits(word):
+            out.setdefault(word.stem, set()).add(before)
+            before = word.stem
+    return out
+
+
+def _digits(word: Word) -> bool:
+    return any(map(str.isdigit, word.text))

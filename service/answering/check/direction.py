@@ -1,0 +1,375 @@
+"""Whether a sentence says the opposite of its span: directions turned round, roles exchanged, negations added or dropped.
+
+Cues from a word list, compared where their surroundings agree. Knows no grammar: what a cue governs is guessed from the
+content words beside it, and irony, double negation and opposites that the list lacks are not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from kb.store.fulltext import stem
+from service.answering.check.clauses import Clause, Word
+
+# Each line is an axis: the words of its one end, then those of the other. A word may stand on several axes.
+_AXES = """
+higher greater larger increase rise rose risen raise grow grew grown gain climb boost lift inflate amplify overstate \
+expand improve help up enhance widen add speed unlock recover restore : lower smaller decrease fall fell fallen drop \
+reduce lower shrink shrank decline deflate hurt worsen down diminish narrow cut lose lost lessen slow vanish \
+disappear dwindle plunge weaken suffer remove level flatten plateau stagnate stall
+more greater larger bigger higher high exceed above further longer upward : fewer less smaller lower below shorter under
+most largest highest greatest strongest best top biggest : least smallest lowest weakest worst bottom fewest
+better best improve good outperform ahead beat won win surpass exceed outweigh overtake overtook overtaken beaten \
+above : worse worst poor bad behind trail below lose lost inferior lag
+long longer : short shorter
+large larger wide wider broad big high : small smaller narrow narrower little tiny low
+strong stronger strongest strongly : weak weaker weakest weakly
+hard harder difficult : easy easier trivial
+early earlier before : late later after
+early : late
+first : last
+fast faster quickly quick : slow slower slowly
+always : never
+favour : against
+rarely seldom hardly : often usually frequently mostly always
+cheap cheaper : expensive costly
+clean cleaner clear : dirty murky
+helpful : harmful
+accept : reject
+right correct true valid : wrong incorrect false invalid
+support confirm agree favour : contradict refute disagree oppose
+open unlock : close
+success succeed : failure fail
+positive : negative
+inside within : outside
+include contain : exclude lack
+old older : new newer
+possible : impossible
+likely : unlikely
+law established proven : conjecture observation
+select selection : create creation
+many most : few
+like prefer : dislike
+surge soar escalate accelerate deepen broaden lengthen : plummet slump decelerate fade dampen suppress curb shorten
+allow permit enable let : forbid prevent disable prohibit block
+cause trigger : prevent
+start begin : finish
+present presence : absent absence
+rich : poor
+dense : sparse
+simple : complex complicated
+common frequent : rare uncommon infrequent
+major : minor
+maximum max upper : minimum min
+deep : shallow
+near close : far distant
+next : previous
+overestimate overstate exaggerate : underestimate understate
+optimistic : pessimistic
+sufficient enough adequate suffice : insufficient inadequate scarce
+help aid facilitate : hinder impede obstruct
+explicit : implicit
+internal : external
+full complete : empty incomplete partial
+seen : unseen
+prefer : avoid
+retain preserve keep : discard drop
+combine merge join : separate split
+exact precise : approximate rough
+random : systematic
+concentrate : spread
+converge : diverge
+encourage : discourage
+strength advantage benefit : weakness disadvantage harm drawback
+majority : minority
+safe : dangerous unsafe
+stable steady : unstable volatile
+global : local
+before precede : after follow
+old : young
+hot : cold
+familiar known : novel unknown unfamiliar
+genuine real : fake spurious
+honest candid : dishonest
+voluntary : forced
+dependent : independent
+fresh new : stale old
+static : dynamic
+pro : con
+gain win : loss
+top : bottom
+forward : backward
+known : unknown
+flat : steep
+tight : loose
+thick : thin
+heavy : light
+full : empty
+modest : huge
+hide hidden conceal : reveal visible show
+agree : differ
+gather : scatter
+save : waste
+tighten : loosen
+trust : doubt
+remember : forget
+append : delete
+push : pull
+appear emerge : disappear vanish
+active : passive
+together : alone
+certain confident : uncertain doubtful
+worthwhile : pointless
+harmless : harmful
+central : marginal
+gradual gradually : sudden suddenly abrupt
+theory theoretical : practice practical
+input : output
+keep kept : lose lost
+"""
+_HARD = frozenset(
+    """
+    not no never cannot none neither nor without nothing nobody n't isn't aren't wasn't weren't doesn't don't
+    didn't can't won't couldn't wouldn't hasn't haven't shouldn't
+    """.split()
+)
+_SOFT = frozenset(
+    stem(word)
+    for word in """
+    fail lack hardly rarely seldom little few impossible unable only merely less least fewer instead rather
+    unlikely avoid prevent stop refuse absent missing beyond away alone zero far weak free but just however
+    different decline refute against left leave remain stay unchanged same
+    """.split()
+)
+_UNDONE = ("un", "in", "im", "non-", "non", "dis", "ir")
+_NOUNS = frozenset("gains rates drops losses".split())  # as nouns too common to be cues
+_BEFORE_NOUNS = frozenset("the a an many some these those of any no its their such all".split())
+_FAILS = frozenset(map(stem, "fail unable refuse".split()))
+_NEAR = 3  # words on either side of a cue that tell what it is about
+_SCOPE = 4  # content words after a negation that it may deny
+
+
+@dataclass(frozen=True, slots=True)
+class _Cue:
+    word: str
+    ends: frozenset[tuple[int, int]]  # (axis, end)
+    denied: bool
+    near: frozenset[str]
+    beside: tuple[str, str]
+    compares: bool
+    passive: bool
+    left: frozenset[str]
+    right: frozenset[str]
+
+
+@lru_cache(maxsize=1)
+def _lexicon() -> dict[str, frozenset[tuple[int, int]]]:
+    table: dict[str, set[tuple[int, int]]] = {}
+    for axis, line in enumerate(_AXES.strip().splitlines()):
+        for end, side in enumerate(line.split(":")):
+            for word in side.split():
+                table.setdefault(stem(word), set()).add((axis, end))
+    return {word: frozenset(ends) for word, ends in table.items()}
+
+
+def _ends(word: Word) -> frozenset[tuple[int, int]]:
+    """Where a word stands on the axes, its comparative and superlative with it."""
+    low, lexicon = word.text.casefold(), _lexicon()
+    forms = [word.stem, *(stem(low[: -len(end)]) for end in ("est", "er") if low.endswith(end) and len(low) > len(end) + 2)]
+    return next((lexicon[form] for form in forms if form in lexicon), frozenset())
+
+
+def is_cue(word: Word) -> bool:
+    return bool(_ends(word))
+
+
+def opposed(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+    """The word with which a sentence turns its span round; empty when none does.
+
+    A cue is compared with those cues of the spans whose surroundings share most content words with its own: it conflicts
+    when one of them stands at the other end of an axis and none at the same end.
+    """
+    there = [cue for clause in spans for cue in _cues(clause)]
+    for clause in sentence:
+        for cue in _cues(clause):
+            rivals = [other for other in there if _side(cue, other)]
+            if not rivals:
+                continue
+            best = max(_nearness(cue, other) for other in rivals)
+            closest = [other for other in rivals if _nearness(cue, other) == best]
+            if (best or len(rivals) == 1) and all(_side(cue, other) < 0 for other in closest):
+                return cue.word
+    return ""
+
+
+def _nearness(one: _Cue, other: _Cue) -> float:
+    """How much the surroundings of two cues share; the content word just beside a cue tells most of what it is about."""
+    same_side = sum(mine == theirs for mine, theirs in zip(one.beside, other.beside, strict=True))
+    beside = 0.5 * len(frozenset(one.beside) & frozenset(other.beside) - {""}) + 0.5 * same_side
+    beside += 0.5 * (one.compares == other.compares)
+    return len(one.near & other.near) + beside + 1.25 * (one.word.casefold() == other.word.casefold())
+
+
+def _side(one: _Cue, other: _Cue) -> int:
+    """1 at the same end of an axis, -1 at opposite ends, 0 on no common axis; an exchange of roles counts as a turn."""
+    axes = {axis for axis, _ in one.ends} & {axis for axis, _ in other.ends}
+    if not axes:
+        return 0
+    side = 1 if one.ends & other.ends else -1
+    if one.passive != other.passive:
+        return -side if one.left & (other.left - other.right) else side
+    crossed = one.left & (other.right - other.left) and one.right & (other.left - other.right)
+    if crossed and not one.left & (other.left - other.right) and one.compares and other.compares:
+        side = -side
+    return side * (-1 if one.denied != other.denied else 1)
+
+
+_BE = frozenset("is are was were be been being still also often".split())
+_CONTESTS = frozenset(map(stem, "beat beaten outperform outperformed exceed surpass overtake overtaken outweigh".split()))
+_COMPARES = frozenset(
+    stem(word)
+    for word in "beat win outperform above below ahead behind exceed surpass overtake overtook trail outweigh".split()
+)
+
+
+def _cues(clause: Clause) -> list[_Cue]:
+    out: list[_Cue] = []
+    lexicon = _lexicon()
+    words = clause.words
+    for i, word in enumerate(words):
+        ends = _too_little() if i and _wanting(words[i - 1], word) else _ends(word)
+        if not ends or _is_noun(words, i):
+            continue
+        axes = {axis for axis, _ in ends}
+        before = [w for w in words[:i] if w.content and not axes & {axis for axis, _ in lexicon.get(w.stem, ())}]
+        after = [w for w in words[i + 1 :] if w.content and not axes & {axis for axis, _ in lexicon.get(w.stem, ())}]
+        near = frozenset(w.stem for w in (*before[-_NEAR:], *after[:_NEAR]))
+        if _either(words, i, ends) or _measures(words, i):
+            continue
+        denied = any(_hard(w) or w.stem in _FAILS for w in words[max(0, i - 6) : i])
+        denied ^= any(w.text.casefold() in ("rather", "instead") for w in words[max(0, i - 3) : i])
+        passive = word.stem in _CONTESTS and 0 < i < len(words) - 1 and words[i + 1].text == "by" and words[i - 1].text in _BE
+        beside = (before[-1].stem if before else "", after[0].stem if after else "")
+        compares = word.stem in _COMPARES or any(w.text == "than" for w in words[i + 1 : i + 6])
+        left, right = frozenset(w.stem for w in before), frozenset(w.stem for w in after)
+        out.append(_Cue(word.text, ends, denied, near, beside, compares, passive, left, right))
+    return out
+
+
+def _either(words: Sequence[Word], i: int, ends: frozenset[tuple[int, int]]) -> bool:
+    """Whether a cue stands beside its own opposite, as in “right or wrong”, and so says nothing."""
+    opposites = {(axis, 1 - end) for axis, end in ends}
+    around = [*words[max(0, i - 2) : i], *words[i + 1 : i + 3]]
+    return any(w.text == "or" for w in around) and any(
+        w.text == "not" or _lexicon().get(w.stem, frozenset()) & opposites for w in around
+    )
+
+
+def _wanting(before: Word, word: Word) -> bool:
+    """Whether words say that something does not suffice: too few."""
+    return before.text == "too" and word.text in ("few", "little", "small", "short", "weak")
+
+
+def _too_little() -> frozenset[tuple[int, int]]:
+    return _lexicon()[stem("insufficient")]
+
+
+def _measures(words: Sequence[Word], i: int) -> bool:
+    """Whether a cue belongs to a number: near .031, no fewer than six."""
+    after = words[i + 1].text if i + 1 < len(words) else ""
+    return (words[i].text in ("near", "close") and after[:1].isdigit()) or (
+        after == "than" and i > 0 and words[i - 1].text == "no"
+    )
+
+
+def _is_noun(words: Sequence[Word], i: int) -> bool:
+    """Whether “gains” and its like stand as nouns, which say nothing about a direction."""
+    around = {word.text.casefold() for word in words[max(0, i - 3) : i]} & _BEFORE_NOUNS
+    following = words[i + 1].text.casefold() if i + 1 < len(words) else ""
+    return words[i].text.casefold() in _NOUNS and (bool(around) or following in ("of", "in", "from", "over", "under"))
+
+
+def _hard(word: Word) -> bool:
+    return word.text.casefold().replace("’", "'") in _HARD
+
+
+def negated(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+    """The negation that a sentence has and its spans lack, or lacks where they have one; empty when they agree.
+
+    A negation's words are the next content words of its clause; it is compared with the clause that shares most with them.
+    """
+    return _unmatched(sentence, spans) or _unmatched(spans, sentence)
+
+
+def _unmatched(said: Sequence[Clause], other: Sequence[Clause]) -> str:
+    everything = frozenset(word.stem for clause in said for word in clause.words)
+    for clause in said:
+        for i, word in enumerate(clause.words):
+            if not _hard(word) or (i and clause.words[i - 1].text in ("or", "whether")):
+                continue
+            reach = 2 if word.text.casefold() in ("without", "no") else _SCOPE
+            scope = [w for w in clause.words[i + 1 :] if w.content][:reach]
+            own = {w.stem for w in scope} or {w.stem for w in clause.words[:i] if w.content}
+            most = max((len(own & c.stems) for c in other), default=0)
+            alike = [c for c in other if most and len(own & c.stems) == most and 2 * most >= len(own)]
+            least = _denials(clause, clause.stems)
+            if alike and not any(_denials(c, clause.stems) >= least or _denies(c.words, own, everything) for c in alike):
+                return word.text
+    return ""
+
+
+def _denials(clause: Clause, about: frozenset[str]) -> int:
+    """How many negations of a clause deny something that the other clause speaks of."""
+    count = 0
+    for i, word in enumerate(clause.words):
+        scope = {w.stem for w in clause.words[i + 1 :] if w.content}
+        narrow = word.text.casefold() in ("no", "without") or (i > 0 and clause.words[i - 1].text in ("and", "but"))
+        count += _hard(word) and (not narrow or not scope or bool(scope & about))
+    return count
+
+
+def _denies(words: Sequence[Word], own: set[str], known: frozenset[str]) -> bool:
+    """Whether some of the words deny softly, by an undoing prefix, or by naming the opposite of a denied word."""
+    lexicon = _lexicon()
+    opposites = {(axis, 1 - end) for denied in own for axis, end in lexicon.get(denied, ())}
+    return any(
+        (word.stem in _SOFT and bool({w.stem for w in _beside(words, i)} & own))
+        or any(word.text.casefold().startswith(p) and stem(word.text.casefold()[len(p) :]) in own for p in _UNDONE)
+        or bool(lexicon.get(word.stem, frozenset()) & opposites)
+        for i, word in enumerate(words)
+        if word.stem not in known
+    )
+
+
+def _beside(words: Sequence[Word], i: int) -> list[Word]:
+    """The content words next to a word: those it may deny."""
+    return [w for w in words[:i] if w.content][-2:] + [w for w in words[i + 1 :] if w.content][:_SCOPE]
+
+
+def undone(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+    """A word that differs from one of the spans by an undoing prefix alone (solvable, unsolvable), neither side denying it."""
+    ours, theirs = (
+        {w.stem: w for clause in said if not _denying(clause) for w in clause.content} for said in (sentence, spans)
+    )
+    for mine, word in ours.items():
+        if mine not in theirs and any(_differ_by_prefix(word, other) for key, other in theirs.items() if key not in ours):
+            return word.text
+    return ""
+
+
+def _denying(clause: Clause) -> bool:
+    return any(_hard(word) or word.stem in _FAILS for word in clause.words)
+
+
+def _differ_by_prefix(one: Word, other: Word) -> bool:
+    short, long = sorted((one.text.casefold(), other.text.casefold()), key=len)
+    return any(long.startswith(p) and stem(long[len(p) :]) == stem(short) for p in _UNDONE)
+
+
+def unmatched_cues(sentence: Sequence[Clause], spans: Sequence[Clause]) -> list[str]:
+    """The comparisons of a sentence for which the spans have no cue on any of its axes."""
+    there = [cue for clause in spans for cue in _cues(clause)]
+    cues = [cue for clause in sentence for cue in _cues(clause) if cue.compares]
+    return [cue.word for cue in cues if not any(_side(cue, other) for other in there)]

@@ -1,0 +1,189 @@
+"""How often a check of sentences is right: counted on labelled pairs, kept in files, told in words with intervals.
+
+The pairs that ship (`blind_pairs.jsonl`) were written by somebody who had not seen the check, and nothing was learned from
+them. The embedded check's figures ship beside them, and the bench writes them; a model's are measured where it runs, into the
+home.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kb.files import write_atomic
+from kb.notes import PasskbError
+from kb.os_errors import explanation
+from service.answering.answer import Support
+from service.answering.check.entailment import Checked, Pair
+
+GRADES = (Support.SUPPORTED, Support.PARTIAL, Support.UNSUPPORTED)
+SHIPPED = Path(__file__).with_name("checker_figures.json")
+PAIRS = Path(__file__).with_name("blind_pairs.jsonl")
+OF_JUDGES = "judge_figures.json"
+_Z = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A pair with the grade it deserves; `kind` says what was done to the sentence (true, number, negated, …)."""
+
+    pair: Pair
+    label: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`hits` of `total`, with Wilson's 95 % interval; all NaN where there is nothing to count.
+
+    >>> rate = Rate(39, 42)
+    >>> f"{rate.share:.3f} {rate.low:.3f} {rate.high:.3f}"
+    '0.929 0.810 0.975'
+    """
+
+    hits: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        return self.hits / self.total if self.total else math.nan
+
+    @property
+    def low(self) -> float:
+        return self._bound(-1)
+
+    @property
+    def high(self) -> float:
+        return self._bound(1)
+
+    def _bound(self, side: int) -> float:
+        if not self.total:
+            return math.nan
+        n, p = self.total, self.share
+        middle, half = p + _Z**2 / (2 * n), _Z * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
+        return (middle + side * half) / (1 + _Z**2 / n)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a check made of labelled pairs: for each label and each grade given, how many; for each kind of pair, how many it
+    graded as labelled, of how many. `read`: of how many pairs a model's own grade was used; None for the embedded check."""
+
+    check: str
+    date: str
+    counts: Mapping[str, Mapping[str, int]]
+    kinds: Mapping[str, tuple[int, int]]
+    seconds: float
+    read: int | None = None
+
+    @property
+    def pairs(self) -> int:
+        return sum(sum(row.values()) for row in self.counts.values())
+
+    def precision(self, grade: str) -> Rate:
+        """How many of those graded so deserve it."""
+        return Rate(self.counts[grade][grade], sum(row[grade] for row in self.counts.values()))
+
+    def recall(self, grade: str) -> Rate:
+        """How many of those that deserve a grade are given it."""
+        return Rate(self.counts[grade][grade], sum(self.counts[grade].values()))
+
+    def to_json(self) -> dict[str, Any]:
+        rates = {
+            grade: {name: _as_json(rate(grade)) for name, rate in (("precision", self.precision), ("recall", self.recall))}
+            for grade in map(str, GRADES)
+        }
+        own = {"check": self.check, "date": self.date, "pairs": self.pairs, "counts": self.counts, "kinds": self.kinds}
+        return {**own, "rates": rates, "seconds": round(self.seconds, 3), "read": self.read}
+
+
+def pairs_that_ship() -> list[Labelled]:
+    return [labelled(json.loads(line)) for line in PAIRS.read_text(encoding="utf-8").splitlines()]
+
+
+def labelled(entry: Mapping[str, Any]) -> Labelled:
+    """A line of a file of pairs."""
+    return Labelled(Pair(entry["sentence"], [span["quote"] for span in entry["spans"]]), entry["label"], entry["kind"])
+
+
+def counted(
+    check: str, pairs: Sequence[Labelled], grades: Sequence[Checked], seconds: float = 0.0, read: int | None = None
+) -> Figures:
+    found = Counter((pair.label, str(checked.grade)) for pair, checked in zip(pairs, grades, strict=True))
+    total = Counter(pair.kind for pair in pairs)
+    right = Counter(pair.kind for pair, checked in zip(pairs, grades, strict=True) if checked.grade == pair.label)
+    counts = {str(label): {str(grade): found[label, grade] for grade in GRADES} for label in GRADES}
+    kinds = {kind: (right[kind], total[kind]) for kind in sorted(total)}
+    return Figures(check, time.strftime("%Y-%m-%d"), counts, kinds, seconds, read)
+
+
+def checker_figures() -> Figures:
+    """Those of the embedded check, as measured when this version was made."""
+    return _from_json(json.loads(SHIPPED.read_text(encoding="utf-8")))
+
+
+def judge_figures(home: Path) -> dict[str, Figures]:
+    """Those of the models that were measured as judges in this home, by their names. Raises PasskbError for a torn file."""
+    path = home / OF_JUDGES
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return {name: _from_json(entry) for name, entry in told.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        otherwise = "delete it, and run `passkb judge-check` again"
+        raise PasskbError(f"{path} can not be read {explanation(error, otherwise)}") from error
+
+
+def keep_judge_figures(home: Path, figures: Figures) -> None:
+    """Beside those of other models. A file that is torn is begun anew."""
+    try:
+        known = judge_figures(home)
+    except PasskbError as error:
+        if isinstance(error.__cause__, OSError):  # the file may be whole
+            raise
+        known = {}
+    told = {name: entry.to_json() for name, entry in {**known, figures.check: figures}.items()}
+    try:
+        write_atomic(home / OF_JUDGES, json.dumps(told, ensure_ascii=False, indent=1))
+    except OSError as error:
+        cause = explanation(error, "choose another folder with --home")
+        raise PasskbError(f"{home / OF_JUDGES} can not be written {cause}") from error
+
+
+def in_words(figures: Figures) -> list[str]:
+    """Sentences for a person: how often a grade is right, and what is overlooked."""
+    right, found = figures.precision(Support.SUPPORTED), figures.recall(Support.SUPPORTED)
+    wrong, partly = figures.precision(Support.UNSUPPORTED), figures.precision(Support.PARTIAL)
+    out = [
+        f"Measured on {figures.date}, on {figures.pairs} sentences written for the sample notes by somebody who did not know "
+        "the check.",
+        f"Of {right.total} sentences called supported, {right.hits} were ({_percent(right)}).",
+        f"Of {found.total} true sentences, {found.hits} were called supported ({_percent(found)}); the others were doubted.",
+        f"Of {wrong.total} called unsupported, {wrong.hits} were ({_percent(wrong)}); of {partly.total} called partial, "
+        f"{partly.hits} ({_percent(partly)}).",
+    ]
+    if figures.read is not None:
+        out.append(f"The model's own grade could be used for {figures.read} of them.")
+    return out
+
+
+def _percent(rate: Rate) -> str:
+    return f"{100 * rate.share:.0f} %, 95 % interval {100 * rate.low:.0f} to {100 * rate.high:.0f}" if rate.total else "none"
+
+
+def _as_json(rate: Rate) -> dict[str, float | int | None]:
+    share, low, high = (None if math.isnan(value) else round(value, 4) for value in (rate.share, rate.low, rate.high))
+    return {"hits": rate.hits, "total": rate.total, "share": share, "low": low, "high": high}
+
+
+def _from_json(told: Mapping[str, Any]) -> Figures:
+    counts = {str(label): {str(grade): int(told["counts"][label][grade]) for grade in GRADES} for label in GRADES}
+    kinds = {str(kind): (int(right), int(total)) for kind, (right, total) in told["kinds"].items()}
+    return Figures(str(told["check"]), str(told["date"]), counts, kinds, float(told["seconds"]), told["read"])

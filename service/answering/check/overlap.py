@@ -1,0 +1,134 @@
+"""How far the words of clauses stand in others: coverage by stems and meanings, strange names, words in another's place.
+
+Knows nothing about grades, directions or numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from difflib import SequenceMatcher
+
+from kb.embedding import Vectors
+from kb.store.fulltext import stem
+from service.answering.check.clauses import Clause, Word
+from service.answering.check.direction import is_cue
+
+_ALIKE = (0.3, 0.65)  # cosine of two single words at which one begins to stand for the other, and does so wholly
+_FOREIGN = 0.45  # cosine below which one word can not be a paraphrase of another
+_PLACE = 3  # words that another word may have taken the place of
+_DETERMINERS = frozenset("the a an its their this that these those his her".split())
+_BEFORE_VERBS = frozenset("to can cannot may might will would should must could not never also still".split())
+_SUBJECTS = frozenset("it they which who he she is are was were be been has have had".split())
+_PARTICLES = frozenset(
+    """
+    away across along around apart aside back forth onto toward towards within upon per via beyond despite amid among three
+    four five six seven eight nine ten eleven twelve
+    """.split()
+)
+_GENERAL = frozenset(
+    stem(word)
+    for word in """
+    model method task problem value amount one alone nothing something someone works write ought need deserve
+    apply start begin fit hold give look consist use mean part place time point step form type sort example
+    instance fact reason question answer data test bring carry remain stay become total whole entire single
+    previous current already every bit account kind piece way
+    """.split()
+)
+
+
+class Likeness:
+    """Cosines between texts that were embedded together, in one call. Other texts are not known to it."""
+
+    def __init__(self, vectors: Callable[[Sequence[str]], Vectors], texts: Sequence[str]) -> None:
+        distinct = list(dict.fromkeys(texts))
+        self._row = {text: i for i, text in enumerate(distinct)}
+        self._vectors = vectors(distinct) if distinct else None
+
+    def __call__(self, one: str, other: str) -> float:
+        if self._vectors is None:
+            return 0.0
+        return float(self._vectors[self._row[one]] @ self._vectors[self._row[other]])
+
+    def nearest(self, text: str, others: Sequence[str]) -> float:
+        """The greatest cosine of a text to some others; 0 when there are none."""
+        if self._vectors is None or not others:
+            return 0.0
+        return float((self._vectors[[self._row[other] for other in others]] @ self._vectors[self._row[text]]).max())
+
+
+def coverage(clauses: Sequence[Clause], spans: Sequence[Clause], likeness: Likeness) -> float:
+    """The share, 0 to 1, of the clauses' content words that the spans hold; a word of like meaning counts in part.
+
+    1 when there is no content word. Weighing words by their inverse document frequency in the sample vault changed nothing
+    that the development pairs could tell.
+    """
+    stems = frozenset(word.stem for clause in spans for word in clause.words)
+    there = list(dict.fromkeys(word.text.casefold() for clause in spans for word in clause.content))
+    words = [word for clause in clauses for word in clause.content]
+    held = (1.0 if w.stem in stems else _stands_for(likeness.nearest(w.text.casefold(), there)) for w in words)
+    return sum(held) / len(words) if words else 1.0
+
+
+def extracted(clauses: Sequence[Clause], spans: Sequence[Clause]) -> bool:
+    """Whether the content words of the clauses are some of those of the spans, in their order: a shortened copy."""
+    there = iter([word.stem for clause in spans for word in clause.content])
+    return all(word.stem in there for clause in clauses for word in clause.content)
+
+
+def _stands_for(cosine: float) -> float:
+    low, high = _ALIKE
+    return min(1.0, max(0.0, (cosine - low) / (high - low)))
+
+
+def strange_names(clauses: Sequence[Clause], spans: Sequence[Clause]) -> list[str]:
+    """The names that no span has, not even as part of another name or under a spelling that differs in signs alone."""
+    known = {_letters(word.text) for clause in spans for word in clause.words}
+    known |= {part for clause in spans for word in clause.words for part in _parts(word.text)}
+    stems = {word.stem for clause in spans for word in clause.words}
+    names = [word for clause in clauses for word in clause.words if word.name]
+    return [word.text for word in names if not (_letters(word.text) in known or word.stem in stems or _made_of(word, known))]
+
+
+def _made_of(word: Word, known: set[str]) -> bool:
+    parts = _parts(word.text)
+    return len(parts) > 1 and all(part in known for part in parts)
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in re.split(r"[-_@.'’]", text.casefold()) if part]
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W_]", "", text.casefold().removesuffix("'s").removesuffix("’s"))
+
+
+def replaced(clauses: Sequence[Clause], spans: Sequence[Clause], likeness: Likeness) -> str:
+    """Words that stand where the spans have others of unlike meaning, between words that agree; empty when there are none."""
+    ours = [word for clause in clauses for word in clause.content]
+    nouns = {id(word) for clause in clauses for i, word in enumerate(clause.words) if _names_a_thing(clause.words, i)}
+    theirs = [word for clause in spans for word in clause.content]
+    mine, given = {word.stem for word in ours}, {word.stem for word in theirs}
+    matcher = SequenceMatcher(None, [w.stem for w in theirs], [w.stem for w in ours], autojunk=False)
+    for tag, i, j, k, m in matcher.get_opcodes():
+        if tag != "replace" or j - i > _PLACE or m - k > _PLACE or (k == 0 and i > 0):
+            continue
+        new = [word for word in ours[k:m] if word.stem not in given and id(word) in nouns]
+        old = [word.text.casefold() for word in theirs[i:j] if word.stem not in mine]
+        every = [word.text.casefold() for word in theirs]
+        if old and new and any(likeness.nearest(word.text.casefold(), every) < _FOREIGN for word in new):
+            return " ".join(word.text for word in new)
+    return ""
+
+
+def _names_a_thing(words: Sequence[Word], i: int) -> bool:
+    """Whether a word looks like a noun or its attribute, by the words beside it, and is neither a cue nor of little meaning."""
+    word = words[i]
+    before = words[i - 1].text.casefold() if i else ""
+    after = words[i + 1].text.casefold() if i + 1 < len(words) else ""
+    if not word.content or is_cue(word) or word.stem in _GENERAL or after in _DETERMINERS or before in _BEFORE_VERBS:
+        return False
+    if word.text.endswith("ly") or word.text.casefold() in _PARTICLES or (not i and word.text.endswith("ing")):
+        return False
+    inflected = word.text.endswith(("s", "ed", "ing"))
+    return not (inflected and i and (words[i - 1].content or before in _SUBJECTS))

@@ -1,0 +1,41 @@
+"""Whether the notes answer a question, by a quicker look than an answer takes; remembered until the notes change.
+
+Follow-ups are titles of notes, so the same few hundred questions come up again and again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from weakref import WeakKeyDictionary
+
+from kb.knowledge_base import KnowledgeBase
+from service.answering.retrieve.candidates import gather
+from service.answering.retrieve.sufficiency import judge
+
+_SENTENCES = 48  # read for a look
+_REMEMBERED = 20_000  # questions of one state of the notes
+
+_lock = threading.Lock()
+_known: WeakKeyDictionary[KnowledgeBase, tuple[int, dict[tuple[frozenset[str], str], bool]]] = WeakKeyDictionary()
+
+
+def answerable(kb: KnowledgeBase, question: str, exclude: Collection[str]) -> bool:
+    """Whether `question` would be answered. `exclude`: kinds of notes not to quote."""
+    answers, key = _of(kb), (frozenset(map(str, exclude)), question)
+    if (known := answers.get(key)) is not None:
+        return known
+    found = judge(gather(kb, question, exclude, _SENTENCES)).enough
+    if len(answers) < _REMEMBERED:
+        answers[key] = found
+    return found
+
+
+def _of(kb: KnowledgeBase) -> dict[tuple[frozenset[str], str], bool]:
+    """What is known of the notes as they are now."""
+    generation = kb.store.generation
+    with _lock:
+        known = _known.get(kb)
+        if known is None or known[0] != generation:
+            _known[kb] = known = (generation, {})
+        return known[1]

@@ -1,0 +1,207 @@
+"""From a question to the sentences that may answer it: search, read, score. Chooses nothing and composes nothing."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from kb.embedding import Vectors
+from kb.knowledge_base import KnowledgeBase
+from kb.markdown.blocks import plain
+from kb.markdown.sentences import Sentence, sentences
+from kb.notes import Hit, Note, NoteKind
+from kb.store.fulltext import content_words, stem, stems
+
+HITS = 48
+_CHUNKS = 24
+_NOTES = 16
+_CHUNKS_PER_NOTE = 3
+_SENTENCES = 160
+_LEANS_BACK = re.compile(
+    r"(?:\W*)(?:this|that|these|those|it|its|they|their|them|he|she|his|her|such|so|but|and|or|also|however|moreover|"
+    r"furthermore|thus|therefore|hence|yet|still|instead|conversely|similarly|likewise|then|both|neither|again|here|"
+    r"there|another|the latter|the former|the same|as a result|in contrast|by contrast|for (?:this|that) reason|"
+    r"on the other hand|for example|for instance|in other words|in short|second|third|finally|even so|accordingly)\b",
+    re.I,
+)
+_DEFINITE = re.compile(r"(?:the|those|these)\s+((?:[\w@^'’-]+\s+){1,3})", re.I)
+_FINISHED = re.compile(r"[.!?…。！？][\"'”’»)\]*_$]*$")
+_ASKS_NUMBER = re.compile(r"\b(?:how (?:many|much|large|big|often|far|long)|percent|share|rate|figure|score|number)\b|%", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A sentence that may answer: `score` is its fitness, `cosine` its nearness to the question alone, `covers` the
+    question's stems that it holds; `leans` marks one that opens on what was said before it, `before` the span of that,
+    `opens` one of the paragraph that opens its note."""
+
+    note_id: str
+    title: str
+    start: int
+    end: int
+    text: str
+    score: float
+    cosine: float
+    covers: frozenset[str]
+    leans: bool
+    opens: bool
+    before: tuple[int, int] | None
+    vector: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What was found: `weights` the question's stems with their inverse document frequency, `unknown` its words that no
+    note has, `nearest_chunk` the cosine of the chunk nearest to it, `notes` those read; candidates best first."""
+
+    question: str
+    vector: Vectors
+    hits: Sequence[Hit]
+    notes: Mapping[str, Note]
+    weights: Mapping[str, float]
+    unknown: Sequence[str]
+    nearest_chunk: float
+    candidates: Sequence[Candidate]
+
+    def main_notes(self, count: int) -> list[str]:
+        """The notes whose best sentence fits best: what the question is about."""
+        return list(dict.fromkeys(candidate.note_id for candidate in self.candidates))[:count]
+
+
+def gather(kb: KnowledgeBase, question: str, exclude: Collection[str] = (), limit: int = _SENTENCES) -> Gathered:
+    """Searches, reads the best chunks sentence by sentence and scores at most `limit` sentences against the question.
+
+    The weights of a score were chosen on the 184 answerable questions of `tests/service/answering/questions_dev*.jsonl`,
+    for how often the best sentence comes from a note that answers.
+    """
+    vector, hits = kb.search(question, HITS, exclude=exclude)
+    chosen = _chosen_hits(hits)
+    notes = kb.store.notes(hit.note_id for hit in chosen)
+    weights, unknown = _weights(kb, question)
+    spans = [
+        (hit, sentence, before)
+        for hit in chosen
+        if hit.note_id in notes
+        for sentence, before in _within(notes[hit.note_id].text, hit)
+        if sentence.block != "table" or notes[hit.note_id].kind is not NoteKind.EVIDENCE  # its sentences say what they hold
+    ][:limit]
+    texts = [plain(notes[hit.note_id].text[sentence.start : sentence.end]) for hit, sentence, _ in spans]
+    vectors = kb.sentence_vectors([text[:600] for text in texts])
+    about = _subjects(kb, notes, vector, weights)
+    wants_number = bool(_ASKS_NUMBER.search(question))
+    best_hit: dict[str, float] = {}
+    for hit in hits:
+        best_hit.setdefault(hit.note_id, hit.score)
+    candidates = []
+    for (hit, sentence, before), text, own in zip(spans, texts, vectors, strict=True):
+        nearness, names = about[hit.note_id]
+        covers = stems(text) & weights.keys()
+        leans = _leans(text, weights.keys() | stems(hit.title))
+        opens = sentence.start < _opening(notes[hit.note_id].text)
+        cosine = float(own @ vector)
+        score = cosine + 0.3 * share(covers, weights) + 0.2 * share(covers | names, weights)
+        score += 0.2 * hit.score + 0.2 * best_hit[hit.note_id] + 0.25 * nearness
+        score += 0.06 * opens - 0.05 * leans + _form(sentence, text)
+        score += 0.05 * (wants_number and any(map(str.isdigit, text)))
+        span = (before.start, before.end) if before else None
+        candidates.append(
+            Candidate(
+                hit.note_id, hit.title, sentence.start, sentence.end, text, score, cosine, covers, leans, opens, span, own
+            )
+        )
+    candidates.sort(key=lambda candidate: (-candidate.score, candidate.note_id, candidate.start))
+    _, found = kb.store.vectors_of(kb.embedder.name, kb.embedder.size, [hit.chunk_id for hit in hits])
+    nearest = float((found @ vector).max()) if len(found) else 0.0
+    return Gathered(question, vector, hits, notes, weights, unknown, nearest, candidates)
+
+
+def _subjects(
+    kb: KnowledgeBase, notes: Mapping[str, Note], vector: Vectors, weights: Mapping[str, float]
+) -> dict[str, tuple[float, frozenset[str]]]:
+    """For each note the nearness of its title to the question, and the question's stems that its title and aliases hold."""
+    near = (kb.sentence_vectors([note.title for note in notes.values()]) @ vector).tolist()
+    return {
+        note.id: (value, stems(" ".join((note.title, *note.aliases))) & weights.keys())
+        for note, value in zip(notes.values(), near, strict=True)
+    }
+
+
+def _leans(text: str, subjects: Collection[str]) -> bool:
+    """Whether a sentence opens on something said before it: a pronoun, a connective, or “the …” of no known subject."""
+    if _LEANS_BACK.match(text):
+        return True
+    definite = _DEFINITE.match(text)
+    return definite is not None and not stems(definite[1]) & frozenset(subjects)
+
+
+def _chosen_hits(hits: Sequence[Hit]) -> list[Hit]:
+    """The best chunks, few of each note while there are many notes; where one note says it all, more of it."""
+    notes = list(dict.fromkeys(hit.note_id for hit in hits))[:_NOTES]
+    each = _CHUNKS_PER_NOTE if len(notes) > 6 else _CHUNKS
+    taken: dict[str, int] = {}
+    chosen = []
+    for hit in hits:
+        if hit.note_id in notes and taken.get(hit.note_id, 0) < each:
+            taken[hit.note_id] = taken.get(hit.note_id, 0) + 1
+            chosen.append(hit)
+    return chosen[:_CHUNKS] if len(notes) <= 6 else chosen
+
+
+def _within(text: str, hit: Hit) -> list[tuple[Sentence, Sentence | None]]:
+    """The sentences of a chunk, each with the one before it in the same block."""
+    out: list[tuple[Sentence, Sentence | None]] = []
+    before: Sentence | None = None
+    for sentence in cached_sentences(text):
+        if sentence.start >= hit.end:
+            break
+        if sentence.start >= hit.start:
+            joined = before is not None and sentence.block == "paragraph" and before.block == "paragraph"
+            near = joined and before is not None and "\n\n" not in text[before.end : sentence.start]
+            out.append((sentence, before if near else None))
+        before = sentence
+    return out
+
+
+def _opening(text: str) -> int:
+    """Where a note's first paragraph of prose ends: there its author says what it holds."""
+    first = next((s for s in cached_sentences(text) if s.block == "paragraph"), None)
+    end = text.find("\n\n", first.start) if first else 0
+    return end if end >= 0 else len(text)
+
+
+@lru_cache(maxsize=1024)
+def cached_sentences(text: str) -> tuple[Sentence, ...]:
+    return sentences(text)
+
+
+def _weights(kb: KnowledgeBase, question: str) -> tuple[dict[str, float], list[str]]:
+    total = len(kb.catalogue.numbers)
+    weights: dict[str, float] = {}
+    unknown: list[str] = []
+    for word in content_words(question)[:48]:
+        frequency = kb.store.document_frequency(word)
+        if not frequency:
+            unknown.append(word)
+        weights[stem(word)] = math.log(1 + total / (0.5 + frequency))
+    return weights, unknown
+
+
+def share(covers: Collection[str], weights: Mapping[str, float]) -> float:
+    """How much of the question's weight these stems carry, 0 to 1."""
+    total = sum(weights.values())
+    return sum(weights[word] for word in covers) / total if total else 0.0
+
+
+def _form(sentence: Sentence, text: str) -> float:
+    """What a sentence gains or loses by its shape alone: a quote should stand on its own and be neither stub nor sprawl."""
+    words = len(text.split())
+    score = {"paragraph": 0.0, "quote": -0.02, "list": -0.04, "table": -0.2}[sentence.block]
+    score -= 0.3 if words < 6 else 0.1 if words > 70 else 0.0
+    if text.endswith(("?", ":")):
+        score -= 0.15
+    elif not _FINISHED.search(text):
+        score -= 0.25 if words < 10 else 0.1
+    return score

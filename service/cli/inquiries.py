@@ -1,0 +1,246 @@
+"""The command line's `keep`, `inquiries`, `refresh` and `suggest`: parse, call one function, print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kb.notes import LinkType, NoteKind, PasskbError
+from service.config import home_folder
+
+if TYPE_CHECKING:
+    from kb.knowledge_base import KnowledgeBase, NoteView
+    from kb.notes import Link
+    from service.inquiries.answer_diff import Changes
+    from service.inquiries.front_matter import Reason
+    from service.inquiries.save import KeptInquiry
+    from service.inquiries.staleness import Standing
+    from service.suggestions.ranking import Suggestion
+
+DONE, PART = 0, 3
+_MODEL = "the model of this server (OpenAI's protocol)"
+ModelOf = Callable[[argparse.Namespace], Any]
+
+
+def add_commands(commands: Any, model_of: ModelOf) -> None:
+    """Adds them to the main parser's subparsers. `model_of`: the language model that options ask for, or None."""
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
+        added.set_defaults(run=_told(run), model_of=model_of)
+        added.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+        return added
+
+    def with_model(added: argparse.ArgumentParser, what: str) -> None:
+        added.add_argument("--llm", metavar="URL", help=f"{what} with {_MODEL}")
+        added.add_argument("--model", metavar="NAME", help="which of its models; needless where it serves one only")
+        added.add_argument("--quoted", action="store_true", help="without a model, whatever is configured")
+
+    keep = command("keep", _keep, "ask, and keep the answer as an inquiry: a note that draws on its sources")
+    keep.add_argument("question", metavar="QUESTION")
+    with_model(keep, "write the answer")
+    listed = command("inquiries", _inquiries, "the kept inquiries, and which of them are stale, and why")
+    listed.add_argument("--stale", action="store_true", help="only those")
+    again = command("refresh", _refresh, "ask an inquiry's question again, and say what changed in the answer and why")
+    again.add_argument("id", metavar="ID")
+    with_model(again, "write the answer")
+    for asking in (keep, again):
+        asking.add_argument(
+            "--replace", action="store_true", help="also where the note was changed by hand; that version is kept beside it"
+        )
+    suggest = command("suggest", _suggest, "links that a note probably lacks; --accept writes one, --dismiss hides one")
+    suggest.add_argument("id", metavar="ID")
+    act = suggest.add_mutually_exclusive_group()
+    act.add_argument("--accept", metavar="TARGET", help="write the link, into passkb's own notes")
+    act.add_argument("--dismiss", metavar="TARGET", help="suggest it no more")
+    act.add_argument("--take-back", metavar="TARGET", help="remove an accepted link, or a dismissal")
+    suggest.add_argument("--type", choices=[str(type_) for type_ in LinkType], help="of the accepted link")
+    suggest.add_argument("--why", default="", metavar="TEXT", help="its reason")
+    with_model(suggest, "propose types and reasons")
+
+
+def _told(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The command, with what to do about a note that a person has changed."""
+
+    def told(options: argparse.Namespace) -> int:
+        from service.inquiries.save import EditedByHand
+
+        try:
+            return run(options)
+        except EditedByHand as error:
+            raise PasskbError(f"{error}: --replace puts the new version in its place and keeps yours in .earlier") from error
+
+    return told
+
+
+def reasons(kb: KnowledgeBase, view: NoteView) -> tuple[Reason, ...] | None:
+    """Why a note's inquiry is stale; None for a note that is no inquiry."""
+    from service.inquiries.staleness import standing
+
+    if view.note.kind is not NoteKind.INQUIRY:
+        return None
+    found = standing(kb, view.note)
+    return found.reasons if found else ()
+
+
+def counts(kb: KnowledgeBase) -> dict[str, int]:
+    """How many inquiries are kept, and how many of them are stale."""
+    from service.inquiries.staleness import standings
+
+    found = standings(kb)
+    return {"kept": len(found), "stale": sum(bool(entry.reasons) for entry in found)}
+
+
+def _open(options: argparse.Namespace) -> KnowledgeBase:
+    from service.cli.open_home import open_home
+
+    return open_home(home_folder(options.home))
+
+
+def _model(options: argparse.Namespace) -> Any:
+    return None if options.quoted else options.model_of(options)
+
+
+def _keep(options: argparse.Namespace) -> int:
+    from service.inquiries.save import keep
+
+    model = _model(options)
+    with _open(options) as kb:
+        answer = _asked(kb, options.question, model)
+        kept = keep(kb, answer, replace_edited=options.replace)
+    said = "kept" if kept.fresh else "kept already, and nothing new" if kept.unchanged else "kept in place of the answer before"
+    _say(options, {**kept_json(kept), "answer": answer.to_json()}, f"{said}: {kept.title}  [{kept.id}]\n{kept.path}")
+    if answer.fault:
+        print(f"passkb: {answer.fault}", file=sys.stderr)
+    return PART if answer.fault else DONE
+
+
+def _asked(kb: KnowledgeBase, question: str, model: Any) -> Any:
+    from service.answering.extractive import ask
+
+    if model is None:
+        return ask(kb, question)
+    from service.answering.generate.writer import write
+
+    return write(kb, question, model)
+
+
+def kept_json(kept: KeptInquiry) -> dict[str, Any]:
+    return {"id": kept.id, "title": kept.title, "path": kept.path, "fresh": kept.fresh, "unchanged": kept.unchanged,
+            "earlier": kept.earlier}  # fmt: skip
+
+
+def _inquiries(options: argparse.Namespace) -> int:
+    from service.inquiries.staleness import standings
+
+    with _open(options) as kb:
+        found = [entry for entry in standings(kb) if entry.reasons or not options.stale]
+    lines = [line for entry in found for line in _standing_lines(entry)]
+    nothing = "none is stale" if options.stale else 'none are kept yet: `passkb keep "…"` asks a question and keeps its answer'
+    _say(options, {"inquiries": [standing_json(entry) for entry in found]}, "\n".join(lines) or nothing)
+    return DONE
+
+
+def standing_json(entry: Standing) -> dict[str, Any]:
+    note, record = entry.note, entry.record
+    return {"id": note.id, "title": note.title, "question": record.question, "asked": record.asked, "mode": record.mode,
+            "model": record.model or None, "sources": [source.note_id for source in record.sources], "path": note.path,
+            "stale": [reason.to_json() for reason in entry.reasons]}  # fmt: skip
+
+
+def _standing_lines(entry: Standing) -> list[str]:
+    mark = "stale" if entry.reasons else "as it was"
+    head = f"{mark:<10} {entry.record.asked[:10]}  {entry.note.title}  [{entry.note.id}]"
+    return [head, *(f"           {reason.text}" for reason in entry.reasons)]
+
+
+def _refresh(options: argparse.Namespace) -> int:
+    from service.inquiries.refresh import refresh
+
+    model = _model(options)
+    with _open(options) as kb:
+        done = refresh(kb, kb.find(options.id), model, replace_edited=options.replace)
+    result = {**kept_json(done.kept), "mode": done.record.mode, "model": done.record.model or None, **done.changes.to_json()}
+    _say(options, result, changes_text(done.kept, done.changes))
+    return DONE
+
+
+def changes_text(kept: KeptInquiry, found: Changes) -> str:
+    if kept.unchanged:
+        return f"nothing has changed: {kept.title}  [{kept.id}]"
+    lines = [f"{kept.title}  [{kept.id}]", *(f"  because {reason}" for reason in found.because), ""]
+    lines += [f"- {entry.text}\n    ({entry.why})" for entry in found.removed]
+    lines += [f"+ {entry.text}\n    ({entry.why})" for entry in found.added]
+    lines += [f"  {entry.text}" for entry in found.unchanged]
+    return "\n".join([*lines, "", f"the earlier version: {kept.earlier}"])
+
+
+def _suggest(options: argparse.Namespace) -> int:
+    from service.suggestions.accepted_links import accept, take_back
+    from service.suggestions.dismissals import dismiss, dismissed, recall
+    from service.suggestions.link_types import proposed
+    from service.suggestions.ranking import suggestions
+
+    if (options.type or options.why) and not options.accept:
+        raise PasskbError("--type and --why are said of a link that --accept writes")
+    with _open(options) as kb:
+        note_id = kb.find(options.id)
+        if options.dismiss:
+            other = kb.find(options.dismiss)
+            dismiss(kb.home, note_id, other)
+            _say(options, {"dismissed": [note_id, other]}, f"{other} is not suggested beside {note_id} any more")
+            return DONE
+        if options.take_back:
+            other = kb.find(options.take_back)
+            back = [] if other in dismissed(kb.home, note_id) else take_back(kb, note_id, other)
+            recall(kb.home, note_id, other)
+            _say(options, {"taken_back": [note_id, other], "links": [link_json(link) for link in back]},
+                 f"{note_id} and {other} may be suggested to each other again")  # fmt: skip
+            return DONE
+        if options.accept:
+            other = kb.find(options.accept)
+            entry = next((e for e in suggestions(kb, note_id, 100) if e.other == other), None)
+            ends = (entry.source, entry.target) if entry else (note_id, other)
+            why = options.why or (entry.why if entry else "")
+            link = accept(kb, *ends, LinkType(options.type or LinkType.RELATED), why)
+            _say(options, {"accepted": link_json(link)}, f"{link.source} {link.type} {link.target}  (in {link.writer})")
+            return DONE
+        found, model = suggestions(kb, note_id), _model(options)
+        fault = ""
+        if model is not None:
+            found, fault = proposed(kb, found, model)
+    _say(options, {"id": note_id, "suggestions": [suggestion_json(e) for e in found]}, _suggestions_text(found))
+    if fault:
+        print(f"passkb: {fault}", file=sys.stderr)
+    return PART if fault else DONE
+
+
+def link_json(link: Link) -> dict[str, Any]:
+    return {"source": link.source, "target": link.target, "type": str(link.type), "why": link.why,
+            "origin": str(link.origin), "writer": link.writer}  # fmt: skip
+
+
+def suggestion_json(entry: Suggestion) -> dict[str, Any]:
+    grounds = [
+        {"kind": g.kind, "text": g.text}
+        | ({"note_id": g.note_id, "start": g.start, "end": g.end, "quote": g.quote} if g.quote else {})
+        for g in entry.grounds
+    ]
+    return {"target": entry.other, "title": entry.title, "score": entry.score, "type": str(entry.type), "why": entry.why,
+            "by": entry.by or None, "link": {"from": entry.source, "to": entry.target}, "reasons": grounds}  # fmt: skip
+
+
+def _suggestions_text(found: list[Suggestion]) -> str:
+    lines = []
+    for entry in found:
+        lines += [f"{entry.score:.2f}  {entry.title}  [{entry.other}]"]
+        lines += [f"      {entry.type}: {entry.why}  (proposed by {entry.by})"] if entry.by else []
+        lines += [f"      {ground.text}" for ground in entry.grounds]
+    return "\n".join(lines) or "nothing to suggest"
+
+
+def _say(options: argparse.Namespace, result: Any, text: str) -> None:
+    print(json.dumps(result, ensure_ascii=False, allow_nan=False) if options.json else text)

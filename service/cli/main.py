@@ -1,0 +1,375 @@
+"""The command line: parse, call, print. Exit status 0 done, 1 nothing done, 2 usage, 3 done in part."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kb.notes import ClaimStatus, NoteKind, PasskbError
+from kb.offline import go_offline
+from service import log, output
+from service.auth.accounts import Accounts, parse_account, read_accounts
+from service.cli import inquiries
+from service.cli import mcp as programs
+from service.cli.experiments import add_commands
+from service.cli.invocation import DONE, NOTHING, PART, invoke
+from service.cli.judge_check import add_judging
+from service.config import Config, home_folder, read_config
+from service.version import version
+
+if TYPE_CHECKING:
+    from ingest.report import IngestReport
+
+_MAP_FORMATS = (".json", ".graphml", ".html")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    go_offline()
+    return invoke(_parser, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="passkb", description="Ask your research notes. Every answer shows its sources.")
+    parser.add_argument("--version", action="version", version=f"passkb {version()}")
+    parser.add_argument("--home", metavar="DIR", help="where passkb keeps its files (default ~/.passkb, or $PASSKB_HOME)")
+    parser.add_argument(
+        "--log-level", choices=log.LEVELS, metavar="LEVEL",
+        help=f"{', '.join(log.LEVELS)} (default warning; info for serve and worker; or $PASSKB_LOG_LEVEL)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--verbose", "-v", action="store_const", const="debug", dest="log_level", help="the same as --log-level debug"
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=help)
+        added.set_defaults(run=run)
+        if name not in ("serve",):
+            added.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+        return added
+
+    command("ingest", _ingest, "register and index folders, files or web addresses").add_argument(
+        "paths", nargs="+", metavar="PATH"
+    )
+    again = command("sync", _sync, "read the registered sources again, only what changed")
+    again.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    again.add_argument(
+        "--forget", nargs="?", const="*", metavar="NAME",
+        help="delete notes also where most of a source are gone at once (of all sources, or of the one called NAME)",
+    )  # fmt: skip
+    forget = command("forget", _forget, "unregister a source and drop its notes; its files stay as they are")
+    forget.add_argument("source", metavar="SOURCE", help="its name, as `passkb status` shows it")
+    forget.add_argument("--yes", action="store_true", help="do not ask")
+    command("status", _status, "what is indexed, and what failed, was left out or waits, and why").add_argument(
+        "--files", action="store_true", help="list every file with its state"
+    )
+    search = command("search", _search, "ranked chunks")
+    search.add_argument("query", nargs="?", metavar="QUERY")
+    search.add_argument("-k", type=_positive, default=10)
+    search.add_argument("--queries", metavar="FILE.jsonl", help='a batch: {"id", "text"} a line, one JSON line a query out')
+    search.set_defaults(usage_error=search.error)
+    search.add_argument("--no-links", action="store_true", help="do not widen along typed links")
+    ask = command("ask", _ask, "the answer with citations")
+    ask.add_argument("question", metavar="QUESTION")
+    _add_model(ask)
+    ask.add_argument("--judge", action=argparse.BooleanOptionalAction, help="let the model grade its sentences, too")
+    ask.add_argument("--rescore", action=argparse.BooleanOptionalAction, help="let it score the passages before it writes")
+    ask.add_argument("--with-inquiries", action="store_true", help="quote kept inquiries too, not only their sources")
+    command("note", _note, "a note with what stands around it").add_argument("id", metavar="ID")
+    path = command("path", _path, "how two notes hang together")
+    path.add_argument("start", metavar="A")
+    path.add_argument("end", metavar="B")
+    chart = command("map", _map, "the graph of notes, as a file")
+    chart.add_argument("--around", metavar="ID")
+    chart.add_argument("--depth", type=_positive, default=2)
+    chart.add_argument("--out", required=True, metavar="FILE", type=Path, help="ends in .json, .graphml or .html")
+    command("claims", _claims, "the ledger of claims").add_argument("--status", choices=[str(s) for s in ClaimStatus])
+    command("rebuild", _rebuild, "make everything derived again from notes and sources")
+    command("doctor", _doctor, "what works here, and what to do about what does not")
+    serve = command("serve", _serve, "the web app")
+    serve.set_defaults(log_default="info")
+    serve.add_argument("--host")
+    serve.add_argument("--port", type=int)
+    account = serve.add_mutually_exclusive_group()
+    account.add_argument(
+        "--auth",
+        metavar="USER:PASSWORD",
+        help="ask for this account; other users see it in the process list: prefer $PASSKB_AUTH",
+    )
+    account.add_argument("--auth-file", metavar="PATH", help="ask for the accounts in this file, one USER:PASSWORD a line")
+    _add_model(serve)
+    serve.add_argument("--no-worker", action="store_true", help="start no worker: `passkb worker` runs experiments")
+    add_commands(commands)
+    add_judging(commands, _model)
+    programs.add_commands(commands)
+    inquiries.add_commands(commands, _model)
+    return parser
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--llm", metavar="URL", help="write answers with the model of this server (OpenAI's protocol)")
+    command.add_argument("--model", metavar="NAME", help="which of its models; needless where it serves one only")
+    command.add_argument("--quoted", action="store_true", help="answer in quotes, whatever model is configured")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+    return int(text)
+
+
+def _open(options: argparse.Namespace) -> Any:
+    from kb.knowledge_base import KnowledgeBase
+
+    return KnowledgeBase(home_folder(options.home))
+
+
+def _asked(options: argparse.Namespace) -> Any:
+    """Opened to be asked: what it lost is made again first."""
+    from service.cli.open_home import open_home
+
+    return open_home(home_folder(options.home))
+
+
+def _show(options: argparse.Namespace, result: Any, text: Callable[[], str]) -> None:
+    print(json.dumps(result, ensure_ascii=False) if options.json else text())
+
+
+def _ingest(options: argparse.Namespace) -> int:
+    from ingest.fetched_pages import is_address
+    from ingest.pipeline import ingest
+
+    fetch = _fetch(options) if any(map(is_address, options.paths)) else None
+    with _open(options) as kb:
+        report = ingest(kb, options.paths, output.progress, fetch=fetch)
+    done = report.added + report.updated + report.moved + report.unchanged + report.deleted
+    status = _reported(options, report)
+    if not done and status == DONE:
+        print(
+            f"passkb: no notes in {', '.join(options.paths)}: passkb reads Markdown, text, HTML and PDF files",
+            file=sys.stderr,
+        )
+        return NOTHING
+    return status if done or report.held else min(status, NOTHING)
+
+
+def _fetch(options: argparse.Namespace) -> Any:
+    from ingest.fetch import fetch
+
+    return functools.partial(fetch, private=read_config(home_folder(options.home)).allow_private_addresses)
+
+
+def _sync(options: argparse.Namespace) -> int:
+    from ingest.pipeline import sync
+    from ingest.sources import Registry
+
+    if not Registry(home_folder(options.home)).all():
+        raise PasskbError("nothing is registered yet: `passkb ingest PATH` first")
+    forget = [options.forget] if options.forget else []
+    with _open(options) as kb:
+        report = sync(kb, dry_run=options.dry_run, forget=forget, progress=output.progress)
+        if report.held and not options.dry_run and _may_ask(options):
+            agreed = [entry.source for entry in report.held if _agreed(f"{entry.path}: {entry.reason}.\nDelete them now?")]
+            report = sync(kb, forget=agreed, progress=output.progress) if agreed else report
+    return _reported(options, report)
+
+
+def _forget(options: argparse.Namespace) -> int:
+    from ingest.pipeline import forget
+
+    with _open(options) as kb:
+        notes = sum(bool(record.note_id) for record in kb.store.files(options.source))
+        if not options.yes:
+            question = f"Forget {options.source!r} and its {notes} notes? The files stay as they are."
+            if not _may_ask(options):
+                raise PasskbError(f"{question} If so, add --yes")
+            if not _agreed(question):
+                raise PasskbError("nothing was forgotten")
+        report = forget(kb, options.source, output.progress)
+    return _reported(options, report)
+
+
+def _may_ask(options: argparse.Namespace) -> bool:
+    return not options.json and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _agreed(question: str) -> bool:
+    print(f"passkb: {question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _reported(options: argparse.Namespace, report: IngestReport) -> int:
+    """Prints what was done, and, on stderr, what was not."""
+    _show(options, report.to_json(), lambda: output.report(report))
+    for path, reason in [*report.failed, *((entry.path, entry.reason) for entry in report.held)]:
+        print(f"passkb: {path}: {reason}", file=sys.stderr)
+    return PART if report.failed or report.held else DONE
+
+
+def _status(options: argparse.Namespace) -> int:
+    from service.status import status
+
+    with _open(options) as kb:
+        result = status(kb, files=options.files) | {"inquiries": inquiries.counts(kb)}
+    _show(options, result, lambda: output.status(result))
+    return DONE
+
+
+def _search(options: argparse.Namespace) -> int:
+    if (options.query is None) == (options.queries is None):
+        options.usage_error("give a QUERY or --queries FILE.jsonl, one of the two")
+    with _asked(options) as kb:
+        for extra, text in _queries(options):
+            _, found = kb.search(text, options.k, widen=not options.no_links)
+            result = {**extra, "query": text, "hits": [output.hit(hit) for hit in found]}
+            as_json = options.json or options.queries is not None
+            print(json.dumps(result, ensure_ascii=False) if as_json else output.hits(found))
+    return DONE
+
+
+def _queries(options: argparse.Namespace) -> list[tuple[dict[str, Any], str]]:
+    if options.query is not None:
+        return [({}, options.query)]
+    try:
+        lines = Path(options.queries).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PasskbError(f"{options.queries} can not be read: {error}") from error
+    batch = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                entry = json.loads(line)
+                batch.append(({"id": entry["id"]}, str(entry["text"])))
+            except (ValueError, TypeError, KeyError) as error:
+                raise PasskbError(f'{options.queries}, line {number}: not a {{"id", "text"}} object') from error
+    return batch
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from service.answering.extractive import ask
+
+    exclude = () if options.with_inquiries else (NoteKind.INQUIRY,)
+    model = None if options.quoted else _model(options)
+    with _asked(options) as kb:
+        if model is None:
+            answer = ask(kb, options.question, exclude=exclude)
+        else:
+            from service.answering.generate.writer import write
+
+            config = read_config(home_folder(options.home))
+            judge = config.llm_judge if options.judge is None else options.judge
+            rescore = config.llm_rescore if options.rescore is None else options.rescore
+            answer = write(kb, options.question, model, exclude=exclude, judge=judge, rescore=rescore)
+    _show(options, answer.to_json(), lambda: output.answer(answer))
+    if answer.fault:
+        print(f"passkb: {answer.fault}", file=sys.stderr)
+    return PART if answer.fault else DONE
+
+
+def _model(options: argparse.Namespace) -> Any:
+    """The language model to write answers with; None when none is configured."""
+    config = read_config(home_folder(options.home))
+    url = options.llm or config.llm_url
+    if not url:
+        if options.model:
+            raise PasskbError("--model needs a server: add --llm URL, or set PASSKB_LLM_URL")
+        return None
+    from service.llm.client import LanguageModel
+
+    # The key is for the server it is configured with, not for any other.
+    key = config.llm_api_key if url.rstrip("/") == (config.llm_url or url).rstrip("/") else ""
+    return LanguageModel(url, options.model or config.llm_model, key)
+
+
+def _note(options: argparse.Namespace) -> int:
+    with _asked(options) as kb:
+        view = kb.view(kb.find(options.id))
+        reasons = inquiries.reasons(kb, view)
+    result = output.note(view) | ({} if reasons is None else {"stale": [reason.to_json() for reason in reasons]})
+    _show(options, result, lambda: "\n".join([output.note_text(view), *(f"Stale: {r.text}" for r in reasons or ())]))
+    return DONE
+
+
+def _path(options: argparse.Namespace) -> int:
+    with _asked(options) as kb:
+        start, end = kb.find(options.start), kb.find(options.end)
+        steps = kb.path(start, end)
+        titles = {note_id: note.title for note_id, note in kb.store.notes([start, end, *output.ends(steps or [])]).items()}
+    if steps is None:
+        raise PasskbError(f"no chain of links joins {start} and {end}")
+    result = {"from": start, "to": end, "steps": [output.step(entry) for entry in steps]}
+    _show(options, result, lambda: output.path(start, steps, titles))
+    return DONE
+
+
+def _map(options: argparse.Namespace) -> int:
+    from service.cli.map_export import chart
+
+    if options.out.suffix not in _MAP_FORMATS:
+        raise PasskbError(f"{options.out}: a map ends in {', '.join(_MAP_FORMATS)}")
+    with _asked(options) as kb:
+        around = kb.find(options.around) if options.around else None
+        text, notes, links = chart(kb, options.out.suffix, around, options.depth)
+    try:
+        options.out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise PasskbError(f"{options.out} can not be written: {error.strerror}") from error
+    result = {"out": str(options.out), "notes": notes, "links": links}
+    _show(options, result, lambda: f"{notes} notes and {links} links in {options.out}")
+    return DONE
+
+
+def _claims(options: argparse.Namespace) -> int:
+    with _asked(options) as kb:
+        entries = [(note_id, claim) for note_id, claim in kb.store.ledger() if options.status in (None, claim.status)]
+    result = {"claims": [{"note_id": note_id, **output.claim(claim)} for note_id, claim in entries]}
+    _show(options, result, lambda: output.ledger(entries))
+    return DONE
+
+
+def _rebuild(options: argparse.Namespace) -> int:
+    from ingest.pipeline import rebuild
+
+    return _reported(options, rebuild(home_folder(options.home), progress=output.progress))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from service.doctor import examine
+
+    findings = examine(home_folder(options.home))
+    result = {"checks": [{"name": f.name, "ok": f.ok, "found": f.found, "remedy": f.remedy} for f in findings]}
+    _show(options, result, lambda: output.findings(findings))
+    return DONE if all(finding.ok for finding in findings if finding.needed) else PART
+
+
+def _accounts(options: argparse.Namespace, config: Config) -> Accounts | None:
+    """Flags go before settings. Programs that passkb starts do not inherit the password."""
+    os.environ.pop("PASSKB_AUTH", None)
+    if options.auth_file or (config.auth_file and not (options.auth or config.auth)):
+        return read_accounts(Path(options.auth_file or config.auth_file).expanduser())
+    account = options.auth or config.auth
+    return Accounts([parse_account(account, "--auth")]) if account else None
+
+
+def _serve(options: argparse.Namespace) -> int:
+    config = read_config(home_folder(options.home))
+    host, port, accounts = options.host or config.host, options.port or config.port, _accounts(options, config)
+    if host not in ("127.0.0.1", "localhost", "::1") and accounts is None:
+        raise PasskbError(
+            f"{host} can be reached from other machines, and anybody there could read your notes: "
+            "set $PASSKB_AUTH or --auth to USER:PASSWORD or name an --auth-file, or stay on 127.0.0.1"
+        )
+    if not 0 < port < 2**16:
+        raise PasskbError(f"there is no port {port}: choose one from 1024 to 65535")
+    from service.web.app import serve
+
+    model = None if options.quoted else _model(options)
+    with _open(options) as kb:
+        serve(kb, host, port, accounts, worker=not options.no_worker, model=model)
+    return DONE

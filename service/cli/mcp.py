@@ -1,0 +1,43 @@
+"""The command line's `mcp`: the tools on standard input and output, for programs that start passkb themselves."""
+
+from __future__ import annotations
+
+import argparse
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from service.config import home_folder, read_config
+
+if TYPE_CHECKING:
+    from service.llm.client import Model
+
+
+def add_commands(commands: Any) -> None:
+    """Adds it to the main parser's subparsers."""
+    about = "the knowledge base as tools for a language model (MCP), on standard input and output"
+    mcp = commands.add_parser("mcp", help=about, description=about)
+    mcp.set_defaults(run=_mcp)
+    mcp.add_argument("--app", metavar="URL", help="where the app is served, for links to open in it")
+
+
+def _mcp(options: argparse.Namespace) -> int:
+    home = home_folder(options.home)
+    config = read_config(home)
+
+    @cache
+    def model() -> Model | None:
+        """Made when a written answer is first asked for: its libraries take seconds to load."""
+        if not config.llm_url:
+            return None
+        from service.llm.client import LanguageModel
+
+        return LanguageModel(config.llm_url, config.llm_model, config.llm_api_key)
+
+    from service.api.mcp import serve_stdio
+    from service.api.operations import Access
+    from service.cli.open_home import open_home
+
+    local = config.host if config.host not in ("0.0.0.0", "::") else "127.0.0.1"
+    with open_home(home) as kb:
+        serve_stdio(Access(kb, model, options.app or f"http://{local}:{config.port}"))
+    return 0

@@ -1,0 +1,107 @@
+"""The worker: a process that executes queued runs, one after another, and turns each that ends into an evidence note."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from kb.notes import PasskbError
+from service.experiments.engines.base import Engine, Settings
+from service.experiments.execution import queue
+from service.experiments.execution.run import execute
+from service.experiments.execution.run_store import Run, Runs, RunStatus
+from service.experiments.spec import ModelSpec
+from service.experiments.types import ProblemSet
+from service.log import logger
+
+_log = logger("worker")
+_GRACE = 5.0  # seconds that a run gets to put its batch down
+
+
+def work(
+    home: Path, publish: Callable[[Path, Run], object], *, parent: int = 0, until_idle: bool = False, vllm: str = ""
+) -> None:
+    """Executes what is queued, until a signal, or until nothing is left (`until_idle`, or once process `parent` is gone).
+
+    `publish` makes the evidence note of a run that succeeded. Raises PasskbError when another worker holds the home.
+    """
+    stop = threading.Event()
+    busy = threading.Lock()
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, asked)
+
+    def job(run_id: str) -> None:
+        with busy:
+            one(home, run_id, publish, stop.is_set, vllm)
+
+    queue.serve(home, job, stop, lambda: until_idle or bool(parent and not _alive(parent)))
+    if stop.is_set():
+        deadline = time.monotonic() + _GRACE
+        while not busy.acquire(timeout=0.1) and time.monotonic() < deadline:
+            pass
+        queue.leave()
+
+
+def one(home: Path, run_id: str, publish: Callable[[Path, Run], object], stopping: Callable[[], bool], vllm: str = "") -> None:
+    """Executes one run and publishes it. Whatever goes wrong is said in its run.json; nothing is raised."""
+    try:
+        run = Runs(home).find(run_id)
+    except PasskbError as error:
+        _log.warning("%s: its job is dropped", error)
+        return
+    try:
+        if run.state.get("status") == RunStatus.SUCCEEDED and run.state.get("evidence_note_id"):
+            return
+        _log.info("%s: begins", run.id)
+        began = time.monotonic()
+        status = execute(run, _opener(vllm), stopping)
+        if status is RunStatus.SUCCEEDED:
+            publish(home, run)
+        level = logging.WARNING if status is RunStatus.FAILED else logging.INFO
+        reason = f": {run.state['error']}" if run.state.get("error") else ""
+        _log.log(level, "%s: %s after %.1f s%s", run.id, status, time.monotonic() - began, reason)
+    except Exception as error:  # a run's fault must not take the worker along
+        _log.exception("%s: failed", run.id)
+        run.make_room()
+        told = (
+            str(error)
+            if isinstance(error, PasskbError)
+            else f"{type(error).__name__}: {error}: a fault of passkb, see worker.log"
+        )
+        run.note(status=RunStatus.FAILED, error=told)
+
+
+def _opener(vllm: str) -> Callable[[ModelSpec, Settings, Run, ProblemSet], Engine]:
+    from service.experiments.engines.factory import open_engine
+
+    def opened(model: ModelSpec, settings: Settings, run: Run, problems: ProblemSet) -> Engine:
+        return open_engine(
+            model,
+            settings,
+            home_or_log_folder=run.folder,
+            vllm_python=vllm,
+            seed=run.spec.sampling.seed,
+            problems=problems.problems,
+        )
+
+    return opened
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

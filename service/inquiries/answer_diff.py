@@ -1,0 +1,86 @@
+"""What changed from one answer to the next, sentence by sentence, and why. Pure, but for the reasons that are handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kb.markdown.blocks import plain
+from service.answering.answer import Statement
+from service.inquiries.front_matter import Reason, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence of an answer, and why it came or went; without a reason, it stayed."""
+
+    text: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """`because`: what happened to the sources, each in a sentence."""
+
+    added: tuple[Sentence, ...]
+    removed: tuple[Sentence, ...]
+    unchanged: tuple[Sentence, ...]
+    because: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "added": [{"text": entry.text, "why": entry.why} for entry in self.added],
+            "removed": [{"text": entry.text, "why": entry.why} for entry in self.removed],
+            "unchanged": [entry.text for entry in self.unchanged],
+            "because": list(self.because),
+        }
+
+
+def changes(before: Record, after: Record, reasons: Sequence[Reason]) -> Changes:
+    """`reasons`: why `before` was stale when `after` was written."""
+    had, has = ({plain(entry.text) for entry in record.statements} for record in (before, after))
+    by_note: dict[str, list[Reason]] = {}
+    for reason in reasons:
+        by_note.setdefault(reason.note_id, []).append(reason)
+    known = {source.note_id for source in before.sources}
+    still = {source.note_id for source in after.sources}
+    return Changes(
+        tuple(Sentence(plain(s.text), _came(s, known, by_note)) for s in after.statements if plain(s.text) not in had),
+        tuple(Sentence(plain(s.text), _went(s, still, by_note)) for s in before.statements if plain(s.text) not in has),
+        tuple(Sentence(plain(s.text)) for s in after.statements if plain(s.text) in had),
+        tuple(dict.fromkeys([*(reason.text for reason in reasons), *_new_sources(before, after), *_mode(before, after)])),
+    )
+
+
+def _came(statement: Statement, known: set[str], by_note: Mapping[str, Sequence[Reason]]) -> str:
+    for citation in statement.citations:
+        if citation.note_id not in known:
+            return f"“{citation.title}” is new among the sources"
+        if by_note.get(citation.note_id):
+            return f"“{citation.title}” has changed"
+    return "chosen anew from the same sources" if statement.citations else "cites nothing"
+
+
+def _went(statement: Statement, still: set[str], by_note: Mapping[str, Sequence[Reason]]) -> str:
+    for citation in statement.citations:
+        for reason in by_note.get(citation.note_id, ()):
+            if reason.kind == "changed" and reason.was == plain(citation.quote):
+                return f"“{citation.title}” now says: “{reason.now}”" if reason.now else f"“{citation.title}” no longer says so"
+            if reason.kind in ("deleted", "moved"):
+                return reason.text
+        if citation.note_id not in still:
+            return f"“{citation.title}” is no longer among the sources"
+    return "its source still says so; other sentences took its place" if statement.citations else "cited nothing"
+
+
+def _new_sources(before: Record, after: Record) -> list[str]:
+    known = {source.note_id for source in before.sources}
+    cited = {citation.note_id for citation in after.citations}
+    return [f"“{s.title}” is new among the sources" for s in after.sources if s.note_id not in known and s.note_id in cited]
+
+
+def _mode(before: Record, after: Record) -> list[str]:
+    if (before.mode, before.model) == (after.mode, after.model):
+        return []
+    told = {"generated": f"written by {after.model}", "quoted": "made of quotes"}
+    return [f"the answer is now {told.get(after.mode, after.mode)}"]

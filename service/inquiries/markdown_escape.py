@@ -1,0 +1,34 @@
+"""Text of answers as Markdown that means nothing but its words: no links, tags, fields or blocks of its own. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from ingest.readers.extracted_document import one_line, paragraph, prose
+from kb.markdown.blocks import opaque, plain
+
+# What imported pages do not hold, and a quote of a note or a model's sentence may: fields, macros, tags, footnotes, blocks.
+_FURTHER = re.compile(
+    r"(?<=:):|(?<=\()\((?!\\)|(?<=\{)\{|\{(?=:)|(?<![^\s(])#(?=[\w+\[])|\$(?=\d)|\[(?=\^)|\^(?=\[)|(?<=\]):|\A\\(?=[A-Za-z])"
+)
+_UNSAFE = re.compile(r"\[\[|\]\(|\(\(|\{\{|::|%%|<!--|`|\n")
+
+
+def inert(text: str) -> str:
+    """One line of a text's words; formulas stay formulas.
+
+    >>> inert("see [[Other|that]] and **this**: $p = 0.5$, contradicts:: [x](y)")
+    'see that and this: $p = 0.5$, contradicts:\\\\: x'
+    """
+    words = one_line(plain(one_line(text)))
+    out, pos = [], 0
+    for start, end in opaque(words):
+        formula = words[start:end]
+        if formula[0] == "$" and len(formula) > 2 and not _UNSAFE.search(formula):
+            out += [_escaped(words[pos:start]), formula]
+            pos = end
+    return paragraph("".join((*out, _escaped(words[pos:]))))
+
+
+def _escaped(words: str) -> str:
+    return _FURTHER.sub(r"\\\g<0>", prose(words))

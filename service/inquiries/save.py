@@ -1,0 +1,178 @@
+"""From an answer to an inquiry: a note in the home that draws on its sources. One note a question, whatever it is called.
+
+A version that gives way to another is kept byte for byte in the hidden folder `.earlier` beside it: whoever wants it finds it,
+and no search does. What a person wrote into the note is never replaced unasked.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ingest.app_notes import index_own, own_notes
+from ingest.lock import holding
+from ingest.readers.markdown import read_markdown
+from kb.files import write_atomic
+from kb.knowledge_base import KnowledgeBase
+from kb.notes import Note, NoteKind, PasskbError, slug
+from kb.os_errors import explanation
+from service.answering.answer import Answer
+from service.inquiries.front_matter import Drawn, Reason, Record, Touched, read_record, record_of, text_mark
+from service.inquiries.note_text import Page, citations_of, edited, inquiry_markdown
+
+EARLIER = ".earlier"
+_LONGEST = 40  # characters of a file's name, at most four bytes each
+
+
+class EditedByHand(PasskbError):
+    """A person has changed the note since it was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptInquiry:
+    """`fresh`: a new note; `unchanged`: the same answer was kept before, and nothing was written; else an earlier version
+    gave way, and stands at `earlier`."""
+
+    id: str
+    title: str
+    path: str
+    fresh: bool
+    unchanged: bool
+    earlier: str = ""
+
+
+def keep(kb: KnowledgeBase, answer: Answer, *, because: Sequence[Reason] = (), replace_edited: bool = False) -> KeptInquiry:
+    """Writes an answer as the inquiry of its question, in place of what was kept of that question before.
+
+    `because`: why the former version was stale; `replace_edited`: also where a person has changed the note, whose words then
+    stand in the earlier version. Raises PasskbError for an answer that is none and when the home can not be written, and
+    EditedByHand.
+    """
+    if not answer.answered or not answer.statements:
+        raise PasskbError("the notes do not answer this question: there is nothing to keep")
+    answer = _alone(answer)
+    record = _record(kb, answer, tuple(because))
+    with holding(kb.home):
+        path = path_of(kb, answer.question)
+        found = _read(path)
+        before = read_record(found.properties) if found else None
+        if before and before.says() == record.says() and not because:
+            title, earlier, fresh, unchanged = found.title if found else "", before.earlier, False, True
+        else:
+            title = found.title if found else _title(kb, answer.question)
+            earlier = _set_aside(path, before, replace_edited) if found else ""
+            write_atomic(path, inquiry_markdown(Page(title, answer, replace(record, earlier=earlier))))
+            fresh, unchanged = found is None, False
+    return KeptInquiry(index_own(kb, path), title, str(path), fresh, unchanged, earlier)
+
+
+def folder(kb: KnowledgeBase) -> Path:
+    return own_notes(kb.home) / "inquiries"
+
+
+def kept(kb: KnowledgeBase) -> list[tuple[Note, Record]]:
+    """The inquiries that passkb keeps, by title; those in people's own vaults are theirs."""
+    ids = [note_id for note_id, _, kind, _ in kb.store.titles() if kind == NoteKind.INQUIRY]
+    found = [(note, record) for note in kb.store.notes(ids).values() if (record := own_record(kb, note))]
+    return sorted(found, key=lambda pair: (pair[0].title.casefold(), pair[0].id))
+
+
+def own_record(kb: KnowledgeBase, note: Note) -> Record | None:
+    """What a note in the home remembers; None for any other note, whatever its front matter says."""
+    mine = note.kind is NoteKind.INQUIRY and Path(note.path).is_relative_to(own_notes(kb.home))
+    return record_of(note) if mine else None
+
+
+def path_of(kb: KnowledgeBase, question: str) -> Path:
+    """Where the inquiry of a question stands or would stand, also where a person has renamed its file."""
+    wanted = same(question)
+    for known, remembered in kept(kb):
+        if same(remembered.question) == wanted and Path(known.path).is_file():
+            return Path(known.path)
+    digest, name = hashlib.sha256(wanted.encode()).hexdigest(), slug(question)[:_LONGEST].strip("-_") or "inquiry"
+    for length in range(8, len(digest) + 1, 8):
+        path = folder(kb) / f"{name}-{digest[:length]}.md"
+        found = _read(path)
+        record = read_record(found.properties) if found else None
+        if not path.exists() or (record and same(record.question) == wanted):
+            return path
+    raise PasskbError(f"{folder(kb)} holds other files under the name of this question: rename {name}-{digest[:8]}.md")
+
+
+def same(question: str) -> str:
+    """Two questions with the same of these are one: letters' case, white space and a question mark tell none apart."""
+    words = " ".join(unicodedata.normalize("NFC", question).casefold().split())
+    return words.rstrip("?!. ") or words
+
+
+def _alone(answer: Answer) -> Answer:
+    """The answer to a question that can be asked again by itself: a follow-up is the question that it was understood as."""
+    question = (answer.understood or answer.question).encode("utf-8", "replace").decode()
+    return replace(answer, question=" ".join(question.split()))
+
+
+def _title(kb: KnowledgeBase, question: str) -> str:
+    """The question, unless a note that somebody wrote bears it already: links by that title are to lead there still."""
+    bear = kb.store.notes(kb.store.named(question)).values()
+    return f"Inquiry: {question}" if any(note.kind is not NoteKind.STUB for note in bear) else question
+
+
+def _record(kb: KnowledgeBase, answer: Answer, because: tuple[Reason, ...]) -> Record:
+    with kb.store.reading():
+        notes = kb.store.notes(source.note_id for source in answer.sources)
+        touched = _touched(kb, answer)
+    sources = tuple(
+        Drawn(source.note_id, source.title, text_mark(notes[source.note_id].text) if source.note_id in notes else "")
+        for source in answer.sources
+    )
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    statements, citations = answer.statements, citations_of(answer)
+    return Record(
+        answer.question, now, answer.mode, answer.model or "", statements, citations, sources, touched, because=because
+    )
+
+
+def _touched(kb: KnowledgeBase, answer: Answer) -> tuple[Touched, ...]:
+    """The claims that the answer names, with the evidence it shows for each: what came since is not what it stands on."""
+    shown: dict[str, list[str]] = {}
+    for item in answer.evidence:
+        shown.setdefault(item.claim, []).append(item.note_id)
+    for entry in answer.experiments:
+        shown.setdefault(entry.claim, [])
+    out = []
+    for name, evidence in shown.items():
+        note_id, _, claim_id = name.partition("#")
+        claim = next((claim for claim in kb.store.claims(note_id) if claim.id == claim_id), None)
+        if claim:
+            out.append(Touched(name, claim.text, str(claim.status), tuple(sorted(evidence))))
+    return tuple(out)
+
+
+def _read(path: Path) -> Note | None:
+    """The note that stands in a file now, whatever is indexed of it."""
+    try:
+        return read_markdown(path.read_bytes(), path=str(path), note_id=path.stem, source="").note
+    except (FileNotFoundError, PasskbError):
+        return None
+    except OSError as error:  # what stands there may not be replaced unread
+        raise PasskbError(f"{path} can not be read {explanation(error, 'check it, and try again')}") from error
+
+
+def _set_aside(path: Path, before: Record | None, replace_edited: bool) -> str:
+    """Keeps what stands at `path`; where, below the folder of inquiries."""
+    text = path.read_bytes()
+    if edited(text.decode("utf-8", "replace")) and not replace_edited:
+        raise EditedByHand(f"{path} was changed by hand since it was written, and stays as it is")
+    stamp = (before.asked if before else datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")).replace(":", "")
+    kept_in = path.parent / EARLIER / path.stem
+    target = kept_in / f"{slug(stamp)}.md"
+    for number in range(2, 1000):
+        if not target.exists() or target.read_bytes() == text:
+            break
+        target = kept_in / f"{slug(stamp)}-{number}.md"
+    write_atomic(target, text)
+    return target.relative_to(path.parent).as_posix()

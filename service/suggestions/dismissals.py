@@ -1,0 +1,54 @@
+"""Suggestions that a person wants to see no more: pairs of notes, in the home's `dismissed.json`, which can not be rebuilt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ingest.lock import holding
+from kb.files import write_atomic
+from kb.notes import PasskbError
+from kb.os_errors import explanation
+
+
+def dismissed(home: Path, note_id: str) -> set[str]:
+    """The notes that were dismissed beside `note_id`. Raises PasskbError when the file can not be read as what it is."""
+    return {other for pair in _read(home) if note_id in pair for other in pair} - {note_id}
+
+
+def dismiss(home: Path, one: str, other: str) -> None:
+    """Doing it again changes nothing."""
+    with holding(home):
+        pairs = _read(home)
+        if sorted((one, other)) not in pairs:
+            _write(home, [*pairs, sorted((one, other))])
+
+
+def recall(home: Path, one: str, other: str) -> None:
+    """It may be suggested again."""
+    with holding(home):
+        pairs = _read(home)
+        if sorted((one, other)) in pairs:
+            _write(home, [pair for pair in pairs if pair != sorted((one, other))])
+
+
+def _path(home: Path) -> Path:
+    return home / "dismissed.json"
+
+
+def _read(home: Path) -> list[list[str]]:
+    path = _path(home)
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(loaded, list) or not all(isinstance(p, list) and len(p) == 2 for p in loaded):
+            raise ValueError("not a list of pairs")
+        return [sorted(map(str, pair)) for pair in loaded]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        otherwise = "mend it, or delete it to see dismissed suggestions again"
+        raise PasskbError(f"{path} can not be read {explanation(error, otherwise)}") from error
+
+
+def _write(home: Path, pairs: list[list[str]]) -> None:
+    write_atomic(_path(home), json.dumps(pairs, indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,92 @@
+"""Where the names of notes stand in prose without being links. Pure: texts and names in, spans out."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from kb.markdown.blocks import LINK, opaque
+from kb.markdown.sentences import sentences
+from kb.store.fulltext import STOP_WORDS
+
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+_END = re.compile(r"[\W_]+\Z")
+_LONGEST_NAME = 24  # tokens
+_SHORTEST_WORD = 3  # letters of a name of one word
+_LONGEST = 400_000  # characters of a text that are looked through
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """`text[at:until]` names a note, in the sentence `text[start:end]`."""
+
+    note_id: str
+    name: str
+    start: int
+    end: int
+    at: int
+    until: int
+
+
+def tokens(name: str) -> tuple[str, ...]:
+    """A name as it is looked for: words and signs in order, letters' case and the signs at its end aside."""
+    return tuple(_TOKEN.findall(_END.sub("", unicodedata.normalize("NFC", name).casefold())))
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name can be meant by words in prose: no number or id, and not made of small words alone."""
+    words = [token for token in tokens(name) if token[0].isalnum() or token[0] == "_"]
+    telling = [word for word in words if word not in STOP_WORDS and any(map(str.isalpha, word))]
+    long = len(words) > 1 or any(len(word) >= _SHORTEST_WORD for word in telling)
+    return bool(telling) and long and len(tokens(name)) <= _LONGEST_NAME and name[:1] not in "(^"
+
+
+def one_word(name: str) -> bool:
+    return len(tokens(name)) == 1
+
+
+class Names:
+    """Names of notes, looked for in texts. A name of several notes is none: it is not known which is meant."""
+
+    def __init__(self, names: Iterable[tuple[str, str]]) -> None:
+        """names: (name, note id)."""
+        bearers: dict[tuple[str, ...], set[str]] = defaultdict(set)
+        spelt: dict[tuple[str, ...], str] = {}
+        for name, note_id in names:
+            if is_plain(name):
+                bearers[tokens(name)].add(note_id)
+                spelt.setdefault(tokens(name), name)
+        self._by_first: dict[str, list[tuple[tuple[str, ...], str, str]]] = defaultdict(list)
+        for words, ids in bearers.items():
+            if len(ids) == 1:
+                self._by_first[words[0]].append((words, next(iter(ids)), spelt[words]))
+        for found in self._by_first.values():
+            found.sort(key=lambda entry: -len(entry[0]))
+
+    def mentions(self, text: str) -> Iterator[Mention]:
+        """In order of place, never overlapping, the longest name where several would fit; none in code, links or headings."""
+        text = text[:_LONGEST]
+        for sentence in sentences(text):
+            yield from self._within(text, sentence.start, sentence.end)
+
+    def _within(self, text: str, start: int, end: int) -> Iterator[Mention]:
+        hidden = sorted([*opaque(text, start, end), *(m.span() for m in LINK.finditer(text, start, end))])
+        starts = [span[0] for span in hidden]
+
+        def seen(at: int) -> bool:
+            return all(at >= stop for _, stop in hidden[max(0, bisect_right(starts, at) - 3) : bisect_right(starts, at)])
+
+        words = [(m[0].casefold() if seen(m.start()) else "", m.start(), m.end()) for m in _TOKEN.finditer(text, start, end)]
+        i = 0
+        while i < len(words):
+            for name, note_id, spelt in self._by_first.get(words[i][0], ()):
+                if len(name) <= len(words) - i and all(words[i + j][0] == word for j, word in enumerate(name)):
+                    last = words[i + len(name) - 1][2]
+                    yield Mention(note_id, spelt, start, end, words[i][1], last)
+                    i += len(name) - 1
+                    break
+            i += 1

@@ -1,0 +1,113 @@
+"""The text of an inquiry's note: whatever an answer holds is words in it, and all of the answer can be read back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest.readers.markdown import Reading, read_markdown
+from kb.notes import LinkType, NoteKind
+from service.answering.answer import Answer, Citation, Disagreement, EvidenceItem, SourceNote, Statement, Support
+from service.inquiries.front_matter import Drawn, Reason, Record, Touched, read_record
+from service.inquiries.markdown_escape import inert
+from service.inquiries.note_text import Page, citations_of, edited, inquiry_markdown
+
+SYNTAX = st.sampled_from([
+    "[[", "]]", "[[Other]]", "![[x.md]]", "[x](y.md)", "[x]: y.md", "contradicts:: [[A]] because b", "(supports:: [[A]])",
+    "title:: no", "alias:: no", "tags:: a, b", "#tag", "#[[A b]]", "^block", "id:: 0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0",
+    "((0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0))", "{{embed [[A]]}}", "`", "```", "~~~", "$", "$$", "$x_1$", "\\(", "\\)", "\\[",
+    "\\]", "\\", "\\begin{equation}", "<!--", "-->", "%%", "---", "...", "# ", "> ", "- ", "1. ", "|", "[^1]", "[^1]: ", "^[x]",
+    "<b>", "&amp;", ":LOGBOOK:", "#+BEGIN_QUERY", "written: 0", "\n", "\n\n", "\r", "\t", "\u2028", "\x85", "\0", "\ufeff", '"',
+    "'", ": ",
+    "* ", "**", "__", "==", "~~", "👩‍🔬", "אב", "SCHEDULED: <2026-11-27>", "null", "{", "}", "?", "!", "@", "*",
+])  # fmt: skip
+TEXT = st.one_of(
+    st.text(max_size=40), st.lists(st.one_of(SYNTAX, st.text("ab [](){}:#^$`\\\n", max_size=6)), max_size=9).map("".join)
+)
+
+
+def page(words: str, *, generated: bool = True, why: str = "", title: str = "Why?") -> Page:
+    """An answer in which every text is `words`."""
+    cited = Citation(1, "vault/a", words, 3, 9, words)
+    other = Citation(2, "vault/b", words, 0, 4, words)
+    grades = (Support.SUPPORTED, Support.PARTIAL, Support.UNSUPPORTED) if generated else (Support.QUOTED,)
+    statements = tuple(Statement(words, grade, (cited,), "lede", why, 0) for grade in grades)
+    answer = Answer(
+        words, True, statements, (Disagreement("vault/a", "vault/b", "contradicts", words, words, words, cited, other),),
+        (EvidenceItem("vault/e", words, "run", "vault/a#c", words, words, words),),
+        sources=(SourceNote("vault/a", words, "note", words), SourceNote("vault/b", words, "note", words)),
+        mode="generated" if generated else "quoted", model=words if generated else None,
+        dropped=(Statement(words, grades[-1], ()),), incomplete=True, fault=words,
+    )  # fmt: skip
+    record = Record(
+        words, "2026-11-27T06:00:00+00:00", answer.mode, answer.model or "", statements, citations_of(answer),
+        (Drawn("vault/a", words, "00ff"),), (Touched("vault/a#c", words, "untested", ("vault/e",)),),
+        (Reason("changed", "vault/a", words, words, words, words),), ".earlier/x/y.md",
+    )  # fmt: skip
+    return Page(title, answer, record)
+
+
+def read(text: str) -> Reading:
+    return read_markdown(text.encode("utf-8", "replace"), path="inquiries/x.md", note_id="notes/inquiries/x", source="notes")
+
+
+@settings(deadline=None)
+@given(TEXT)
+def test_whatever_an_answer_says_its_note_links_to_its_sources_alone(words: str) -> None:
+    reading = read(inquiry_markdown(page(words)))
+    assert [(link.target, link.type) for link in reading.links] == [
+        ("vault/a", LinkType.DRAWS_ON), ("vault/b", LinkType.DRAWS_ON)
+    ]  # fmt: skip
+    note = reading.note
+    assert (note.kind, note.title, note.tags, note.aliases, note.claims) == (NoteKind.INQUIRY, "Why?", (), (), ())
+    assert not reading.warnings
+
+
+@settings(deadline=None)
+@given(TEXT)
+def test_a_record_comes_back_as_it_was(words: str) -> None:
+    written = page(words)
+    assert read_record(read(inquiry_markdown(written)).note.properties) == written.record
+    quoted = page(words, generated=False)
+    assert read_record(read(inquiry_markdown(quoted)).note.properties) == quoted.record
+
+
+@settings(deadline=None)
+@given(TEXT, st.integers(0, 10_000))
+def test_a_note_that_was_changed_by_hand_is_known(words: str, at: int) -> None:
+    text = inquiry_markdown(page(words))
+    assert not edited(text)
+    at %= len(text) - 1
+    if text[at] != "~":
+        assert edited(f"{text[:at]}~{text[at + 1 :]}")
+    assert edited(text + "Mine.\n") and edited("Mine.\n")
+
+
+@settings(deadline=None)
+@given(TEXT)
+def test_a_line_made_inert_stays_one_line(words: str) -> None:
+    assert "\n" not in inert(words)
+
+
+def test_grades_reasons_and_both_sides_can_be_read() -> None:
+    text = inquiry_markdown(page("Stripes keep flies off", why="missing number"))
+    assert (
+        "*(partial: missing number)*" in text and "*(unsupported: missing number)*" in text and "1 supported, 1 partial" in text
+    )
+    assert "[^1]: Stripes keep flies off (`vault/a`): “Stripes keep flies off”" in text
+    assert "contradicts" in text and "## Evidence" in text and "## Left out" in text
+
+
+def test_titles_that_break_front_matter_are_titles() -> None:
+    for title in ("---", "a: b", "'\"", "{x}", "[[a]]", "- b", "# c", "null", "👩‍🔬", "%a", "@b", "!c", "a\nb: c"):
+        assert read(inquiry_markdown(page("x", title=title))).note.title == " ".join(title.split())
+
+
+def test_front_matter_that_a_person_broke_is_no_record() -> None:
+    properties: dict[str, Any] = dict(read(inquiry_markdown(page("x"))).note.properties)
+    for key, value in (("citations", "none"), ("statements", [{"cites": [9]}]), ("sources", [1]), ("question", None)):
+        record = {k: v for k, v in properties["inquiry"].items() if k != key} | ({key: value} if value is not None else {})
+        assert read_record({"inquiry": record}) is None
+    assert read_record({}) is None and read_record({"inquiry": "x"}) is None

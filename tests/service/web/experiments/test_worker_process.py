@@ -1,0 +1,103 @@
+"""The worker is started when a run waits, ended with the app, and its end is told; real processes, the scripted engine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.experiments.execution import control, queue
+from service.experiments.execution.run_store import Runs, RunStatus
+from service.experiments.spec import ExperimentSpec, from_mapping
+from service.web.experiments.worker_process import Working, ended_by, last_words
+
+ROOT = Path(__file__).parents[4]
+
+
+def spec(delay: float = 0.0) -> ExperimentSpec:
+    problems = {"set": "countdown", "limit": 6}
+    return from_mapping({
+        "name": "small", "problems": problems, "models": {"base": {"model": f"rate:0.5;delay={delay}", "engine": "scripted"}},
+        "sampling": {"n": 8},
+    })  # fmt: skip
+
+
+def until(true: Callable[[], bool], seconds: float = 40.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return true()
+
+
+@pytest.fixture
+def working(home: Path) -> Iterator[Working]:
+    made = Working(home)
+    yield made
+    made.end()
+
+
+def test_a_worker_comes_with_the_first_run_and_leaves_it_to_the_next_one(home: Path, working: Working) -> None:
+    working.begin()
+    time.sleep(0.3)
+    assert not (home / "worker.log").exists()  # nothing waits, so nothing was started
+    run = control.submit(home, spec(delay=0.15)).run
+    working.look()
+    assert until(lambda: control.status_of(home, run) is RunStatus.RUNNING and run.progress.get("done", 0) > 0)
+    assert working.waiting == (run.id,) and working.problem == ""
+    working.end()
+    assert not queue.working(home)
+    assert control.status_of(home, run) is RunStatus.INTERRUPTED and run.tallies("base")
+    after = Working(home)
+    after.begin()
+    try:
+        assert until(lambda: bool(run.state.get("evidence_note_id")))
+        assert sum(tally.n for tally in run.tallies("base")) == 48
+    finally:
+        after.end()
+
+
+def test_without_leave_it_starts_nothing_and_says_so(home: Path) -> None:
+    working = Working(home, allowed=False)
+    control.submit(home, spec())
+    working.begin()
+    assert until(lambda: bool(working.problem))
+    assert "`passkb worker` runs them" in working.problem and not (home / "worker.log").exists()
+    working.end()
+
+
+def test_a_worker_that_can_not_start_is_told_in_its_own_words_and_tried_again(home: Path, working: Working) -> None:
+    run = Runs(home).create(spec())
+    (home / "config.toml").write_text("no_such_setting = 1\n")
+    working.begin()
+    assert until(lambda: "no setting 'no_such_setting'" in working.problem)
+    assert "started again in" in working.problem
+    (home / "config.toml").unlink()
+    queue.enqueue(home, run.id)
+    working.look()
+    assert until(lambda: run.state["status"] == RunStatus.SUCCEEDED) and until(lambda: working.problem == "")
+
+
+def test_last_words_of_a_log_that_is_not_there_or_empty(tmp_path: Path) -> None:
+    assert last_words(tmp_path / "worker.log") == ""
+    (tmp_path / "worker.log").write_bytes(b"one\n\xffpasskb: two\n\n")
+    assert last_words(tmp_path / "worker.log").endswith("two")
+
+
+def test_a_worker_that_was_killed_is_said_to_be() -> None:
+    assert "short of memory" in ended_by(-9) and ended_by(-11) == "ended by signal 11" and ended_by(1) == ended_by(0) == ""
+
+
+def test_the_web_process_loads_no_engine() -> None:
+    """Also when it plans, imports, draws and publishes: the GPU is the worker's alone."""
+    loaded = (
+        "import sys, service.web.app; from service.experiments import planning, importing, evidence, curve, results;"
+        "print([m for m in sys.modules if m in ('torch', 'transformers', 'vllm', 'openai')"
+        " or m.startswith('service.experiments.engines.') and m.rpartition('.')[2] not in ('contract',)])"
+    )
+    done = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, env=os.environ.copy())
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
