@@ -1,4 +1,4 @@
-"""From a claim of a note to the experiment that its author wrote down for it."""
+"""Finds a claim by its name, and the spec of the experiment that tests it."""
 
 from __future__ import annotations
 
@@ -11,48 +11,47 @@ from kb.notes import Claim, PasskbError
 
 
 def spec_of(kb: KnowledgeBase, name: str) -> dict[str, Any]:
-    """The test of claim `NOTE#ID` as a spec's mapping, with its name, question and claim filled in where it leaves them out.
+    """The test of claim `NOTE#ID` as the mapping of a spec; name, question and claim have defaults.
 
-    Raises PasskbError when there is no such claim, or it has no test."""
+    Raises PasskbError when the claim does not exist or has no test."""
     note_id, claim = claim_named(kb, name)
     if not claim.test:
-        raise PasskbError(f"claim {name} has no `test` in its note: write one there, or give a spec as a file")
-    given = dict(claim.test)
-    filled = {"name": f"{note_id.rsplit('/', 1)[-1]}-{claim.id}", "question": claim.question}
+        raise PasskbError(f"claim {name} has no `test` in its note: add one there, or pass a spec file")
+    defaults = {"name": f"{note_id.rsplit('/', 1)[-1]}-{claim.id}", "question": claim.question}
     note = kb.store.notes([note_id])[note_id]
-    return {**filled, **_beside(given, Path(note.path).parent), "claim": f"{note_id}#{claim.id}"}
+    return {**defaults, **_with_absolute_paths(dict(claim.test), Path(note.path).parent), "claim": f"{note_id}#{claim.id}"}
 
 
-def _beside(test: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The test with the files and model folders that stand beside its note by their absolute paths."""
+def _with_absolute_paths(test: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The test, with paths relative to its note's folder made absolute where the file or folder exists."""
     problems, models = test.get("problems"), test.get("models")
     if isinstance(problems, Mapping) and "file" in problems:
-        test["problems"] = {**problems, "file": _found(problems["file"], folder)}
+        test["problems"] = {**problems, "file": _absolute(problems["file"], folder)}
     if isinstance(models, Mapping):
-        test["models"] = {name: _model_beside(model, folder) for name, model in models.items()}
+        test["models"] = {name: _model_path(model, folder) for name, model in models.items()}
     return test
 
 
-def _model_beside(model: Any, folder: Path) -> Any:
-    """A model behind a server is named by that server, whatever folders are there."""
+def _model_path(model: Any, folder: Path) -> Any:
+    """A model's name on a server is never a path, even where a folder has that name."""
     if not isinstance(model, Mapping):
-        return _found(model, folder)
-    known_by_name = model.get("engine") == "openai" or "model" not in model
-    return model if known_by_name else {**model, "model": _found(model["model"], folder)}
+        return _absolute(model, folder)
+    is_server_name = model.get("engine") == "openai" or "model" not in model
+    return model if is_server_name else {**model, "model": _absolute(model["model"], folder)}
 
 
-def _found(name: Any, folder: Path) -> Any:
+def _absolute(name: Any, folder: Path) -> Any:
     path = folder / str(name)
     return str(path.resolve()) if isinstance(name, str) and path.exists() else name
 
 
 def claim_named(kb: KnowledgeBase, name: str) -> tuple[str, Claim]:
-    """The note's id and the claim. Raises PasskbError that names the note's claims."""
-    note, _, wanted = name.rpartition("#")
+    """The note's id and the claim. Raises PasskbError that lists the note's claims."""
+    note, _, claim_id = name.rpartition("#")
     note_id = kb.find(note)
     claims = kb.store.claims(note_id)
     for claim in claims:
-        if claim.id == wanted:
+        if claim.id == claim_id:
             return note_id, claim
-    listed = f": it has {', '.join(claim.id for claim in claims)}" if claims else ": it has none"
-    raise PasskbError(f"{note_id} has no claim {wanted!r}{listed}")
+    hint = f": it has {', '.join(claim.id for claim in claims)}" if claims else ": it has no claims"
+    raise PasskbError(f"{note_id} has no claim {claim_id!r}{hint}")

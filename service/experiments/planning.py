@@ -1,7 +1,6 @@
-"""What to expect of an experiment before it is run: interval widths, the chance that it decides, attempts, tokens, seconds.
+"""Plans an experiment before it runs: interval widths, power, cost in attempts, tokens and seconds.
 
-Rates come from runs of the same model that were made in this home, and from nowhere else: without one, the cost is unknown.
-Starts no engine.
+Token counts and rates come from earlier runs of the same models in this home; without one the cost is unknown.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from service.experiments.spec import ExperimentSpec, ModelSpec, Prediction
 from service.experiments.statistics import power
 from service.experiments.statistics.power import ASSUMED, Pilot
 
-_ENOUGH = 20  # attempts from which a rate is told
-_FEWEST = 4  # attempts a problem that make a pilot
+_MIN_ATTEMPTS = 20  # for a rate
+_MIN_PILOT_ATTEMPTS = 4  # per problem
 
 
 def plan(spec: ExperimentSpec, home: Path) -> dict[str, Any]:
-    """Expected full widths of the 95 % intervals by k, power, cost and advice, as JSON can say it.
+    """Expected full widths of the 95 % intervals by k, power, cost and advice, as JSON values.
 
-    `pilot` names the earlier run that they rest on; without one they rest on `assumption`. `cost` has None where no run of a
-    model tells. Raises PasskbError when the problems can't be loaded.
+    `pilot` is the earlier run that the estimates are based on; without one they are based on `assumption`. Unknown entries of
+    `cost` are None. Raises PasskbError when the problems can't be loaded.
     """
     problems, two = load(spec.problems).problems, len(spec.models) == 2
     if two and spec.prediction is None:
@@ -42,7 +41,7 @@ def plan(spec: ExperimentSpec, home: Path) -> dict[str, Any]:
         {"k": k, "pass_at_k": width, "difference": expected.difference_width[k] if two else None, "noisy": 2 * k > sampling.n}
         for k, width in expected.pass_width.items()
     ]
-    told: dict[str, Any] = finite(
+    result: dict[str, Any] = finite(
         {
             "problems": size,
             "attempts": sampling.n,
@@ -56,31 +55,32 @@ def plan(spec: ExperimentSpec, home: Path) -> dict[str, Any]:
             "advice": _advice(spec, expected, question is not None, size),
         }
     )
-    return told
+    return result
 
 
-def plan_text(found: Mapping[str, Any]) -> str:
-    """The plan for a terminal."""
-    cost = found["cost"]
-    rests = f"as measured in {found['pilot']}" if found["pilot"] else found["assumption"]
-    lines = [f"{found['problems']:,} problems, {found['attempts']:,} attempts each, {' against '.join(found['models'])}", ""]
-    lines.append(f"expected full width of the 95 % intervals, in points ({rests}; * above n/2, where nothing is claimed):")
-    for row in found["widths"]:
-        apart = f", difference {100 * row['difference']:.1f}" if row["difference"] is not None else ""
-        lines.append(f"  k = {row['k']}{'*' if row['noisy'] else ''}: pass@k {100 * row['pass_at_k']:.1f}{apart}")
-    lines += ["", found["advice"], "", f"cost: {cost['attempts']:,} attempts, {cost['text']}"]
+def plan_text(plan: Mapping[str, Any]) -> str:
+    """A plan for the terminal."""
+    cost = plan["cost"]
+    basis = f"as measured in {plan['pilot']}" if plan["pilot"] else plan["assumption"]
+    lines = [f"{plan['problems']:,} problems, {plan['attempts']:,} attempts each, {' against '.join(plan['models'])}", ""]
+    lines.append(f"Expected full width of the 95 % intervals in percentage points ({basis}; * above n/2: no claim):")
+    for row in plan["widths"]:
+        difference = f", difference {100 * row['difference']:.1f}" if row["difference"] is not None else ""
+        lines.append(f"  k = {row['k']}{'*' if row['noisy'] else ''}: pass@k {100 * row['pass_at_k']:.1f}{difference}")
+    lines += ["", plan["advice"], "", f"Cost: {cost['attempts']:,} attempts, {cost['text']}"]
     return "\n".join(lines)
 
 
 def _pilot(spec: ExperimentSpec, runs: Sequence[Run]) -> tuple[str | None, Pilot | None]:
-    """The newest run of these models, in their order, on problems of the same origin; one model is its own counterpart."""
+    """The newest run of these models, in this order, on the same problem set; a single model is paired with itself."""
     for run in runs:
         other = run.spec
-        named = [_named(other.models, model) for model in spec.models.values()]
-        alike = (other.problems.set, other.problems.file) == (spec.problems.set, spec.problems.file)
-        if not alike or not all(named) or other.sampling.n < _FEWEST or _drawn(other) != _drawn(spec):
+        names = [_name_in(other.models, model) for model in spec.models.values()]
+        same_problems = (other.problems.set, other.problems.file) == (spec.problems.set, spec.problems.file)
+        same_sampling = other.sampling.n >= _MIN_PILOT_ATTEMPTS and _sampling_key(other) == _sampling_key(spec)
+        if not (same_problems and same_sampling and all(names)):
             continue
-        pair = [totals(run.tallies(name), other.sampling.screen) for name in (named * 2)[:2]]
+        pair = [totals(run.tallies(name), other.sampling.screen) for name in (names * 2)[:2]]
         shared = {entry.problem for entry in pair[0]} & {entry.problem for entry in pair[1]}
         if shared:
             one, two = (counts(only(part, shared), other.sampling.n, other.sampling.screen) for part in pair)
@@ -88,18 +88,18 @@ def _pilot(spec: ExperimentSpec, runs: Sequence[Run]) -> tuple[str | None, Pilot
     return None, None
 
 
-def _drawn(spec: ExperimentSpec) -> tuple[float, float, int]:
-    """What changes how often a model is right."""
+def _sampling_key(spec: ExperimentSpec) -> tuple[float, float, int]:
+    """The settings that affect a model's pass rates."""
     return spec.sampling.temperature, spec.sampling.top_p, spec.sampling.max_tokens
 
 
-def _named(models: Mapping[str, ModelSpec], wanted: ModelSpec) -> str:
-    """What another run calls this model, "" if it has none such; a local folder may be written in two ways."""
-    same = (name for name, model in models.items() if model.engine == wanted.engine and _place(model) == _place(wanted))
-    return next(same, "")
+def _name_in(models: Mapping[str, ModelSpec], target: ModelSpec) -> str:
+    """The model's name among these, or ""; a local folder can be written as an absolute or a relative path."""
+    key = target.engine, _location(target)
+    return next((name for name, model in models.items() if (model.engine, _location(model)) == key), "")
 
 
-def _place(model: ModelSpec) -> str:
+def _location(model: ModelSpec) -> str:
     path = Path(model.model).expanduser()
     return str(path.absolute()) if not model.named_by_server and path.exists() else model.model
 
@@ -109,59 +109,56 @@ def _power(expected: power.Plan) -> dict[str, Any]:
     return {key: getattr(expected, key) for key in keys}
 
 
-def _advice(spec: ExperimentSpec, expected: power.Plan, asked: bool, problems: int) -> str:
-    if asked:
+def _advice(spec: ExperimentSpec, expected: power.Plan, has_question: bool, problems: int) -> str:
+    if has_question:
         return expected.advice
     if spec.prediction is None:
-        return f"One model, so nothing is to be decided; intervals half as wide take four times the problems, {4 * problems:,}."
+        return f"One model: there is nothing to decide. Intervals half as wide need {4 * problems:,} problems."
     if spec.prediction.kind == "subset":
-        return (
-            "A subset is judged problem by problem: more attempts settle more problems, more problems lower the bound. "
-            "No simulation of it is offered."
-        )
-    return "The crossover's two k are not both within n/2: more attempts are needed before anything else."
+        return "No power simulation for `subset`: more attempts decide more problems, and more problems lower the bound."
+    return "The two k of the crossover are not both within n/2: raise sampling.n."
 
 
 def _cost(spec: ExperimentSpec, runs: Sequence[Run], problems: int, completions: float) -> dict[str, Any]:
-    """`attempts` with the direct control; `tokens`, `seconds`: by each model's newest run that tells, start-up included."""
+    """`attempts` includes the direct control; `tokens` and `seconds` come from each model's newest run, with its start-up."""
     each = round(completions) + problems * spec.direct
-    measured = {name: _measured(runs, model, _drawn(spec)) for name, model in spec.models.items()}
-    missing = [name for name, found in measured.items() if found is None]
-    found = [entry for entry in measured.values() if entry is not None]
-    most = each * len(spec.models) * spec.sampling.max_tokens
+    measured = {name: _measured(runs, model, _sampling_key(spec)) for name, model in spec.models.items()}
+    missing = [name for name, rate in measured.items() if rate is None]
+    rates = [rate for rate in measured.values() if rate is not None]
+    max_tokens = each * len(spec.models) * spec.sampling.max_tokens
     out: dict[str, Any] = {
         "attempts": each * len(spec.models),
         "tokens": None,
         "seconds": None,
-        "tokens_at_most": most,
+        "tokens_at_most": max_tokens,
         "from": {},
     }
     if missing:
         text = (
-            f"tokens and seconds unknown: no run of {' and '.join(missing)} with these settings yet; at most {most:,} tokens "
-            "(attempts x max_tokens), and tokens divided by the engine's tokens a second gives the seconds"
+            f"tokens and seconds unknown: this home has no run of {' and '.join(missing)} with these settings; at most "
+            f"{max_tokens:,} tokens (attempts × max_tokens)"
         )
         return {**out, "text": text}
-    tokens = round(sum(each * entry["tokens"] for entry in found))
-    seconds = sum(each * entry["tokens"] / entry["rate"] for entry in found)
+    tokens = round(sum(each * entry["tokens"] for entry in rates))
+    seconds = sum(each * entry["tokens"] / entry["rate"] for entry in rates)
     sources = {name: entry["run"] for name, entry in measured.items() if entry}
-    text = f"about {tokens:,} tokens and {_duration(seconds)}, by the rate of {', '.join(dict.fromkeys(sources.values()))}"
+    text = f"about {tokens:,} tokens and {_duration(seconds)}, at the rate of {', '.join(dict.fromkeys(sources.values()))}"
     return {**out, "tokens": tokens, "seconds": seconds, "from": sources, "text": text}
 
 
-def _measured(runs: Sequence[Run], model: ModelSpec, drawn: Collection[float]) -> dict[str, Any] | None:
-    """Tokens an attempt, and tokens a second over all of the run: its models share its time."""
+def _measured(runs: Sequence[Run], model: ModelSpec, key: Collection[float]) -> dict[str, Any] | None:
+    """Tokens per attempt, and tokens per second over the whole run, whose models share its time."""
     for run in runs:
         spec, seconds = run.spec, float(run.state.get("seconds") or 0)
-        name = _named(spec.models, model)
-        if not name or not seconds or tuple(drawn) != _drawn(spec):
+        name = _name_in(spec.models, model)
+        if not name or not seconds or tuple(key) != _sampling_key(spec):
             continue
         entries = {each: run.tallies(each) for each in spec.models}
         attempts = sum(entry.n for entry in entries[name])
-        total = sum(entry.tokens for found in entries.values() for entry in found)
-        if attempts >= _ENOUGH and total:
-            mine = sum(entry.tokens for entry in entries[name])
-            return {"run": run.id, "tokens": mine / attempts, "rate": total / seconds}
+        total = sum(entry.tokens for tallies in entries.values() for entry in tallies)
+        if attempts >= _MIN_ATTEMPTS and total:
+            tokens = sum(entry.tokens for entry in entries[name])
+            return {"run": run.id, "tokens": tokens / attempts, "rate": total / seconds}
     return None
 
 

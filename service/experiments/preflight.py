@@ -1,6 +1,6 @@
-"""What stands in the way of a run, found before it is queued: models, programs that engines need, sandbox, servers, disk.
+"""Checks before a run is queued that it can succeed: models, engine software, sandbox, servers, disk space.
 
-Reads a few small files and starts no engine. The worker still meets what changes afterwards, and says so itself.
+Reads a few small files and starts no engine.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
 _POINTER = b"version https://git-lfs.github.com/"
-_FLOOR = 100 * 2**20  # bytes of disk that any run needs
-_BYTES_A_TOKEN = 0.3  # of a compressed completion; most end long before max_tokens, so a quarter of what the worst would take
-_ANSWER = 5.0  # seconds that a server gets to answer
+_MIN_DISK = 100 * 2**20  # bytes
+_BYTES_PER_TOKEN = 0.3  # compressed, and a quarter of the worst case because most completions end long before max_tokens
+_SERVER_TIMEOUT = 5.0  # seconds
 
 
 class NotReady(PasskbError):
-    """The run can't succeed as things are; the message names each obstacle and what to do about it."""
+    """The run can't succeed; the message names each obstacle and its remedy."""
 
 
 def preflight(home: Path, spec: ExperimentSpec, problems: ProblemSet, *, reach: bool = True) -> None:
-    """Raises NotReady. `reach`: also ask model servers and the hub, which a person's click or command allows."""
-    if found := list(dict.fromkeys(obstacles(home, spec, problems, reach=reach))):
-        raise NotReady("; ".join(found))
+    """Raises NotReady. `reach` also contacts model servers and the hub."""
+    if messages := list(dict.fromkeys(obstacles(home, spec, problems, reach=reach))):
+        raise NotReady("; ".join(messages))
 
 
 def obstacles(home: Path, spec: ExperimentSpec, problems: ProblemSet, *, reach: bool = True) -> Iterator[str]:
-    """What stands in the way, each as a sentence; nothing when the run can begin."""
+    """One message for each obstacle."""
     for name, model in spec.models.items():
         try:
             _check_model(home, model, spec, problems.problems, reach=reach)
@@ -54,7 +54,7 @@ def obstacles(home: Path, spec: ExperimentSpec, problems: ProblemSet, *, reach: 
 
 
 def _check_model(home: Path, model: ModelSpec, spec: ExperimentSpec, problems: Sequence[Problem], *, reach: bool) -> None:
-    """Raises EngineError, in the words of the engine where it has any."""
+    """Raises EngineError, with the engine's own message where it has one."""
     if model.engine == "scripted":
         from service.experiments.engines.scripted import ScriptedEngine
 
@@ -63,7 +63,7 @@ def _check_model(home: Path, model: ModelSpec, spec: ExperimentSpec, problems: S
         from service.experiments.engines.endpoints import Patience
         from service.experiments.engines.openai import OpenAIEngine
 
-        OpenAIEngine(model, patience=Patience(tries=1, timeout=_ANSWER)).close()
+        OpenAIEngine(model, patience=Patience(tries=1, timeout=_SERVER_TIMEOUT)).close()
     elif model.engine in _LOCAL:
         _check_engine(home, model.engine)
         _check_folder(model, spec, reach=reach)
@@ -79,9 +79,11 @@ def _check_engine(home: Path, engine: str) -> None:
 
     python = find_python(read_config(home).vllm_python)
     probe = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
-    kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
     try:
-        status = subprocess.run([str(python), "-c", probe], env=kept, cwd="/", capture_output=True, timeout=60).returncode
+        status = subprocess.run(
+            [str(python), "-c", probe], env=environment, cwd="/", capture_output=True, timeout=60
+        ).returncode
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EngineError(f"{python} doesn't run ({error}): run `make vllm`, or correct PASSKB_VLLM_PYTHON") from error
     if status:
@@ -98,45 +100,45 @@ def _check_folder(model: ModelSpec, spec: ExperimentSpec, *, reach: bool) -> Non
         return  # on the hub, or in its cache
     _check_weights(folder)
     if not any((folder / name).is_file() for name in _TOKENIZERS):
-        raise EngineError(f"{folder} has no tokenizer ({_TOKENIZERS[0]} or like): copy the model's tokenizer files there")
+        raise EngineError(f"{folder} has no tokenizer (such as {_TOKENIZERS[0]}): copy the model's tokenizer files there")
     config = _json(folder / "config.json")
     context = config.get("max_position_embeddings")
     if isinstance(context, int) and spec.sampling.max_tokens >= context:
-        told = f"sampling.max_tokens is {spec.sampling.max_tokens} and its context holds {context}, prompt included"
-        raise EngineError(f"{folder}: {told}: lower max_tokens")
+        limit = f"the model's context has {context} tokens, prompt included"
+        raise EngineError(f"{folder}: sampling.max_tokens is {spec.sampling.max_tokens}, but {limit}: lower max_tokens")
     if model.chat and not (_json(folder / "tokenizer_config.json").get("chat_template") or _has(folder, _TEMPLATES)):
-        raise EngineError(f"{folder} has no chat template: leave 'chat' out, and write the prompt's form as 'template'")
+        raise EngineError(f"{folder} has no chat template: remove 'chat', and write the prompt's format as 'template'")
 
 
 def _check_weights(folder: Path) -> None:
     files = [file for pattern in _WEIGHTS for file in sorted(folder.glob(pattern))]
     if not files:
-        raise EngineError(f"{folder} holds no weights (*.safetensors): finish the download, or name another folder")
+        raise EngineError(f"{folder} has no weights (*.safetensors): finish the download, or use another folder")
     for index in _INDEXES:
-        named = set(map(str, (_json(folder / index).get("weight_map") or {}).values()))
-        if missing := sorted(name for name in named if not (folder / name).is_file()):
-            lacks = f"{len(missing)} of its {len(named)} weight files, {missing[0]} for one"
-            raise EngineError(f"{folder} lacks {lacks}: finish the download")
+        names = set(map(str, (_json(folder / index).get("weight_map") or {}).values()))
+        if missing := sorted(name for name in names if not (folder / name).is_file()):
+            lacking = f"{len(missing)} of {len(names)} weight files, for example {missing[0]}"
+            raise EngineError(f"{folder} lacks {lacking}: finish the download")
     for file in files:
         with open(file, "rb") as opened:
             start = opened.read(len(_POINTER))
         if start == _POINTER:
-            raise EngineError(f"{file} is a pointer of Git LFS, not weights: run `git lfs pull` there")
+            raise EngineError(f"{file} is a Git LFS pointer: run `git lfs pull` in its folder")
         if not start:
-            raise EngineError(f"{file} is empty: fetch it again")
+            raise EngineError(f"{file} is empty: download it again")
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """A small JSON object; empty where there is none. Raises EngineError for a file that is no JSON object."""
+    """The JSON object in a file; empty when the file does not exist. Raises EngineError for anything else."""
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise EngineError(f"{path} can't be read ({error}): fetch it again") from error
-    if not isinstance(found, dict):
-        raise EngineError(f"{path} is no JSON object: fetch it again")
-    return found
+        raise EngineError(f"{path} can't be read ({error}): download it again") from error
+    if not isinstance(value, dict):
+        raise EngineError(f"{path} is not a JSON object: download it again")
+    return value
 
 
 def _has(folder: Path, names: Sequence[str]) -> bool:
@@ -148,16 +150,16 @@ def _sandbox() -> Iterator[str]:
 
     works, remedy = available()
     if not works:
-        yield f"these problems are graded by running code, and the sandbox doesn't start: {remedy}"
+        yield f"grading these problems runs code, and the sandbox doesn't start: {remedy}"
 
 
 def _disk(home: Path, spec: ExperimentSpec, problems: int) -> Iterator[str]:
-    place = next(folder for folder in (home, *home.parents) if folder.is_dir())
-    free = shutil.disk_usage(place).free
+    folder = next(folder for folder in (home, *home.parents) if folder.is_dir())
+    free = shutil.disk_usage(folder).free
     attempts = problems * spec.sampling.n * len(spec.models)
-    needed = _FLOOR + int(attempts * spec.sampling.max_tokens * _BYTES_A_TOKEN)
+    needed = _MIN_DISK + int(attempts * spec.sampling.max_tokens * _BYTES_PER_TOKEN)
     if free < needed:
         yield (
-            f"{place} has {free / 2**20:,.0f} MiB free, and {attempts:,} attempts of up to {spec.sampling.max_tokens:,} tokens "
-            f"want about {needed / 2**20:,.0f}: make room, use another --home, or lower n, limit or max_tokens"
+            f"{folder} has {free / 2**20:,.0f} MiB free, and {attempts:,} attempts of up to {spec.sampling.max_tokens:,} "
+            f"tokens need about {needed / 2**20:,.0f}: make room, use another --home, or lower n, limit or max_tokens"
         )

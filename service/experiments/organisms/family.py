@@ -30,7 +30,7 @@ from service.experiments.types import seed_of
 MEMBERS = ("base", "tuned", "distilled")
 KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 RECORD = "organism.json"
-CAUTION = "A toy: it shows the mechanism in a small model tuned without KL; it says nothing about large models."
+CAUTION = "Toy model: it shows the mechanism in a small model tuned without KL and says nothing about large models."
 HELD_OUT = "1 in 16 of all problems, by a hash of the target and of the numbers in rising order; no member was trained on one"
 WHAT = {
     "base": "pretrained on worked solutions: half right, a quarter ending elsewhere, a quarter with a fudged last equality",

@@ -1,8 +1,7 @@
-"""A result's curve as one SVG: pass@k over log2 k with its band, the crossing, and what may not be claimed paled. Pure.
+"""A result's curve as SVG: pass@k over log2 k with intervals and the crossover; k above n/2 is pale.
 
-Knows nothing about runs, files or the page it is shown on. No script, no link, no font from elsewhere: it can stand in a page,
-or in a file of its own. The models can be told apart without colour, by dashes and marks, and are named at their line's end.
-Colours are the page's `--curve-base` and `--curve-tuned` where it has them; text is in the page's own colour.
+The SVG has no script, link or external font, so a page can embed it and a file can hold it. Dashes, marks and labels identify
+the models without colour. A page can set the colours `--curve-base` and `--curve-tuned`; text has the page's colour.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ _STYLES = (("var(--curve-base, #2b7bbb)", "7 4", "circle"), ("var(--curve-tuned,
 _PALE = 0.35
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LONGEST = 24
-_LINE, _LETTER = 15, 6.0  # pixels, of what is said below the axes
+_LINE, _LETTER = 15, 6.0  # pixels, of the cautions below the axes
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """Where k and a share lie, in pixels."""
+    """Maps k and a share to pixels."""
 
     width: int
     height: int
@@ -42,45 +41,45 @@ class _Frame:
 
 
 def curve_svg(result: Mapping[str, Any], width: int = 640, height: int = 400) -> str:
-    """The SVG's text, with a title and a description for who does not see it. `result`: as `results.result` gives it.
+    """The SVG with a title and a description for screen readers. `result` is the object of `report.result.result`.
 
-    ks above n/2 are pale: nothing is claimed there. Without any value, the axes with a word that says so. What nobody may show
-    the curve without (`cautions`) stands below it, and adds to the height.
+    Without counts it has axes and a message. The result's cautions are below the axes and add to the height.
     """
-    said = [line for words in result.get("cautions") or () for line in textwrap.wrap(str(words), int((width - 12) / _LETTER))]
+    cautions = [line for text in result.get("cautions") or () for line in textwrap.wrap(str(text), int((width - 12) / _LETTER))]
     models = [(str(model["name"]), _points(model["pass_at_k"])) for model in result["models"]]
     drawn = [(name, points) for name, points in models if points]
-    everything = [point for _, points in drawn for point in points]
-    edge = max((k for k in _ks(everything) if k not in result["noisy_edge"]), default=0)
-    shown = [_clean(name) for name, _ in drawn]
-    whole = height + _LINE * len(said)
-    right = 18 + max((7 * len(name) + 8 for name in shown), default=0)
-    frame = _Frame(width, height, right, max([2, *_ks(everything)]), _top(everything))
+    all_points = [point for _, points in drawn for point in points]
+    edge = max((k for k in _ks(all_points) if k not in result["noisy_edge"]), default=0)
+    labels = [_shortened(name) for name, _ in drawn]
+    total_height = height + _LINE * len(cautions)
+    right = 18 + max((7 * len(name) + 8 for name in labels), default=0)
+    frame = _Frame(width, height, right, max([2, *_ks(all_points)]), _top(all_points))
     name = "curve-" + re.sub(r"[^\w-]", "-", str(result.get("run_id") or "run"))
     parts = [
-        f'<svg class="passkb-curve" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {whole}" width="{width}" '
-        f'height="{whole}" role="img" aria-labelledby="{name}-title {name}-desc" font-family="system-ui, sans-serif" '
+        f'<svg class="passkb-curve" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {total_height}" width="{width}" '
+        f'height="{total_height}" role="img" aria-labelledby="{name}-title {name}-desc" font-family="system-ui, sans-serif" '
         'font-size="12" fill="currentColor" style="max-width: 100%; height: auto">',
         f'<title id="{name}-title">{_text(_title(models))}</title>',
         f'<desc id="{name}-desc">{_text(_description(result, models))}</desc>',
-        # A file of its own has no page to take its colour from; `:root` matches nothing inside a page.
+        # For the SVG as a file: `:root` matches nothing when a page embeds it.
         "<style>svg.passkb-curve:root { color: #222 } @media (prefers-color-scheme: dark) "
         "{ svg.passkb-curve:root { color: #ddd; background: #1b1b1b } }</style>",
-        *_axes(frame, _ks(everything), edge),
-        *(f'<text x="6" y="{height + _LINE * i + 6}">{_text(line)}</text>' for i, line in enumerate(said)),
-        *_crossing(frame, (result.get("comparison") or {}).get("crossover"), edge),
+        *_axes(frame, _ks(all_points), edge),
+        *(f'<text x="6" y="{height + _LINE * i + 6}">{_text(line)}</text>' for i, line in enumerate(cautions)),
+        *_crossover(frame, (result.get("comparison") or {}).get("crossover"), edge),
     ]
     if not drawn:
         middle = f'x="{width // 2}" y="{height // 2}" text-anchor="middle"'
-        return "\n".join([*parts, f"<text {middle}>no attempts counted yet</text>", "</svg>"])
+        return "\n".join([*parts, f"<text {middle}>No attempts yet</text>", "</svg>"])
+    styles = [_STYLES[_style_index(models, name)] for name, _ in drawn]
     for i, (_, points) in enumerate(drawn):
-        parts += _line(frame, points, edge, _STYLES[_place(models, drawn[i][0])])
-    parts += _labels(frame, [(shown[i], points[-1], _STYLES[_place(models, label)]) for i, (label, points) in enumerate(drawn)])
+        parts += _line(frame, points, edge, styles[i])
+    parts += _labels(frame, [(labels[i], points[-1], styles[i]) for i, (_, points) in enumerate(drawn)])
     return "\n".join([*parts, "</svg>"])
 
 
-def _place(models: Sequence[tuple[str, Any]], name: str) -> int:
-    """A tuned model keeps its style while the base has no points."""
+def _style_index(models: Sequence[tuple[str, Any]], name: str) -> int:
+    """The index of the model's style; a tuned model keeps its style while the base model has no points."""
     return [other for other, _ in models].index(name) % len(_STYLES)
 
 
@@ -110,7 +109,7 @@ def _axes(frame: _Frame, ks: Sequence[int], edge: int) -> list[str]:
             out.append(f'<text x="{frame.x(k)}" y="{bottom + 16}" text-anchor="middle">{k}</text>')
             last = frame.x(k)
     middle = (_LEFT + end) / 2
-    out.append(f'<text x="{middle:.0f}" y="{bottom + 34}" text-anchor="middle">k, attempts (each step doubles)</text>')
+    out.append(f'<text x="{middle:.0f}" y="{bottom + 34}" text-anchor="middle">k (attempts, logarithmic)</text>')
     out.append(f'<text x="6" y="{_TOP - 12}">pass@k</text>')
     if edge and ks and ks[-1] > edge:
         at = frame.x(edge)
@@ -119,30 +118,30 @@ def _axes(frame: _Frame, ks: Sequence[int], edge: int) -> list[str]:
     return out
 
 
-def _crossing(frame: _Frame, found: Mapping[str, Any] | None, edge: int) -> list[str]:
-    if not found or found.get("k") is None:
+def _crossover(frame: _Frame, crossover: Mapping[str, Any] | None, edge: int) -> list[str]:
+    if not crossover or crossover.get("k") is None:
         return []
-    k, low, high = found["k"], found.get("low"), found.get("high")
+    k, low, high = crossover["k"], crossover.get("low"), crossover.get("high")
     out = []
     if low is not None:
         start, end = frame.x(low), frame.x(high if high is not None else max(edge, low))
         box = f'x="{start}" y="{_TOP}" width="{max(1.0, end - start):.1f}" height="{frame.y(0) - _TOP:.1f}"'
         out.append(f'<rect {box} fill="currentColor" fill-opacity=".07"/>')
     out.append(f'<path d="M{frame.x(k)} {_TOP}V{frame.y(0)}" stroke="currentColor" stroke-opacity=".7"/>')
-    words = (
+    label = (
         f"k* = {k:.0f} ({low:.0f} to {f'{high:.0f}' if high is not None else 'beyond'})" if low is not None else f"k* = {k:.0f}"
     )
     anchor = "start" if frame.x(k) < frame.width / 2 else "end"
-    out.append(f'<text x="{frame.x(k)}" y="{_TOP - 8}" text-anchor="{anchor}">{words}</text>')
+    out.append(f'<text x="{frame.x(k)}" y="{_TOP - 8}" text-anchor="{anchor}">{label}</text>')
     return out
 
 
 def _line(frame: _Frame, points: Sequence[tuple[int, float, Any, Any]], edge: int, style: tuple[str, str, str]) -> list[str]:
-    """Band, line and marks; from the edge on, pale."""
-    sure = [point for point in points if point[0] <= edge]
-    noisy = [point for point in points if point[0] >= edge] if len(sure) < len(points) else []
+    """Band, line and marks, pale from the edge on."""
+    reliable = [point for point in points if point[0] <= edge]
+    noisy = [point for point in points if point[0] >= edge] if len(reliable) < len(points) else []
     out = []
-    for part, opacity, dash in ((noisy, _PALE, "2 4"), (sure, 1.0, style[1])):
+    for part, opacity, dash in ((noisy, _PALE, "2 4"), (reliable, 1.0, style[1])):
         banded = [point for point in part if point[2] is not None and point[3] is not None]
         if len(banded) > 1:
             upper = [f"{frame.x(k)},{frame.y(min(high, frame.top))}" for k, _, _, high in banded]
@@ -164,7 +163,7 @@ def _mark(x: float, y: float, style: tuple[str, str, str], opacity: float) -> st
 
 
 def _labels(frame: _Frame, ends: Sequence[tuple[str, tuple[int, float, Any, Any], tuple[str, str, str]]]) -> list[str]:
-    """Names at the lines' ends, moved apart where the lines end together."""
+    """Names at the ends of the lines, moved apart where they would overlap."""
     placed = sorted((frame.y(point[1]), name, frame.x(point[0]), style) for name, point, style in ends)
     out, last = [], -math.inf
     for y, name, x, style in placed:
@@ -178,18 +177,18 @@ def _title(models: Sequence[tuple[str, Any]]) -> str:
 
 
 def _description(result: Mapping[str, Any], models: Sequence[tuple[str, Sequence[tuple[int, float, Any, Any]]]]) -> str:
-    said = []
+    sentences = []
     for name, points in models:
-        figures = ", ".join(f"{100 * share:.1f} % at k = {k}" for k, share, _, _ in points)
-        said.append(f"{name}: {figures or 'no values'}.")
+        values = ", ".join(f"{100 * share:.1f} % at k = {k}" for k, share, _, _ in points)
+        sentences.append(f"{name}: {values or 'no values'}.")
     if noisy := [k for k in result["noisy_edge"] if any(k == p[0] for _, points in models for p in points)]:
-        said.append(f"Nothing is claimed at k = {', '.join(map(str, noisy))}, above half of the attempts.")
+        sentences.append(f"No claim is made at k = {', '.join(map(str, noisy))}, above half of the attempts.")
     if sentence := (result.get("prediction") or {}).get("sentence"):
-        said.append(str(sentence))
-    return " ".join(said)
+        sentences.append(str(sentence))
+    return " ".join(sentences)
 
 
-def _clean(name: str) -> str:
+def _shortened(name: str) -> str:
     return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
 
 

@@ -1,7 +1,4 @@
-"""What nobody may quote a run's figures without: that its models are toys, or that no model was run. Pure but for one look.
-
-Goes wherever a result goes: its page and curve, the terminal, its evidence note, the ledger of claims.
-"""
+"""Disclaimers that every view of a result shows: its models are toys, or no model was run."""
 
 from __future__ import annotations
 
@@ -12,27 +9,27 @@ from typing import Any
 from service.experiments.organisms.family import CAUTION, RECORD
 from service.experiments.spec import ExperimentSpec
 
-DRY = "No model was run: the scripted engine makes completions up, at pass rates it is given."
+DRY = "No model was run: the scripted engine generates completions at preset pass rates."
 
 
 def toys(spec: ExperimentSpec) -> list[str]:
-    """The names of models whose folder says that they are organisms."""
+    """The names of the models whose folders are organisms."""
     return [name for name, model in spec.models.items() if _is_toy(model.model)]
 
 
 def cautions(spec: ExperimentSpec, state: Mapping[str, Any]) -> list[str]:
-    """Sentences, none for most runs. `state`: of the run; it keeps which models were toys, as folders come and go."""
+    """The disclaimers of a run; most have none. `state` is the run's, which records the toys because folders can move."""
     if state.get("imported"):
         return []
-    found: Sequence[str] = state.get("toys", toys(spec))
-    said = [f"{CAUTION} That is {' and '.join(found)} here."] if found else []
-    return [*said, DRY] if scripted(spec) else said
+    toy_names: Sequence[str] = state.get("toys", toys(spec))
+    verb = "are toy models" if len(toy_names) > 1 else "is a toy model"
+    sentences = [f"{CAUTION} Here {' and '.join(toy_names)} {verb}."] if toy_names else []
+    return [*sentences, DRY] if scripted(spec) else sentences
 
 
 def origin(spec: ExperimentSpec, state: Mapping[str, Any]) -> str:
-    """The same in two words, for titles and ledgers; "" for most runs."""
-    found = cautions(spec, state)
-    return "" if not found else "a dry run" if scripted(spec) else "toy models"
+    """A short form for titles and claims: `a dry run`, `toy models`, or nothing."""
+    return "" if not cautions(spec, state) else "a dry run" if scripted(spec) else "toy models"
 
 
 def scripted(spec: ExperimentSpec) -> bool:

@@ -1,6 +1,6 @@
-"""From a run that succeeded to its evidence note: written into the home, indexed like any note, linked to its claim.
+"""Publishes the evidence note of a succeeded run: writes it into the home, indexes it, links it to its claim.
 
-Each run has a note of its own, whatever came out; a later one stands beside it, and the newest gives the claim its status.
+Every run has its own note, whatever its verdict.
 """
 
 from __future__ import annotations
@@ -25,48 +25,46 @@ _log = logging.getLogger("passkb")
 
 
 def publish(home: Path, run: Run, open_kb: Callable[[Path], KnowledgeBase] = KnowledgeBase) -> str:
-    """Writes and indexes the evidence note of a run, and gives its id. Doing it again changes nothing.
+    """Writes and indexes the evidence note of a run and returns its id. Publishing again changes nothing.
 
-    Beside the note stands its curve; the run's folder gets result.json and curve.svg, and run.json the note's id, the verdict
-    and the claim as it was found. Raises PasskbError for a run that has not succeeded, or when its note can't be written.
+    Writes the curve beside the note, result.json and curve.svg into the run's folder, and the note's id, the verdict and the
+    resolved claim into run.json. Raises PasskbError for a run that has not succeeded, or when the note cannot be written.
     """
     if run.state["status"] != RunStatus.SUCCEEDED:
-        raise PasskbError(f"{run.id} has not succeeded: only a finished run becomes evidence")
+        raise PasskbError(f"{run.id} has not succeeded: only a succeeded run gets an evidence note")
     folder = own_notes(home) / "evidence"
     with open_kb(home) as kb:
         claim, text = _claim(kb, run)
         run.note(claim=claim, toys=run.state.get("toys", toys(run.spec)))
-        found = result(run, RunStatus.SUCCEEDED)
-        svg = curve_svg(found)
+        finished = result(run, RunStatus.SUCCEEDED)
+        svg = curve_svg(finished)
         try:
             write_atomic(folder / f"{run.id}.svg", svg)
-            write_atomic(folder / f"{run.id}.md", evidence_markdown(run, found, text))
+            write_atomic(folder / f"{run.id}.md", evidence_markdown(run, finished, text))
             write_atomic(run.folder / "curve.svg", svg)
         except OSError as error:
-            cause = explanation(error, "make room, and try again")
-            raise PasskbError(f"{folder} can not be written {cause}") from error
+            cause = explanation(error, "make room, then try again")
+            raise PasskbError(f"{folder} cannot be written {cause}") from error
         note_id = index_own(kb, folder / f"{run.id}.md")
         if claim and not _linked(kb, note_id, claim):
-            _log.warning(
-                "%s: its claim %s is in no note that is indexed; the link is there, and holds once it is", note_id, claim
-            )
-    prediction = found["prediction"] or {}
-    p_value = None if scripted(run.spec) else prediction.get("p_value")  # what decides no claim is no comparison either
+            _log.warning("%s: no indexed note has its claim %s; the link resolves once one does", note_id, claim)
+    prediction = finished["prediction"] or {}
+    p_value = None if scripted(run.spec) else prediction.get("p_value")  # a dry run is not one of the claim's comparisons
     run.note(evidence_note_id=note_id, verdict=prediction.get("verdict") or "", p_value=p_value)
     write_json(run.folder / "result.json", result(run, RunStatus.SUCCEEDED))
     return note_id
 
 
 def _claim(kb: KnowledgeBase, run: Run) -> tuple[str, str]:
-    """`NOTE#ID` with the note's id, and what the claim says; as it was written, where no such claim is known."""
+    """`NOTE#ID` with the note's id, and the claim's text; an unknown claim as it is written in the spec, without a text."""
     claim = run.spec.claim
     if not claim:
         return "", ""
     try:
-        note_id, found = claim_named(kb, claim)
+        note_id, match = claim_named(kb, claim)
     except PasskbError:
         return claim, ""
-    return f"{note_id}#{found.id}", found.text
+    return f"{note_id}#{match.id}", match.text
 
 
 def _linked(kb: KnowledgeBase, note_id: str, claim: str) -> bool:

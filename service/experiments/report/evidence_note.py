@@ -1,6 +1,6 @@
-"""The evidence note's text: a template over a run's counts. No model writes any of it, and no clock: same run, same note.
+"""The evidence note as Markdown: a deterministic template over a run's result, written without a model or a clock.
 
-Knows nothing about where notes are kept or indexed. Its first paragraph is one that an answer can quote.
+Answers can quote its first paragraph.
 """
 
 from __future__ import annotations
@@ -19,57 +19,57 @@ from service.experiments.report.text import confounder_parts, curve_rows, headli
 from service.experiments.spec import ExperimentSpec
 
 _KINDS = {
-    "crossover": "that the base model overtakes the tuned one",
-    "higher": "that one model is higher",
-    "no_difference": "that there is no difference that matters",
-    "subset": "that the base model solves whatever the tuned one does",
+    "crossover": "the base model overtakes the tuned model",
+    "higher": "one model has the higher pass@k",
+    "no_difference": "the models do not differ by more than the margin",
+    "subset": "the base model solves every problem that the tuned model solves",
 }
 
 
 def evidence_markdown(run: Run, result: Mapping[str, Any], claim_text: str = "") -> str:
-    """The whole file: front matter and body. `result`: of this run, finished; `claim_text`: what the claim says."""
+    """The whole file, front matter and body. `result` is the finished result of `run`, `claim_text` the text of its claim."""
     spec, state = run.spec, run.state
     sections = [
-        _first(spec, result, state, claim_text),
-        "## What was run\n\n" + _what(spec, result, state),
-        f"## The curve\n\n![[{run.id}.svg]]\n\n{_table(curve_rows(result))}\n\n{_caption(result)}",
+        _opening(spec, result, state, claim_text),
+        "## What was run\n\n" + _setup(spec, result, state),
+        f"## Curve\n\n![[{run.id}.svg]]\n\n{_table(curve_rows(result))}\n\n{_caption(result)}",
         *_optional("## Solved problems", _solved(result)),
-        "## What else could explain it\n\n" + _confounders(result),
+        "## Confounders\n\n" + _confounders(result),
         *_optional("## Perplexity of correct completions", _perplexity(result)),
-        *_optional("## Beyond the attempts made", _beyond(result)),
-        "## What this does not show\n\n" + _not_shown(spec, result, state),
-        "## How to repeat it\n\n" + _repeat(run, spec, state),
+        *_optional("## Extrapolation", _extrapolation(result)),
+        "## Limitations\n\n" + _limitations(spec, result, state),
+        "## Reproduce\n\n" + _reproduction(run, spec, state),
     ]
     front = yaml.safe_dump(_front(run, spec, result, state), sort_keys=False, allow_unicode=True, width=1000)
     return f"---\n{front}---\n" + "\n\n".join(sections) + "\n"
 
 
 def _front(run: Run, spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
-    about, claim = result["environment"], result["claim"]
+    environment, claim = result["environment"], result["claim"]
     verdict = (result["prediction"] or {}).get("verdict")
-    when = str(state.get("finished") or state.get("created") or "")
-    made_by = origin(spec, state)
-    out: dict[str, Any] = {
-        "title": f"Evidence of {when[:16].replace('T', ' ')}{f', from {made_by}' if made_by else ''}: {_subject(spec)}",
+    date = str(state.get("finished") or state.get("created") or "")
+    disclaimer = origin(spec, state)
+    front: dict[str, Any] = {
+        "title": f"Evidence of {date[:16].replace('T', ' ')}{f', from {disclaimer}' if disclaimer else ''}: {_subject(spec)}",
         "kind": "evidence",
-        "date": when,
+        "date": date,
     }
-    if verdict and not scripted(spec):  # made-up completions decide no claim
-        out["status"] = verdict
-    if made_by:
-        out["origin"] = made_by
-    out |= {"run_id": run.id, "tags": ["evidence", "pass-at-k"]}
+    if verdict and not scripted(spec):  # scripted completions decide no claim
+        front["status"] = verdict
+    if disclaimer:
+        front["origin"] = disclaimer
+    front |= {"run_id": run.id, "tags": ["evidence", "pass-at-k"]}
     if claim:
-        why = f"run {run.id}: {verdict}" if verdict else f"run {run.id}: no prediction was judged"
-        out |= {"claim": claim, "links": [{"to": f"[[{claim}]]", "type": "evidence_for", "why": why}]}
+        why = f"run {run.id}: {verdict}" if verdict else f"run {run.id}: no prediction"
+        front |= {"claim": claim, "links": [{"to": f"[[{claim}]]", "type": "evidence_for", "why": why}]}
     return {
-        **out,
-        "engine": about["engine"],
-        "engine_version": about["engine_version"] or "not recorded",
-        "device": about["device"] or "not recorded",
-        "models": {name: str(entry["model"]) for name, entry in about["models"].items()},
-        "settings": about["settings"],
-        "problems_sha256": about["problems_sha256"] or "not recorded",
+        **front,
+        "engine": environment["engine"],
+        "engine_version": environment["engine_version"] or "not recorded",
+        "device": environment["device"] or "not recorded",
+        "models": {name: str(entry["model"]) for name, entry in environment["models"].items()},
+        "settings": environment["settings"],
+        "problems_sha256": environment["problems_sha256"] or "not recorded",
         "counts": f"runs/{run.id}/counts.csv",
     }
 
@@ -78,62 +78,68 @@ def _subject(spec: ExperimentSpec) -> str:
     return _line(spec.question or spec.name or spec.problems.set or Path(spec.problems.file).name)
 
 
-def _first(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, Any], claim_text: str) -> str:
+def _opening(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, Any], claim_text: str) -> str:
     power = ((result["comparison"] or {}).get("power") or {}).get("advice") or ""
-    whole = headline(result)
-    said = [whole.removesuffix(power).rstrip() if power else whole]
+    summary = headline(result)
+    sentences = [summary.removesuffix(power).rstrip() if power else summary]
     if prediction := result["prediction"]:
-        what = f"The prediction {_KINDS[prediction['kind']]}"
-        stated = "" if state.get("imported") else ", stated before the run,"
-        said.append(f"{what}{stated} is {prediction['verdict']}.")
-        if (made := prediction.get("comparisons_made", 0)) > 1 and prediction.get("p_value_corrected") is not None:
-            corrected = f"corrected for that (Holm) P = {prediction['p_value_corrected']:.2g}"
-            said.append(f"It is run {made} on this claim; {corrected}.")
-        if (tested := prediction.get("claims_tested", 0)) > 1 and prediction.get("p_value_over_claims") is not None:
-            others = "another claim" if tested == 2 else f"{tested - 1} other claims"
-            said.append(f"With {others} tested here before, P = {prediction['p_value_over_claims']:.2g} (Holm).")
-    said += cautions(spec, state)
-    further = [power] if power and whole.endswith(power) else []
-    return "\n\n".join([" ".join(said), *further, *_on(spec.claim, claim_text)])
+        stated = "" if state.get("imported") else ", stated before the run"
+        sentences.append(f"Prediction{stated}: {_KINDS[prediction['kind']]}. Verdict: {prediction['verdict']}.")
+        if (runs := prediction.get("comparisons_made", 0)) > 1 and prediction.get("p_value_corrected") is not None:
+            corrected = f"P = {prediction['p_value_corrected']:.2g} corrected for the earlier runs (Holm)"
+            sentences.append(f"This is run {runs} on the claim; {corrected}.")
+        if (claims := prediction.get("claims_tested", 0)) > 1 and prediction.get("p_value_over_claims") is not None:
+            others = "1 other claim" if claims == 2 else f"{claims - 1} other claims"
+            corrected = f"P = {prediction['p_value_over_claims']:.2g} corrected for all of them (Holm)"
+            sentences.append(f"This home tested {others} before; {corrected}.")
+    sentences += cautions(spec, state)
+    paragraphs = [power] if power and summary.endswith(power) else []
+    return "\n\n".join([" ".join(sentences), *paragraphs, *_claim_heading(spec.claim, claim_text)])
 
 
-def _on(claim: str, text: str) -> list[str]:
-    """The claim as a heading: to be read, and never to be quoted as if it were a finding."""
-    return [f"### On the claim [[{claim}]]: {_line(text)}"] if claim and text else []
+def _claim_heading(claim: str, text: str) -> list[str]:
+    """The claim as a heading, so that no answer quotes it as a finding."""
+    return [f"### Claim [[{claim}]]: {_line(text)}"] if claim and text else []
 
 
-def _what(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, Any]) -> str:
-    about, problems = result["environment"], max((model["n_problems"] for model in result["models"]), default=0)
+def _setup(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    environment, problems = result["environment"], max((model["n_problems"] for model in result["models"]), default=0)
     if imported := state.get("imported"):
         files = "\n".join(f"- `{entry['file']}` ({entry['layout']}), sha256 `{entry['sha256']}`" for entry in imported["files"])
         names = ", ".join(f"{name} is {_line(original)}" for name, original in imported["models"].items())
-        odd = "".join(f"\n- {_line(warning)}" for warning in imported["warnings"])
-        known = "How the completions were sampled, on what, and from which prompts is not recorded."
-        return f"Nothing: the results were imported. {names}; {problems} problems, {_attempts(result)}. {known}\n\n{files}{odd}"
+        warnings = "".join(f"\n- {_line(warning)}" for warning in imported["warnings"])
+        unrecorded = "The prompts, the sampling settings and the hardware are not recorded."
+        return (
+            f"passkb ran no model: the results were imported. {names}; {problems} problems, {_attempts(result)}. {unrecorded}"
+            f"\n\n{files}{warnings}"
+        )
     sampling = spec.sampling
     name = spec.problems.set or Path(spec.problems.file).name
-    screened = f", of which {sampling.screen} first and the rest only where none passed" if sampling.screen else ""
+    screened = f" ({sampling.screen} first, the rest only where none passed)" if sampling.screen else ""
     lines = [
-        f"{problems} problems of {_line(name)} (sha256 `{about['problems_sha256']}`), {sampling.n} attempts each{screened}; "
-        f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, at most {sampling.max_tokens} tokens, "
-        f"seed {sampling.seed}.",
+        f"{problems} problems of {_line(name)} (sha256 `{environment['problems_sha256']}`), {sampling.n} attempts "
+        f"each{screened}; temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, at most {sampling.max_tokens} "
+        f"tokens, seed {sampling.seed}.",
         "",
-        *(f"- {_model_line(model, about['models'][model['name']])}" for model in result["models"]),
+        *(f"- {_model_line(model, environment['models'][model['name']])}" for model in result["models"]),
     ]
     if seconds := result.get("seconds"):
-        lines += ["", f"It took {seconds:,.0f} s."]
+        lines += ["", f"Duration: {seconds:,.0f} s."]
     return "\n".join(lines)
 
 
-def _model_line(model: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    name, version = str(about.get("engine") or "engine not recorded"), str(about.get("engine_version") or "")
+def _model_line(model: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+    name, version = str(environment.get("engine") or "engine not recorded"), str(environment.get("engine_version") or "")
     engine = version if version.startswith(name) else f"{name} {version}".rstrip()
-    text = f"{_line(model['name'])}: `{_line(about['model'])}`, {engine}, on {about.get('device') or 'a device not recorded'}"
-    if differs := about.get("differs"):
-        told = ", ".join(f"{key} {given!r} was asked, {real!r} in force" for key, (given, real) in differs.items())
-        text += f"; {told}"
-    effective = about.get("effective") or {}
-    return f"{text}; in force: `{json.dumps(effective, ensure_ascii=False, default=str)}`" if effective else text
+    device = environment.get("device") or "a device that was not recorded"
+    text = f"{_line(model['name'])}: `{_line(environment['model'])}`, {engine}, on {device}"
+    if differs := environment.get("differs"):
+        changes = (
+            f"{key} {effective!r} instead of the requested {requested!r}" for key, (requested, effective) in differs.items()
+        )
+        text += f"; {', '.join(changes)}"
+    effective = environment.get("effective") or {}
+    return f"{text}; effective settings: `{json.dumps(effective, ensure_ascii=False, default=str)}`" if effective else text
 
 
 def _attempts(result: Mapping[str, Any]) -> str:
@@ -143,40 +149,42 @@ def _attempts(result: Mapping[str, Any]) -> str:
 
 
 def _caption(result: Mapping[str, Any]) -> str:
-    said = ["Unbiased pass@k, with 95 % intervals over problems (Student's t, widened where little varies)."]
+    sentences = ["Unbiased pass@k with 95 % intervals over problems (Student's t, widened where little varies)."]
     if comparison := result["comparison"]:
-        said.append("The difference is in points, paired by problem.")
+        sentences.append("The difference is in percentage points, paired by problem.")
         band = [row for row in comparison["band"] if row["low"] is not None and row["k"] not in result["noisy_edge"]]
         ahead = [str(row["k"]) for row in band if row["low"] > 0]
         behind = [str(row["k"]) for row in band if row["high"] < 0]
-        parts = [f"{comparison['tuned']} ahead at k = {', '.join(ahead)}"] if ahead else []
-        parts += [f"{comparison['base']} ahead at k = {', '.join(behind)}"] if behind else []
-        said.append(f"In a band that holds at all k together: {'; '.join(parts) or 'no k is decided'}.")
+        parts = [f"{comparison['tuned']} is ahead at k = {', '.join(ahead)}"] if ahead else []
+        parts += [f"{comparison['base']} is ahead at k = {', '.join(behind)}"] if behind else []
+        sentences.append(f"In the simultaneous 95 % band over all k: {'; '.join(parts) or 'neither model is ahead at any k'}.")
         if comparison["problems_left_out"]:
-            said.append(f"Compared on the {comparison['problems']} problems that both models have.")
+            sentences.append(f"The comparison uses the {comparison['problems']} problems that both models have.")
     if result["noisy_edge"]:
-        said.append("* above n/2: nothing is claimed there.")
-    return " ".join(said)
+        sentences.append("* above n/2: no claim is made.")
+    return " ".join(sentences)
 
 
 def _solved(result: Mapping[str, Any]) -> str:
     comparison = result["comparison"]
     if not comparison:
         return ""
-    said = [solved_sentence(result)]
+    sentences = [solved_sentence(result)]
+    labels = (
+        ("both", "by both"), ("base_only", f"only by {comparison['base']}"),
+        ("tuned_only", f"only by {comparison['tuned']}"), ("neither", "by neither"),
+    )  # fmt: skip
     for row in comparison["expected_solved"]:
-        figures = ", ".join(f"{row[key]:.1f} {words}" for key, words in (
-            ("both", "by both"), ("base_only", f"by {comparison['base']} alone"),
-            ("tuned_only", f"by {comparison['tuned']} alone"), ("neither", "by neither")))  # fmt: skip
-        said.append(f"Expected with p above {100 * row['epsilon']:.2g} %, by fitted posteriors: {figures}.")
+        values = ", ".join(f"{row[key]:.1f} {label}" for key, label in labels)
+        sentences.append(f"Expected with p above {100 * row['epsilon']:.2g} %, by fitted posteriors: {values}.")
     if rows := comparison["recovery"]:
         least, most = (pick(row["k"] or math.inf for row in rows) for pick in (min, max))
         low, high = min(row["low"] for row in rows), max(row["high"] or math.inf for row in rows)
-        said.append(
-            f"Until {comparison['base']} passes what {comparison['tuned']} alone has passed, with 95 %, it takes some "
-            f"{_range(least, most)} attempts a problem; anything from {_range(low, high)} agrees with its counts."
+        sentences.append(
+            f"To solve a problem that only {comparison['tuned']} solved, with 95 % probability, {comparison['base']} needs "
+            f"about {_range(least, most)} attempts; its counts are consistent with {_range(low, high)}."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def _range(low: float, high: float) -> str:
@@ -185,65 +193,62 @@ def _range(low: float, high: float) -> str:
 
 
 def _confounders(result: Mapping[str, Any]) -> str:
-    parts = [f"- {_line(model['name'])}: {'; '.join(confounder_parts(model))}." for model in result["models"]]
-    bounds = []
+    lines = [f"- {_line(model['name'])}: {'; '.join(confounder_parts(model))}." for model in result["models"]]
     for model in result["models"]:
-        wide = [row for row in model.get("unknown_bounds") or [] if row["low"] != row["high"] and row["low"] is not None]
-        if wide:
-            bounds.append(
-                f"- {_line(model['name'])}, if all time-outs and errors had failed or had passed: "
-                + ", ".join(f"{100 * row['low']:.1f} to {100 * row['high']:.1f} % at k = {row['k']}" for row in wide)
-                + "."
-            )
-    return "\n".join([*parts, *bounds])
+        bounds = [row for row in model.get("unknown_bounds") or [] if row["low"] != row["high"] and row["low"] is not None]
+        if bounds:
+            ranges = ", ".join(f"{100 * row['low']:.1f} to {100 * row['high']:.1f} % at k = {row['k']}" for row in bounds)
+            lines.append(f"- {_line(model['name'])}, pass@k if all timeouts and errors had failed or had passed: {ranges}.")
+    return "\n".join(lines)
 
 
 def _perplexity(result: Mapping[str, Any]) -> str:
     rows = perplexity_rows(result)
-    told = "A low perplexity says that no token surprises; the log-probability of the whole says whether it would be drawn."
-    return f"{_table(rows)}\n\n{told}" if rows else ""
+    explanation = (
+        "A low perplexity means that no single token is surprising. "
+        "The log-probability shows whether the model would sample the whole completion."
+    )
+    return f"{_table(rows)}\n\n{explanation}" if rows else ""
 
 
-def _beyond(result: Mapping[str, Any]) -> str:
+def _extrapolation(result: Mapping[str, Any]) -> str:
     lines = []
-    for name, found in (result["extrapolation"] or {}).items():
-        if not found:
+    for name, fit in (result["extrapolation"] or {}).items():
+        if not fit:
             continue
-        band = ", ".join(f"{100 * row['low']:.1f} to {100 * row['high']:.1f} % at k = {row['k']:,}" for row in found["band"])
+        band = ", ".join(f"{100 * row['low']:.1f} to {100 * row['high']:.1f} % at k = {row['k']:,}" for row in fit["band"])
         tests = "; ".join(
-            f"{model} foretells {100 * test['predicted']:.1f} % at k = {test['k']} from {test['attempts']} attempts, where "
-            f"{100 * test['observed']:.1f} % is seen"
-            for model, test in found["back_tests"].items()
+            f"{model} predicts {100 * test['predicted']:.1f} % at k = {test['k']} from {test['attempts']} attempts, observed "
+            f"{100 * test['observed']:.1f} %"
+            for model, test in fit["back_tests"].items()
             if test["predicted"] is not None
         )
-        lines.append(f"- {_line(name)}: {band}. Tested on the attempts there are: {tests or 'too few'}.")
-    told = "A guess of three models, as the range of what they say; it is no result, and nothing above rests on it."
-    return "\n".join([told, "", *lines]) if lines else ""
+        lines.append(f"- {_line(name)}: {band}. Back-tests: {tests or 'too few attempts'}.")
+    explanation = "The range of three fitted models. It is an estimate, and no verdict uses it."
+    return "\n".join([explanation, "", *lines]) if lines else ""
 
 
-def _not_shown(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, Any]) -> str:
-    said = cautions(spec, state)
+def _limitations(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    sentences = cautions(spec, state)
     if state.get("imported"):
-        said.append(
-            "The results were made elsewhere, so passkb can not say that the prediction was made before they were known."
-        )
+        sentences.append("The results were produced elsewhere: passkb cannot confirm that the prediction came before them.")
     edge = (result["comparison"] or {}).get("edge") or max(1, spec.sampling.n // 2)
-    said.append(f"Nothing is claimed beyond k = {edge}, half of the attempts, nor for problems unlike these.")
-    said.append("A problem that was never passed is not shown to be out of reach.")
-    return "\n".join(f"- {line}" for line in dict.fromkeys(said))
+    sentences.append(f"No claim is made beyond k = {edge} (half of the attempts) or for other kinds of problems.")
+    sentences.append("A problem that never passed may still be solvable.")
+    return "\n".join(f"- {sentence}" for sentence in dict.fromkeys(sentences))
 
 
-def _repeat(run: Run, spec: ExperimentSpec, state: Mapping[str, Any]) -> str:
+def _reproduction(run: Run, spec: ExperimentSpec, state: Mapping[str, Any]) -> str:
     if imported := state.get("imported"):
         files = " ".join(f"'{entry['file']}'" for entry in imported["files"])
         roles = "".join(f" --{name} '{original}'" for name, original in imported["models"].items() if name in ("base", "tuned"))
         claim = f" --claim '{state.get('claim') or spec.claim}'" if spec.claim else ""
         return f"```sh\npasskb experiment import {files}{roles}{claim}\n```"
     text = yaml.safe_dump(spec.to_json(), sort_keys=False, allow_unicode=True, width=120)
-    fence = "`" * max(3, 1 + max((len(run_) for run_ in text.replace("\n", " ").split() if set(run_) == {"`"}), default=0))
+    fence = "`" * max(3, 1 + max((len(word) for word in text.split() if set(word) == {"`"}), default=0))
     return (
-        f"With this as `spec.yaml`, `passkb experiment run spec.yaml --again` repeats it with another seed; the counts of this "
-        f"run are in `runs/{run.id}/counts.csv`.\n\n{fence}yaml\n{text}{fence}"
+        f"Save this as `spec.yaml`; `passkb experiment run spec.yaml --again` repeats the run with another seed. "
+        f"The counts of this run are in `runs/{run.id}/counts.csv`.\n\n{fence}yaml\n{text}{fence}"
     )
 
 

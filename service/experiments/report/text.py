@@ -1,7 +1,4 @@
-"""A result in words: the sentences that a terminal and an evidence note share. Pure; a template over figures, nothing more.
-
-Knows nothing about how a figure came about, and adds none.
-"""
+"""The sentences and tables of a result that the terminal and the evidence note share."""
 
 from __future__ import annotations
 
@@ -9,42 +6,42 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def result_text(found: Mapping[str, Any]) -> str:
-    """A result for a terminal: its state, the verdict, the curve as a table, and what could explain it."""
-    lines = [f"{found['run_id']}: {found['status']}{_how_far(found)}"]
-    if found.get("error"):
-        lines.append(str(found["error"]))
-    if prediction := found.get("prediction"):
-        lines.append(f"{prediction['kind']}: {prediction['verdict'] or 'not judged yet'}. {prediction['sentence']}")
-    lines += [*found.get("cautions", ()), "", *_columns(curve_rows(found))]
-    if solved := solved_sentence(found):
+def result_text(result: Mapping[str, Any]) -> str:
+    """A result for the terminal: status, verdict, the curve as a table, confounders."""
+    lines = [f"{result['run_id']}: {result['status']}{_progress_text(result)}"]
+    if result.get("error"):
+        lines.append(str(result["error"]))
+    if prediction := result.get("prediction"):
+        lines.append(f"{prediction['kind']}: {prediction['verdict'] or 'no verdict yet'}. {prediction['sentence']}")
+    lines += [*result.get("cautions", ()), "", *_columns(curve_rows(result))]
+    if solved := solved_sentence(result):
         lines += ["", solved]
-    lines += ["", *confounder_sentences(found)]
-    if found.get("evidence_note_id"):
-        lines += ["", f"evidence note: {found['evidence_note_id']}"]
+    lines += ["", *confounder_sentences(result)]
+    if result.get("evidence_note_id"):
+        lines += ["", f"Evidence note: {result['evidence_note_id']}"]
     return "\n".join(lines).rstrip()
 
 
-def headline(found: Mapping[str, Any]) -> str:
-    """One or two sentences with figures, that can be quoted."""
-    if prediction := found.get("prediction"):
+def headline(result: Mapping[str, Any]) -> str:
+    """One or two sentences with numbers that an answer can quote."""
+    if prediction := result.get("prediction"):
         return str(prediction["sentence"])
-    return " ".join(_one_model(model, found["noisy_edge"]) for model in found["models"])
+    return " ".join(_model_headline(model, result["noisy_edge"]) for model in result["models"])
 
 
-def _one_model(model: Mapping[str, Any], noisy: Sequence[int]) -> str:
+def _model_headline(model: Mapping[str, Any], noisy: Sequence[int]) -> str:
     rows = [row for row in model["pass_at_k"] if row["estimate"] is not None]
-    sure = [row for row in rows if row["k"] not in noisy] or rows
-    if not sure:
+    reliable = [row for row in rows if row["k"] not in noisy] or rows
+    if not reliable:
         return f"{model['name']} has no counts yet."
-    ends = list({row["k"]: row for row in (sure[0], sure[-1])}.values())
-    figures = " and ".join(f"{interval(row)} with k = {row['k']}" for row in ends)
-    return f"{model['name']} solves {figures} of {model['n_problems']} problems, {model['n']} attempts each."
+    ends = list({row["k"]: row for row in (reliable[0], reliable[-1])}.values())
+    values = " and ".join(f"{interval(row)} at k = {row['k']}" for row in ends)
+    return f"The pass@k of {model['name']} is {values}, over {model['n_problems']} problems with {model['n']} attempts each."
 
 
-def curve_rows(found: Mapping[str, Any]) -> list[list[str]]:
-    """A table: k, each model's pass@k, their difference; the first row names the columns. * marks k above n/2."""
-    models, comparison = found["models"], found.get("comparison")
+def curve_rows(result: Mapping[str, Any]) -> list[list[str]]:
+    """Table rows: k, pass@k of each model, their difference. The first row is the header; * marks k above n/2."""
+    models, comparison = result["models"], result.get("comparison")
     header = ["k", *(f"{model['name']}, pass@k" for model in models)]
     if comparison:
         header.append(f"{comparison['tuned']} minus {comparison['base']}")
@@ -52,80 +49,87 @@ def curve_rows(found: Mapping[str, Any]) -> list[list[str]]:
     differences = {row["k"]: row for row in comparison["difference"]} if comparison else {}
     for i, row in enumerate(models[0]["pass_at_k"] if models else []):
         k = row["k"]
-        cells = [f"{k}{'*' if k in found['noisy_edge'] else ''}", *(interval(model["pass_at_k"][i]) for model in models)]
+        cells = [f"{k}{'*' if k in result['noisy_edge'] else ''}", *(interval(model["pass_at_k"][i]) for model in models)]
         rows.append([*cells, *([interval(differences.get(k), signed=True)] if comparison else [])])
     return rows
 
 
 def interval(row: Mapping[str, Any] | None, signed: bool = False) -> str:
-    """`21.0 % (18.0 to 24.0)`, in points with a sign for differences."""
+    """`21.0 % (18.0 to 24.0)`; with `signed`, percentage points with a sign."""
     if row is None or row["estimate"] is None:
         return "undefined"
     write = _signed if signed else _percent
-    ends = f" ({write(row['low'])} to {write(row['high'])})" if row["low"] is not None and row["high"] is not None else ""
-    return f"{write(row['estimate'])}{'' if signed else ' %'}{ends}"
+    bounds = f" ({write(row['low'])} to {write(row['high'])})" if row["low"] is not None and row["high"] is not None else ""
+    return f"{write(row['estimate'])}{'' if signed else ' %'}{bounds}"
 
 
-def solved_sentence(found: Mapping[str, Any]) -> str:
-    comparison = found.get("comparison")
+def solved_sentence(result: Mapping[str, Any]) -> str:
+    comparison = result.get("comparison")
     if not comparison:
         return ""
     solved, p = comparison["solved"], comparison["mcnemar_p"]
-    test = f"exact McNemar P = {p:.2g}" if p is not None else "no test: attempts differ between problems never passed"
+    test = (
+        f"exact McNemar P = {p:.2g}"
+        if p is not None
+        else "not tested: the unsolved problems have different numbers of attempts"
+    )
     return (
-        f"Passed at least once: {solved['both']} problems by both, {solved['base_only']} by {comparison['base']} alone, "
-        f"{solved['tuned_only']} by {comparison['tuned']} alone, {solved['neither']} by neither ({test})."
+        f"Solved at least once: {solved['both']} problems by both, {solved['base_only']} only by {comparison['base']}, "
+        f"{solved['tuned_only']} only by {comparison['tuned']}, {solved['neither']} by neither ({test})."
     )
 
 
-def confounder_sentences(found: Mapping[str, Any]) -> list[str]:
-    """A line for each model; what was not recorded is said to be so."""
-    return [f"{model['name']}: {'; '.join(confounder_parts(model))}." for model in found["models"] if model["n_problems"]]
+def confounder_sentences(result: Mapping[str, Any]) -> list[str]:
+    """One line for each model; it names what was not recorded."""
+    return [f"{model['name']}: {'; '.join(confounder_parts(model))}." for model in result["models"] if model["n_problems"]]
 
 
 def confounder_parts(model: Mapping[str, Any]) -> list[str]:
     direct, guessing, unsolved = model.get("direct"), model.get("guessing"), model["never_solved"]
-    figures = {
-        "cut off at max_tokens": _share(model["truncation"]),
-        "no answer where one belongs": _share(model["format_failures"]),
-        "timed out or broke the grader": _unknowns(model),
-        "tokens an attempt": "" if model["tokens_mean"] is None else f"{model['tokens_mean']:.1f}",
+    measures = {
+        "truncated at max_tokens": _share(model["truncation"]),
+        "no answer in the expected format": _share(model["format_failures"]),
+        "timeouts and grader errors": _unknowns(model),
+        "tokens per attempt": "" if model["tokens_mean"] is None else f"{model['tokens_mean']:.1f}",
     }
-    parts = [f"{name} {figure}" for name, figure in figures.items() if figure]
+    parts = [f"{name} {value}" for name, value in measures.items() if value]
     if model["entropy"] is not None:
-        parts.append(f"{model['distinct_answers']:.1f} different answers a problem, entropy {model['entropy']:.2f} bits")
+        parts.append(f"{model['distinct_answers']:.1f} distinct answers per problem, entropy {model['entropy']:.2f} bits")
     if model["token_entropy"] is not None:
-        parts.append(f"{model['token_entropy']:.2f} nats a token")
+        parts.append(f"entropy per token {model['token_entropy']:.2f} nats")
     if guessing and guessing["others_right"] is not None:
-        shared = f"an answer to another problem is right in {_share(guessing['others_right'])}"
-        parts.append(f"{guessing['answer_space']} different answers in all, and {shared}")
+        share = _share(guessing["others_right"])
+        parts.append(
+            f"{guessing['answer_space']} distinct answers in total; an answer to another problem is correct in {share}"
+        )
     parts.append(
-        f"answered at once, without reasoning: {interval(direct['pass_rate'])}, {direct['problems_passed']} of "
+        f"direct answers without reasoning: {interval(direct['pass_rate'])}, {direct['problems_passed']} of "
         f"{direct['problems']} problems passed"
         if direct
         else "no direct-answer control"
     )
-    if missing := [name for name, figure in figures.items() if not figure]:
+    if missing := [name for name, value in measures.items() if not value]:
         parts.append(f"not recorded: {', '.join(missing)}")
     if unsolved["problems"]:
-        bound = f"p below {100 * unsolved['p_at_most']:.2g} % with 95 % confidence each"
+        bound = f"p below {100 * unsolved['p_at_most']:.2g} % for each, with 95 % confidence"
         parts.append(f"{unsolved['problems']} problems never passed in {unsolved['attempts']} attempts ({bound})")
     return parts
 
 
-def perplexity_rows(found: Mapping[str, Any]) -> list[list[str]]:
-    header = ["correct completions of", "scored under", "perplexity a token", "mean log-probability", "mean tokens", "problems"]
+def perplexity_rows(result: Mapping[str, Any]) -> list[list[str]]:
+    """Table rows with a header; empty without perplexities."""
+    header = ["Correct completions of", "Scored by", "Perplexity per token", "Mean log-probability", "Mean tokens", "Problems"]
     rows = [
         [str(row["of"]), str(row["under"]), f"{row['perplexity']:.3f}", f"{row['logprob_mean']:.1f}",
          f"{row['tokens_mean']:.0f}", str(row["problems"])]
-        for row in found.get("perplexity") or []
+        for row in result.get("perplexity") or []
     ]  # fmt: skip
     return [header, *rows] if rows else []
 
 
-def _how_far(found: Mapping[str, Any]) -> str:
-    progress = found["progress"]
-    if found["status"] == "succeeded" or not progress.get("total"):
+def _progress_text(result: Mapping[str, Any]) -> str:
+    progress = result["progress"]
+    if result["status"] == "succeeded" or not progress.get("total"):
         return ""
     eta = f", about {progress['eta_s']:.0f} s left" if progress.get("eta_s") is not None else ""
     return f", {progress['done']:,} of {progress['total']:,} attempts{eta}"
@@ -137,7 +141,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _unknowns(model: Mapping[str, Any]) -> str:
-    """Of all attempts; "" where it is not recorded."""
+    """As a share of all attempts; empty when not recorded."""
     verdicts = model["verdicts"]
     if model["unknown_bounds"] is None:
         return ""
@@ -145,7 +149,7 @@ def _unknowns(model: Mapping[str, Any]) -> str:
 
 
 def _share(value: float | None) -> str:
-    """ "" where it is not recorded."""
+    """Empty when not recorded."""
     return "" if value is None else f"{100 * value:.1f} %"
 
 

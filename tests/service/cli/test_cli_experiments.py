@@ -90,7 +90,7 @@ def test_a_plan_says_what_to_expect_and_starts_nothing(passkb: Passkb, spec: Pat
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["run", "nowhere.yaml"], "no such file; a claim is named NOTE#ID"),
+        (["run", "nowhere.yaml"], "no such file. For the test of a claim use NOTE#ID"),
         (["run", "no note#x"], "there is no note 'no note'"),
         (["show", "nothing"], "there is no run 'nothing'"),
         (["cancel", "nothing"], "there is no run"),

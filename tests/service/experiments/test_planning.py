@@ -42,7 +42,7 @@ def test_without_a_run_the_assumption_is_told_and_the_cost_is_unknown(home: Path
     cost = found["cost"]
     assert (cost["attempts"], cost["tokens"], cost["seconds"], cost["tokens_at_most"]) == (2560, None, None, 256_000)
     text = plan_text(found)
-    assert "unknown: no run of base and tuned" in text and "256,000" in text and "k = 32*" in text
+    assert "unknown: this home has no run of base and tuned" in text and "256,000" in text and "k = 32*" in text
     assert 0 <= found["power"]["decided"] <= 1 and found["prediction"] == "crossover"
 
 
@@ -77,7 +77,7 @@ def test_one_model_and_a_subset_are_planned_without_power(home: Path) -> None:
     alone = plan(asked(models=1), home)
     assert alone["power"] is None and alone["widths"][0]["difference"] is None and alone["cost"]["attempts"] == 1280
     assert alone["cost"]["tokens"] == 128_000 and "difference" not in plan_text(alone)
-    assert "No simulation" in plan(asked(prediction={"kind": "subset"}), home)["advice"]
+    assert "No power simulation" in plan(asked(prediction={"kind": "subset"}), home)["advice"]
 
 
 def test_screening_is_cheaper_and_the_direct_control_is_counted(home: Path, tmp_path: Path) -> None:

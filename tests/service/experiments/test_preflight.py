@@ -70,10 +70,10 @@ SHARDS = json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safe
         (shutil.rmtree, "is no folder here: correct the path"),
         (without("config.json"), "there is no config.json in it"),
         (written("config.json", "{"), "config.json can't be read"),
-        (without("model.safetensors"), "holds no weights"),
-        (written("model.safetensors", ""), "is empty: fetch it again"),
+        (without("model.safetensors"), "has no weights"),
+        (written("model.safetensors", ""), "is empty: download it again"),
         (written("model.safetensors", "version https://git-lfs.github.com/spec/v1\n"), "run `git lfs pull`"),
-        (written("model.safetensors.index.json", SHARDS), "lacks 1 of its 2 weight files, model-2.safetensors for one"),
+        (written("model.safetensors.index.json", SHARDS), "lacks 1 of 2 weight files, for example model-2.safetensors"),
         (without("tokenizer.json"), "has no tokenizer"),
         (written("config.json", '{"max_position_embeddings": 64}'), "lower max_tokens"),
     ],
@@ -97,7 +97,7 @@ def test_every_obstacle_is_named_at_once_and_a_whole_model_is_queued(home: Path,
 
 
 def test_a_chat_needs_a_template(home: Path, model: Path) -> None:
-    assert "has no chat template: leave 'chat' out" in refused(home, spec({"model": str(model), "chat": True}))
+    assert "has no chat template: remove 'chat'" in refused(home, spec({"model": str(model), "chat": True}))
     (model / "chat_template.jinja").write_text("{{ messages[0].content }}")
     assert control.submit(home, spec({"model": str(model), "chat": True})).fresh
 
@@ -212,6 +212,6 @@ def test_a_run_is_checked_again_when_it_is_resumed(home: Path, model: Path) -> N
     run = control.submit(home, spec(model)).run
     control.cancel(home, run.id)
     (model / "model.safetensors").unlink()
-    with pytest.raises(NotReady, match="holds no weights"):
+    with pytest.raises(NotReady, match="has no weights"):
         control.resume(home, run.id)
     assert run.state["status"] == RunStatus.CANCELLED and run.cancelled

@@ -111,7 +111,7 @@ def test_the_note_is_the_same_again_and_its_figures_are_those_of_the_result(home
     assert f"![[{run.id}.svg]]" in body and f"sha256 `{run.state['imported']['files'][0]['sha256']}`" in body
     for svg in (path.with_suffix(".svg"), run.folder / "curve.svg"):
         ET.fromstring(svg.read_text())
-    assert "passkb experiment import" in body and "can not say that the prediction was made before" in body
+    assert "passkb experiment import" in body and "cannot confirm that the prediction came before" in body
 
 
 def test_what_is_not_decided_has_a_note_too_that_says_what_would_decide(home: Path, tmp_path: Path, claimed: str) -> None:
@@ -121,7 +121,7 @@ def test_what_is_not_decided_has_a_note_too_that_says_what_would_decide(home: Pa
         (claim,) = kb.store.claims("vault/does-tuning-select")
     assert claim.status is ClaimStatus.UNDERPOWERED
     body = (home / "notes" / "evidence" / f"{run.id}.md").read_text()
-    assert "is underpowered." in body and "Of 100 runs with 2 problems" in body
+    assert "Verdict: underpowered." in body and "Of 100 runs with 2 problems" in body
 
 
 def a_run(home: Path, model: str, engine: str = "transformers", **spec: object) -> Run:
@@ -144,7 +144,7 @@ def test_a_run_without_claim_or_prediction_says_what_was_run_and_how_to_repeat_i
         assert note is not None and note.title == "Evidence of 2026-01-02 03:04: How often is it right?"
         assert not kb.store.links(note_id) and "status" not in note.properties
     text = (home / "notes" / "evidence" / f"{run.id}.md").read_text()
-    assert "transformers 5.23, on cpu; max_tokens 512 was asked, 128 in force" in text and "sha256 `ab12`" in text
+    assert "transformers 5.23, on cpu; max_tokens 128 instead of the requested 512" in text and "sha256 `ab12`" in text
     fenced = text.split("```yaml\n")[1].split("```")[0]
     assert from_mapping(yaml.safe_load(fenced)) == run.spec, "the spec in the note repeats the run"
 
@@ -155,13 +155,13 @@ def test_toys_and_scripted_runs_say_so_in_what_can_be_quoted(home: Path, tmp_pat
     (folder / "organism.json").write_text("{}")
     run = a_run(home, str(folder), name="toy")
     first = evidence_markdown(run, result(run)).split("---\n", 2)[2].split("\n\n")[0]
-    assert "A toy: " in first and "says nothing about large models" in first
+    assert "Toy model: " in first and "says nothing about large models" in first
     front = yaml.safe_load(evidence_markdown(run, result(run)).split("---\n")[1])
     assert front["origin"] == "toy models" and front["title"].startswith("Evidence of 2026-01-02 03:04, from toy models: ")
     scripted = a_run(home, "rate:0.5", "scripted", name="scripted")
     assert "No model was run" in evidence_markdown(scripted, result(scripted)).split("---\n", 2)[2].split("\n\n")[0]
     plain = a_run(home, "Qwen/Qwen2.5", name="plain")
-    assert "A toy: " not in evidence_markdown(plain, result(plain))
+    assert "Toy model: " not in evidence_markdown(plain, result(plain))
 
 
 def test_made_up_completions_decide_no_claim(home: Path, claimed: str) -> None:
@@ -180,7 +180,7 @@ def test_made_up_completions_decide_no_claim(home: Path, claimed: str) -> None:
 def test_a_claim_that_is_not_indexed_yet_is_linked_all_the_same(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = a_run(home, "x", claim="vault/does-tuning-select#crossover")
     note_id = publish(home, run, words_only)
-    assert "in no note that is indexed" in caplog.text
+    assert "no indexed note has its claim" in caplog.text
     folder = home.parent / "vault"
     folder.mkdir()
     (folder / "Does tuning select.md").write_text(NOTE)
@@ -211,5 +211,5 @@ def test_only_a_run_that_succeeded_becomes_evidence(home: Path) -> None:
     run.note(status=RunStatus.SUCCEEDED)
     (home / "notes").mkdir(parents=True)
     (home / "notes" / "evidence").write_text("in the way")
-    with pytest.raises(PasskbError, match="can not be written"):
+    with pytest.raises(PasskbError, match="cannot be written"):
         publish(home, run, words_only)

@@ -115,7 +115,7 @@ def test_an_unfinished_run_says_on_how_many_problems_each_figure_rests_and_is_no
     assert math.isclose(found["models"][0]["pass_at_k"][0]["estimate"], 1 / 3)
     assert [row["problems"] for row in found["comparison"]["difference"]] == [2, 2, 0, 0]
     assert found["prediction"]["verdict"] is None and found["comparison"]["power"] is None
-    assert found["progress"]["eta_s"] == 3.5 and "not judged" in result_text(found)
+    assert found["progress"]["eta_s"] == 3.5 and "no verdict yet" in result_text(found)
     assert result(run, "cancelled")["prediction"]["verdict"] is None
 
 
@@ -258,7 +258,7 @@ def test_toys_and_dry_runs_say_so_wherever_the_result_goes(home: Path, tmp_path:
         from_mapping({"problems": {"set": "countdown"}, "models": {"x": {"model": "rate:1", "engine": "scripted"}}})
     )
     plain = a_run(home, 4, models=["base"], name="plain")
-    for run, words in ((toy, "it says nothing about large models"), (dry, "No model was run"), (plain, "")):
+    for run, words in ((toy, "says nothing about large models"), (dry, "No model was run"), (plain, "")):
         found = result(run)
         shown = " ".join(ET.fromstring(curve_svg(found, 560, 330)).itertext())
         assert bool(found["cautions"]) == bool(words)
@@ -276,4 +276,4 @@ def test_the_curve_marks_the_crossing_and_pales_what_may_not_be_claimed(home: Pa
     dashes = [(line.get("stroke-dasharray"), line.get("stroke-opacity")) for line in lines]
     assert ("7 4", "1.0") in dashes and ("none", "1.0") in dashes and dashes.count(("2 4", "0.35")) == 2
     assert "noisy edge" in svg and "noisy edge" not in curve_svg({**found, "noisy_edge": []})
-    assert "Nothing is claimed at k = 64" in svg
+    assert "No claim is made at k = 64" in svg
