@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from service.experiments.statistics.equivalence import p_within
 from service.experiments.statistics.estimators import Floats
 from service.experiments.statistics.intervals import one_sided_p
 
@@ -38,7 +39,8 @@ def p_for_and_against(question: Question, differences: Mapping[int, Floats]) -> 
     """P-values that the question is answered yes, and no; `differences` maps each of its ks to shape (..., problems).
 
     Crossover: both ends one-sided (intersection-union, so no correction), against it either end the other way. No difference:
-    two one-sided tests within the margin, against it one of them beyond. What can hold in two ways is corrected for two.
+    two one-sided tests within the margin, by a bound that holds for any bounded distribution (equivalence.py), because
+    Student's t misses problems that are rare; against it one of them beyond. What can hold in two ways is corrected for two.
     Raises ValueError for another kind.
     """
     at = [differences[k] for k in question.ks]
@@ -48,8 +50,8 @@ def p_for_and_against(question: Question, differences: Mapping[int, Floats]) -> 
     if question.kind == "higher":
         return one_sided_p(question.sign * at[0]), one_sided_p(-question.sign * at[0])
     if question.kind == "no_difference":
-        within = np.maximum(one_sided_p(at[0], -question.margin), one_sided_p(-at[0], -question.margin))
-        return within, either(one_sided_p(at[0], question.margin), one_sided_p(-at[0], question.margin))
+        beyond = either(one_sided_p(at[0], question.margin), one_sided_p(-at[0], question.margin))
+        return p_within(at[0], question.margin), beyond
     raise ValueError(f"differences decide crossover, higher or no_difference, not {question.kind!r}")
 
 

@@ -22,8 +22,9 @@ _MISTAKEN = 0.025
 class SubsetEvidence:
     """`witnesses`: problems the base model never passed while the tuned one passed at least `repeatedly` times (of all n).
     `p_value`: that many or more, if no problem is solved by the tuned model alone. `open_problems`: those not shown to be
-    otherwise. `bound`: 95 % upper bound on the share of problems solved by the tuned model alone. `problems_needed`: how many,
-    with none left open, bring the bound down to the margin."""
+    otherwise. `bound`: 95 % upper bound on the share of problems solved by the tuned model alone. `p_support`: P of so few open
+    problems if that share were the margin. `problems_needed`: how many, with none left open, bring the bound down to the
+    margin."""
 
     k: int
     epsilon: float
@@ -32,6 +33,7 @@ class SubsetEvidence:
     p_value: float
     open_problems: int
     bound: float
+    p_support: float
     problems_needed: int
 
 
@@ -63,5 +65,6 @@ def subset_evidence(base: Counts, tuned: Counts, margin: float) -> SubsetEvidenc
         float(stats.binom.sf(int(np.sum(witness)) - 1, problems, q)),
         still_open,
         bound,
+        float(stats.binom.cdf(still_open, problems, margin * (1 - 2 * _MISTAKEN))),
         int(np.ceil(np.log(0.05) / np.log1p(-margin * (1 - 2 * _MISTAKEN)))),
     )

@@ -13,6 +13,7 @@ import numpy as np
 
 from service.experiments.statistics.comparison import Comparison
 from service.experiments.statistics.decision import ALPHA, Question, p_for_and_against
+from service.experiments.statistics.equivalence import mean_bounds
 from service.experiments.statistics.intervals import DIFFERENCE, Interval, mean_interval, one_sided_p
 from service.experiments.statistics.power import what_would_decide
 from service.experiments.statistics.subset import SubsetEvidence, subset_evidence
@@ -22,12 +23,15 @@ SUPPORTED, REFUTED, UNDERPOWERED = "supported", "refuted", "underpowered"
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """`verdict`: supported, refuted or underpowered. `p_value`: of the test that would support the prediction (for `subset`, of
-    the one that would refute it), for correction over several claims with `holm`; NaN where there was none."""
+    """`verdict`: supported, refuted or underpowered. `p_support`, `p_refute`: P-values of the tests that would support and
+    refute the prediction, before any correction for several runs or claims; NaN where there was none. `p_value`: the one that
+    a result reports, which for `subset` is the one that would refute it."""
 
     verdict: str
     sentence: str
     p_value: float
+    p_support: float = float("nan")
+    p_refute: float = float("nan")
 
 
 def judge(
@@ -64,7 +68,7 @@ def judge(
     sentence = words(question, comparison, verdict, names)
     if verdict == UNDERPOWERED:
         sentence = f"{sentence} {what_would_decide(question, (comparison.base, comparison.tuned))}"
-    return Ruling(verdict, sentence, yes)
+    return Ruling(verdict, sentence, yes, yes, no)
 
 
 def _question(
@@ -106,20 +110,23 @@ def _on_higher(question: Question, comparison: Comparison, verdict: str, names: 
 
 
 def _on_no_difference(question: Question, comparison: Comparison, verdict: str, names: tuple[str, str]) -> str:
-    figures = _figures(comparison, question.k1, 1, level=1 - 2 * ALPHA)
     margin = f"{100 * question.margin:.3g} points"
-    start = f"{_capital(_the(names[1]))} against {_the(names[0])} at k = {question.k1}: {figures}"
-    if verdict == SUPPORTED:
-        return f"{start}, which lies within {margin} either way."
+    start = f"{_capital(_the(names[1]))} against {_the(names[0])} at k = {question.k1}"
     if verdict == REFUTED:
-        return f"{start}, which lies wholly beyond {margin}."
-    return f"{start}, which is neither within {margin} either way nor wholly beyond."
+        return f"{start}: {_figures(comparison, question.k1, 1)}, which lies wholly beyond {margin}."
+    values = comparison.differences(question.k1)
+    low, high = mean_bounds(values, 1 - ALPHA)
+    figures = f"{_signed(float(values.mean()))} points, 95 % bounds {_signed(low)} and {_signed(high)}"
+    if verdict == SUPPORTED:
+        return f"{start}: {figures}, which lie within {margin} either way."
+    return f"{start}: {figures}, which are neither within {margin} either way nor wholly beyond."
 
 
 def _on_subset(comparison: Comparison, margin: float, names: tuple[str, str]) -> Ruling:
     evidence = subset_evidence(comparison.base, comparison.tuned, margin)
-    verdict = REFUTED if evidence.p_value < ALPHA else SUPPORTED if evidence.bound <= margin else UNDERPOWERED
-    return Ruling(verdict, _subset_sentence(evidence, verdict, margin, comparison.problems, names), evidence.p_value)
+    verdict = REFUTED if evidence.p_value < ALPHA else SUPPORTED if evidence.p_support <= ALPHA else UNDERPOWERED
+    sentence = _subset_sentence(evidence, verdict, margin, comparison.problems, names)
+    return Ruling(verdict, sentence, evidence.p_value, evidence.p_support, evidence.p_value)
 
 
 def _subset_sentence(evidence: SubsetEvidence, verdict: str, margin: float, problems: int, names: tuple[str, str]) -> str:

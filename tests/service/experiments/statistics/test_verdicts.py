@@ -79,11 +79,14 @@ def test_other_names_are_used_as_they_are(overtaken: Comparison) -> None:
     assert found.verdict == SUPPORTED and found.sentence.startswith("qwen-rl is higher than qwen at k = 1 (+")
 
 
-def test_no_difference_wants_the_interval_within_the_margin(alike: Comparison, overtaken: Comparison) -> None:
-    assert judge("no_difference", alike, k=1, margin=0.05).verdict == SUPPORTED
-    assert judge("no_difference", alike, k=1, margin=0.0001).verdict == UNDERPOWERED
-    found = judge("no_difference", overtaken, k=1, margin=0.02)
-    assert found.verdict == REFUTED and "90 % interval" in found.sentence and "beyond 2 points" in found.sentence
+def test_no_difference_needs_both_bounds_within_the_margin(alike: Comparison, overtaken: Comparison) -> None:
+    supported = judge("no_difference", alike, k=1, margin=0.12)
+    assert supported.verdict == SUPPORTED and "95 % bounds −" in supported.sentence
+    assert supported.p_support == supported.p_value < 0.05 < supported.p_refute
+    # 40 problems without a difference bound the share of others at 1 - 0.05^(1/40) = 7.2 %, so 5 points can't be shown.
+    assert judge("no_difference", alike, k=1, margin=0.05).verdict == UNDERPOWERED
+    refuted = judge("no_difference", overtaken, k=1, margin=0.02)
+    assert refuted.verdict == REFUTED and "95 % interval" in refuted.sentence and "beyond 2 points" in refuted.sentence
 
 
 def test_a_one_sided_decision_shows_its_p_when_the_interval_holds_zero() -> None:
