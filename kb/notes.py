@@ -54,7 +54,8 @@ DISSENT = frozenset({LinkType.CONTRADICTS, LinkType.QUALIFIES})
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A statement of a note that can be true or false. `evidence` holds the ids of notes, newest last."""
+    """A statement of a note that can be true or false. `evidence` holds the ids of notes, newest last; `status_reason` says how
+    they decide the status, empty without evidence."""
 
     id: str
     text: str
@@ -63,6 +64,7 @@ class Claim:
     test: Mapping[str, Any] | None = None
     status: ClaimStatus = ClaimStatus.UNTESTED
     evidence: tuple[str, ...] = ()
+    status_reason: str = ""
 
     @property
     def question(self) -> str:

@@ -66,6 +66,7 @@ def claim(entry: Claim) -> dict[str, Any]:
         "settles": entry.settles,
         "test": dict(entry.test) if entry.test else None,
         "status": str(entry.status),
+        "status_reason": entry.status_reason,
         "evidence": list(entry.evidence),
     }
 
@@ -143,7 +144,10 @@ def path(start: str, steps: Sequence[Step], titles: Mapping[str, str]) -> str:
 
 
 def ledger(entries: Sequence[tuple[str, Claim]]) -> str:
-    lines = [f"{claim.status:<12} {note_id}#{claim.id}\n{wrapped(claim.text, ' ' * 13)}" for note_id, claim in entries]
+    lines = []
+    for note_id, claim in entries:
+        lines += [f"{claim.status:<12} {note_id}#{claim.id}", wrapped(claim.text, " " * 13)]
+        lines += [wrapped(claim.status_reason, " " * 13)] * bool(claim.status_reason)
     return "\n".join(lines) or "no claims"
 
 

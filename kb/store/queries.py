@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from kb.claim_status import Finding, combined_status
 from kb.embedding import Vectors
 from kb.home_paths import HomePaths
 from kb.notes import Chunk, Claim, ClaimStatus, Link, LinkType, Note, NoteKind, Origin, WrittenLink
@@ -25,6 +26,7 @@ from kb.store.transaction import Change
 
 __all__ = ["Change", "FileRecord", "Store", "Unresolved", "passage", "text_hash"]
 
+_JUDGED = frozenset(ClaimStatus) - {ClaimStatus.UNTESTED}
 _NOTE = "id, title, kind, text, path, source, gist, aliases, tags, properties"
 _LINK = 'source, target, type, why, origin, anchor, start, "end", writer'
 
@@ -111,7 +113,7 @@ class Store:
         return [claim for _, claim in self.ledger(note_id)]
 
     def ledger(self, note_id: str | None = None) -> list[tuple[str, Claim]]:
-        """(note id, claim) with the evidence that stands on each; the newest evidence note gives a claim its status."""
+        """(note id, claim) with its evidence; all its runs together give a claim its status (`kb.claim_status`)."""
         where, parameters = ("WHERE note_id = ?", [note_id]) if note_id is not None else ("", [])
         rows = self._all(
             f"SELECT note_id, id, text, premise, settles, test, status FROM claims {where} ORDER BY note_id, position",
@@ -258,17 +260,19 @@ class Store:
 
     def _with_evidence(self, note_id: str, claim: Claim) -> tuple[str, Claim]:
         rows = self._all(
-            "SELECT l.source, json_extract(n.properties, '$.status'), json_extract(n.properties, '$.date') FROM links l "
+            "SELECT l.source, json_extract(n.properties, '$.status'), json_extract(n.properties, '$.p_support'), "
+            "json_extract(n.properties, '$.p_refute'), json_extract(n.properties, '$.date') AS date FROM links l "
             "JOIN notes n ON n.id = l.source WHERE l.target = ? AND l.type = 'evidence_for' AND l.anchor = ? "
-            "AND n.kind = 'evidence' ORDER BY 3, 1",
+            "AND n.kind = 'evidence' ORDER BY date, l.source",
             note_id,
             claim.id,
         )
         if not rows:
             return note_id, claim
-        decided = [status for _, status, _ in rows if status in set(ClaimStatus)]
-        status = ClaimStatus(decided[-1]) if decided else claim.status
-        return note_id, replace(claim, status=status, evidence=tuple(dict.fromkeys(row[0] for row in rows)))
+        by_note = {source: (status, _p(support), _p(refute)) for source, status, support, refute, _ in rows}
+        findings = [Finding(ClaimStatus(status), *p) for status, *p in by_note.values() if status in _JUDGED]
+        status, reason = combined_status(findings) if findings else (claim.status, "")
+        return note_id, replace(claim, status=status, status_reason=reason, evidence=tuple(by_note))
 
     def _all(self, statement: str, *parameters: Any) -> list[Any]:
         with self.database.connection() as connection:
@@ -284,6 +288,11 @@ def _note(row: Sequence[Any], paths: HomePaths) -> Note:
     id_, title, kind, text, path, source, gist, aliases, tags, properties = row
     lists = tuple(json.loads(aliases)), tuple(json.loads(tags))
     return Note(id_, title, NoteKind(kind), text, paths.used(path), source, gist, *lists, properties=json.loads(properties))
+
+
+def _p(value: Any) -> float | None:
+    """A P-value of an evidence note's front matter; None for anything else."""
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
 
 
 def _claim(row: Sequence[Any]) -> Claim:

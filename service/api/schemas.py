@@ -113,6 +113,7 @@ class Claim(Given):
     settles: str = Field(description="What would settle it, in its author's words.")
     test: dict[str, Any] | None
     status: Status
+    status_reason: str = Field("", description="How all runs on the claim together decide its status.")
     evidence: list[str] = Field(description="Ids of evidence notes, newest last.")
 
 

@@ -93,6 +93,8 @@ def prediction_of(run: Run, spec: ExperimentSpec, compared: Compared | None, fin
         "verdict": ruling.verdict,
         "sentence": ruling.sentence,
         "p_value": ruling.p_value,
+        "p_support": ruling.p_support,
+        "p_refute": ruling.p_refute,
         "comparisons_made": len(earlier) + 1,
         "p_value_corrected": corrected,
         "claims_tested": len(others) + 1,

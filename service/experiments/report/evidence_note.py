@@ -56,6 +56,8 @@ def _front(run: Run, spec: ExperimentSpec, result: Mapping[str, Any], state: Map
     }
     if verdict and not scripted(spec):  # scripted completions decide no claim
         front["status"] = verdict
+        tests = {key: result["prediction"].get(key) for key in ("p_support", "p_refute")}
+        front |= {key: float(f"{p:.3g}") for key, p in tests.items() if p is not None and math.isfinite(p)}
     if disclaimer:
         front["origin"] = disclaimer
     front |= {"run_id": run.id, "tags": ["evidence", "pass-at-k"]}

@@ -65,9 +65,10 @@ def claims_html(shown: Ledger, number: int, notes: Mapping[str, Note], runs: Map
 def _row(note_id: str, claim: Claim, notes: Mapping[str, Note], run: RunLine | None) -> str:
     title = notes[note_id].title if note_id in notes else note_id
     status = f'<span class="status {text(claim.status)}">{text(STATUSES.get(claim.status, claim.status))}</span>'
+    reason = f'<p class="quiet">{text(claim.status_reason)}</p>' if len(claim.evidence) > 1 else ""
     return (
         f'<tr data-claim="{text(f"{note_id}#{claim.id}")}"><td>{inline(claim.text)} {note_link(note_id, title, "from")}</td>'
-        f"<td>{status}</td><td>{_evidence(claim, notes)}{_run(run)}</td><td>{_test(note_id, claim)}</td></tr>"
+        f"<td>{status}{reason}</td><td>{_evidence(claim, notes)}{_run(run)}</td><td>{_test(note_id, claim)}</td></tr>"
     )
 
 

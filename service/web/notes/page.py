@@ -77,7 +77,12 @@ def _part(title: str, inner: str) -> str:
 
 def _claim(claim: Claim, notes: Notes) -> str:
     evidence = ", ".join(_named(note_id, notes) for note_id in reversed(claim.evidence))
-    rows = [("Rests on", inline(claim.premise)), ("Settled by", inline(claim.settles)), ("Evidence", evidence)]
+    rows = [
+        ("Rests on", inline(claim.premise)),
+        ("Settled by", inline(claim.settles)),
+        ("Evidence", evidence),
+        ("Status", text(claim.status_reason)),
+    ]
     listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows if value)
     status = text(_STATUS.get(claim.status, claim.status))
     return (

@@ -75,7 +75,8 @@ def test_a_run_becomes_a_note_that_decides_its_claim_and_a_later_one_stands_besi
     later = publish(home, second, words_only)
     with words_only(home) as kb:
         (claim,) = kb.store.claims("vault/does-tuning-select")
-        assert claim.status is ClaimStatus.REFUTED and claim.evidence == (note_id, later)
+        assert claim.status is ClaimStatus.UNDERPOWERED and claim.evidence == (note_id, later)
+        assert claim.status_reason == "The runs disagree: of 2, some support the claim and some refute it."
     assert second.state["verdict"] == "refuted" and result(second)["prediction"]["comparisons_made"] == 2
     assert (home / "notes" / "evidence" / f"{first.id}.md").exists()
 

@@ -46,7 +46,7 @@ def _lost(share: float, problems: int, n: int, k: int, runs: int, seed: int, a: 
     base = rng.beta(a, 1.0, (runs, problems)) if a else np.full((runs, problems), 0.9)
     tuned = np.where(rng.random((runs, problems)) < share, 0.0, base)
     flat = [pass_at_k(np.full(p.size, n), rng.binomial(n, p).ravel(), [k])[0] for p in (base, tuned)]
-    return (flat[1] - flat[0]).reshape(runs, problems)
+    return np.asarray((flat[1] - flat[0]).reshape(runs, problems), np.float64)
 
 
 @pytest.mark.parametrize(
