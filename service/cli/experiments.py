@@ -68,7 +68,7 @@ def add_commands(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from service.experiments.execution import control
-    from service.experiments.execution.queue import working
+    from service.experiments.execution.queue import has_worker
 
     home = home_folder(options.home)
     submitted = control.submit(home, _spec(options), again=options.again)
@@ -78,20 +78,20 @@ def _run(options: argparse.Namespace) -> int:
     if options.wait:
         return _wait(home, run.id, options)
     _print(options, {"run_id": run.id, "status": str(control.status_of(home, run)), "fresh": submitted.fresh}, run.id)
-    if submitted.fresh and not working(home):
+    if submitted.fresh and not has_worker(home):
         print("passkb: queued. It starts when `passkb worker` or the app runs.", file=sys.stderr)
     return DONE
 
 
 def _wait(home: Path, run_id: str, options: argparse.Namespace) -> int:
     from service.experiments.execution import control
-    from service.experiments.execution.queue import working
+    from service.experiments.execution.queue import has_worker
     from service.experiments.execution.run_store import ENDED, Runs, RunStatus
 
     run, last_line = Runs(home).find(run_id), ""
     try:
         while (status := control.status_of(home, run)) not in ENDED or _unpublished(run.state):
-            if not working(home):
+            if not has_worker(home):
                 control.wait_for_worker(home, control.start_worker(home, until_idle=True))
             line = _progress_line(status, run.progress)
             if line != last_line:

@@ -1,14 +1,12 @@
-"""Countdown: reach a target from a few numbers, each used exactly once. The generator, the solver and the files. Pure.
+"""Countdown problems (reach a target, use each number exactly once): generator, solver and file format.
 
-The rules of the problems made here. Numbers are drawn from 1..13, with repeats. A step takes two of the values at hand, in
-either order, and puts their result in their place: `a + b`, `a - b`, `a * b` or `a / b`, where every result is a whole number
-from 0 to 99 and a division has no rest. A derivation of `size` numbers is `size - 1` steps; the last result is the target.
-Whoever answers is held to less (`grading.countdown`): results there may be any fraction.
+Rules of the generator: numbers are sampled from 1..13 with replacement. A step replaces two of the available values, in either
+order, by `a + b`, `a - b`, `a * b` or `a / b`, where every result is a whole number from 0 to 99 and divisions have no
+remainder. A derivation of `size` numbers has `size - 1` steps; the last result is the target. The grader
+(`graders.countdown`) is more permissive: intermediate results may be any fraction.
 
-One problem in sixteen is held out, by a hash of its target and its numbers in rising order, so that no problem of the `test`
-split is a problem of the `train` split with its numbers in another order.
-
-Knows nothing of models, graders or runs.
+One problem in sixteen is held out by a hash of its target and its sorted numbers, so that no problem of the `test` split is a
+permutation of one in the `train` split.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ Derivation = tuple[Step, ...]
 
 
 def held_out(numbers: Sequence[int], target: int) -> bool:
-    """Whether the problem is of the test split: 1 in 16, whatever the order of `numbers`."""
+    """Whether the problem is in the test split (1 in 16), whatever the order of `numbers`."""
     key = f"{' '.join(map(str, sorted(numbers)))} -> {target}"
     return hashlib.sha256(key.encode()).digest()[0] % HELD_OUT_SHARE == 0
 
@@ -53,7 +51,7 @@ def write_derivation(steps: Derivation) -> str:
 
 @cache
 def steps_from(a: int, b: int) -> tuple[Step, ...]:
-    """The steps that the rules allow on `a` and `b`, in this order: at most four."""
+    """The valid steps on `a` and `b` in this order, at most four."""
     out = []
     if a + b <= LARGEST_VALUE:
         out.append((a, "+", b, a + b))
@@ -67,7 +65,7 @@ def steps_from(a: int, b: int) -> tuple[Step, ...]:
 
 
 def derive(numbers: Sequence[int], rng: random.Random) -> Derivation:
-    """A derivation at random: at each step one of all those that the rules allow, in either order of the operands."""
+    """A random derivation: each step is uniform over the valid ones, with either order of the operands."""
     values, out = list(numbers), []
     while len(values) > 1:
         step, values = rng.choice(list(_moves(values)))
@@ -76,10 +74,7 @@ def derive(numbers: Sequence[int], rng: random.Random) -> Derivation:
 
 
 def solve(numbers: Sequence[int], target: int) -> Iterator[Derivation]:
-    """Every derivation that ends at `target`, each once, in a fixed order; none where the problem has no solution.
-
-    `numbers` in another order, and equal numbers changed for each other, give the same derivations.
-    """
+    """Every derivation that ends at `target`, each once, in a fixed order that does not depend on the order of `numbers`."""
     values = sorted(numbers)
     if len(values) == 1:
         yield from [()] * (values[0] == target)
@@ -88,7 +83,7 @@ def solve(numbers: Sequence[int], target: int) -> Iterator[Derivation]:
 
 
 def solve_at_random(numbers: Sequence[int], target: int, rng: random.Random) -> Derivation:
-    """One solution: at each step one of those after which the target can still be reached. Raises PasskbError if none can."""
+    """A random solution: each step keeps the target reachable. Raises PasskbError for an unsolvable problem."""
     values, out = list(numbers), []
     while len(values) > 1:
         moves = list(_moves_towards(target, values))
@@ -100,62 +95,63 @@ def solve_at_random(numbers: Sequence[int], target: int, rng: random.Random) -> 
 
 
 def reachable(numbers: Sequence[int]) -> frozenset[int]:
-    """Every value at which a derivation of `numbers` can end."""
+    """Every possible result of a derivation of `numbers`."""
     return _reachable(tuple(sorted(numbers)))
 
 
 def draw(rng: random.Random, split: str, size: int = 4) -> tuple[tuple[int, ...], int]:
-    """One solvable problem of the split: numbers uniform in 1..13, the target where a derivation at random ends, from 10 on.
+    """A solvable problem of the split: numbers uniform in 1..13, target (10 or more) from a random derivation.
 
-    Targets that many derivations reach are therefore the more frequent ones. Raises PasskbError when a hundred thousand draws
-    find none.
+    Targets with many derivations are more frequent. Raises PasskbError after 100,000 draws without a problem.
     """
     for _ in range(100_000):
         numbers = tuple(rng.randint(1, LARGEST_NUMBER) for _ in range(size))
         target = derive(numbers, rng)[-1][3]
         if target >= SMALLEST_TARGET and held_out(numbers, target) is (split == "test"):
             return numbers, target
-    raise PasskbError(f"no countdown problem of {size} numbers was found in the {split} split")
+    raise PasskbError(f"the {split} split has no countdown problem of {size} numbers")
 
 
 def countdown(limit: int, seed: int = 0, size: int = 4, split: str = "test") -> ProblemSet:
-    """`limit` solvable problems of the split, no two alike up to the order of their numbers.
+    """`limit` solvable problems of the split, distinct up to the order of their numbers.
 
-    The same arguments make the same set on every machine, and a larger limit only adds to its end. Raises PasskbError.
+    The set depends only on the arguments; a larger limit appends problems. Raises PasskbError.
     """
     _check(limit, size, split)
     rng = random.Random(seed_of("countdown", seed, size, split))
-    found: dict[tuple[tuple[int, ...], int], Problem] = {}
-    missed = 0
-    while len(found) < limit:
+    problems: dict[tuple[tuple[int, ...], int], Problem] = {}
+    misses = 0
+    while len(problems) < limit:
         numbers, target = draw(rng, split, size)
         key = tuple(sorted(numbers)), target
-        missed = missed + 1 if key in found else 0
-        if missed > 2_000:
-            raise PasskbError(f"countdown's {split} split has about {len(found)} problems of {size} numbers: ask for no more")
-        found.setdefault(key, _problem(numbers, target))
-    return problem_set(f"countdown-{size}-{split}-{seed}", found.values())
+        misses = misses + 1 if key in problems else 0
+        if misses > 2_000:
+            raise PasskbError(
+                f"countdown's {split} split has about {len(problems)} problems of {size} numbers: lower problems.limit"
+            )
+        problems.setdefault(key, _problem(numbers, target))
+    return problem_set(f"countdown-{size}-{split}-{seed}", problems.values())
 
 
 def read_countdown(lines: Iterable[str], name: str = "countdown") -> ProblemSet:
-    """Problems of a JSONL file: each line a mapping with `numbers` (or `nums`) and `target`, whole numbers above zero.
+    """The problems of a JSONL file: each line an object with `numbers` (or `nums`) and `target`, positive whole numbers.
 
-    They keep their order, and need not keep to the generator's rules. Raises PasskbError that names the line.
+    They need not follow the generator's rules. Raises PasskbError with the line.
     """
     problems: dict[str, Problem] = {}
     for at, line in enumerate(lines, start=1):
         if line.strip():
             problem = _problem(*_read_line(line, f"{name}, line {at}"))
             if problem.id in problems:
-                raise PasskbError(f"{name}, line {at}: the same problem stands above; leave one of the two out")
+                raise PasskbError(f"{name}, line {at}: duplicate problem: remove one of the two")
             problems[problem.id] = problem
     if not problems:
-        raise PasskbError(f"{name} holds no problems: give a line such as {{'numbers': [3, 7, 12, 6], 'target': 45}} for each")
+        raise PasskbError(f"{name} has no problems: write a line such as {{'numbers': [3, 7, 12, 6], 'target': 45}} for each")
     return problem_set(name, problems.values())
 
 
 def _moves(values: Sequence[int]) -> Iterator[tuple[Step, list[int]]]:
-    """Each step that can be made, with the values that are at hand after it."""
+    """Each valid step with the values that are available after it."""
     for i, a in enumerate(values):
         for j, b in enumerate(values):
             if i != j:
@@ -181,7 +177,7 @@ def _problem(numbers: Sequence[int], target: int) -> Problem:
 
 def _check(limit: int, size: int, split: str) -> None:
     if limit < 1:
-        raise PasskbError("countdown makes as many problems as it is asked for: say problems.limit, for example 200")
+        raise PasskbError("countdown needs problems.limit, for example 200")
     if size not in SIZES:
         raise PasskbError(f"countdown problems have {SIZES[0]} to {SIZES[-1]} numbers, not {size}: set problems.size")
     if split not in SPLITS:
@@ -190,18 +186,18 @@ def _check(limit: int, size: int, split: str) -> None:
 
 def _read_line(line: str, where: str) -> tuple[list[int], int]:
     try:
-        given: Any = json.loads(line)
+        value: Any = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise PasskbError(f"{where} is not JSON: {error}") from error
-    if not isinstance(given, dict):
-        raise PasskbError(f"{where} is not a mapping with 'numbers' and 'target'")
-    numbers, target = given.get("numbers", given.get("nums")), given.get("target")
-    if not isinstance(numbers, list) or not 2 <= len(numbers) <= 20 or not all(_counts(number) for number in numbers):
-        raise PasskbError(f"{where}: 'numbers' wants 2 to 20 whole numbers above zero, got {numbers!r:.80}")
-    if not isinstance(target, int) or not _counts(target):
-        raise PasskbError(f"{where}: 'target' wants a whole number above zero, got {target!r:.80}")
+    if not isinstance(value, dict):
+        raise PasskbError(f"{where} is not an object with 'numbers' and 'target'")
+    numbers, target = value.get("numbers", value.get("nums")), value.get("target")
+    if not isinstance(numbers, list) or not 2 <= len(numbers) <= 20 or not all(_is_positive(number) for number in numbers):
+        raise PasskbError(f"{where}: 'numbers': expected 2 to 20 positive whole numbers, not {numbers!r:.80}")
+    if not isinstance(target, int) or not _is_positive(target):
+        raise PasskbError(f"{where}: 'target': expected a positive whole number, not {target!r:.80}")
     return numbers, target
 
 
-def _counts(value: Any) -> bool:
+def _is_positive(value: Any) -> bool:
     return type(value) is int and 0 < value < 10**9

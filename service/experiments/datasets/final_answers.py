@@ -1,7 +1,6 @@
-"""Where a final answer stands in a text, and how plain ones are written alike. Pure; used for golds and for completions.
+"""Finds the final answer in a text by its form, and normalizes simple answers. Used for gold answers and completions.
 
-The place is found by form, never by whether the answer is right (`find_answer`). Knows nothing of algebra: whether two answers
-that are written differently are equal is `grading.maths`'s matter.
+`graders.math` compares answers that need algebra.
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 INSTRUCTION = "\nReason step by step, and put the final answer in \\boxed{}.\n"
-"""What follows a maths problem's text, for every model alike: zero-shot, no example."""
+"""The zero-shot instruction after the text of a maths problem, the same for every model."""
 DIRECT = "\nAnswer with the final answer only, no reasoning.\nAnswer:"
-"""What follows it instead where the answer is asked for at once, as a control for guessing."""
+"""The instruction for an answer without reasoning, a control for guessing."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _GRADE_SCHOOL = "####"
-_SAID = re.compile(r"\banswer(?:\s+is\b|(?:\s+is)?\s*:)", re.IGNORECASE)
+_ANSWER_LABEL = re.compile(r"\banswer(?:\s+is\b|(?:\s+is)?\s*:)", re.IGNORECASE)
 _FORMULA = re.compile(r"\$\$?([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _WRAPPINGS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"))
 _SPACING = re.compile(r"~|(?<!\\)\\(?:[!,;:> ]|(?:q?quad|left|right|displaystyle)(?![a-zA-Z]))")
@@ -35,49 +34,49 @@ _LISTED = re.compile(r",\s")
 _WORDS = re.compile(r"[(\"']?([A-Za-z][A-Za-z.,'-]*(?: [A-Za-z.,'-]+)*)[)\"']?[.]?")
 _TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf)\s*\{([^{}\\]*)\}")
 _LONGEST_NAME, _LONGEST_WHOLE = 200, 300
-_LONGEST_LINE = 2_000  # looking for formulas takes time in proportion to its square
+_LONGEST_LINE = 2_000  # finding formulas takes quadratic time
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer as it was written. `formatted`: it stood where one belongs."""
+    """An answer as written. `formatted`: it is in the expected place."""
 
     text: str
     formatted: bool = True
 
 
 def find_answer(text: str, *, number_wanted: bool, at_once: bool = False) -> Answer | None:
-    """The answer in a completion, None when it has none. Takes time in proportion to the text's length.
+    """The answer in a completion, or None. Takes linear time.
 
-    The last `\\boxed{}` is the answer: several are not an offer to choose from. When the last one is never closed, no box
-    counts. Without a box the answer isn't formatted, and it is, in this order: what follows the last `####` on its line; where
-    a number is wanted, the last number; else the last formula after the last "answer is" or "answer:" on its line, or what is
-    left of that line. `at_once`: the text answers a prompt that ends in `DIRECT`: its first line is the answer, and formatted.
+    The answer is the content of the last `\\boxed{}`, which must be closed. Without a box the answer is not formatted, and is
+    the text after the last `####` on its line; else, with `number_wanted`, the last number; else the last formula after the
+    last "answer is" or "answer:" on its line, or the rest of that line. `at_once`: the prompt ended in `DIRECT`, so the
+    formatted answer is the first line.
     """
     if at_once:
         line = first_line(text)
-        found = boxed(line) or (last_number(line) if number_wanted else None) or _line_answer(line)
-        return Answer(found) if found else None
+        answer = boxed(line) or (last_number(line) if number_wanted else None) or _line_answer(line)
+        return Answer(answer) if answer else None
     if (content := boxed(text)) is not None:
         return Answer(content) if content.strip() else None
     _, marker, rest = text.rpartition(_GRADE_SCHOOL)
-    if marker and (found := _line_answer(first_line(rest))):
-        return Answer(found, formatted=False)
+    if marker and (answer := _line_answer(first_line(rest))):
+        return Answer(answer, formatted=False)
     if number_wanted:
-        found = last_number(text)
+        answer = last_number(text)
     else:
-        ends = [match.end() for match in _SAID.finditer(text)]
-        found = _line_answer(first_line(text[ends[-1] :])) if ends else ""
-    return Answer(found, formatted=False) if found else None
+        ends = [match.end() for match in _ANSWER_LABEL.finditer(text)]
+        answer = _line_answer(first_line(text[ends[-1] :])) if ends else ""
+    return Answer(answer, formatted=False) if answer else None
 
 
 def first_line(text: str) -> str:
-    """The first line that isn't blank, "" when there is none."""
+    """The first non-blank line, or ""."""
     return text.strip().partition("\n")[0].strip()
 
 
 def boxed(text: str) -> str | None:
-    """What stands in the last `\\boxed{}` or `\\fbox{}`; None without one, or when the last isn't closed."""
+    """The content of the last `\\boxed{}` or `\\fbox{}`; None without one or when the last is not closed."""
     start = None
     for match in _BOX.finditer(text):
         start = match.end()
@@ -97,7 +96,7 @@ def boxed(text: str) -> str | None:
 
 
 def last_number(text: str) -> str:
-    """The last number as it is written (`-3`, `$1,200.50`, `3/4`), "" when there is none."""
+    """The last number as written (`-3`, `$1,200.50`, `3/4`), or ""."""
     last = ""
     for match in _NUMBERS.finditer(text):
         last = match[0]
@@ -105,7 +104,7 @@ def last_number(text: str) -> str:
 
 
 def tidy(text: str) -> str:
-    """Without what makes no difference to a reader: dollars around it, spacing commands, a full stop at the end."""
+    """The text without LaTeX delimiters, spacing commands and a final full stop."""
     text = _SPACING.sub(" ", text.replace("−", "-").replace("\\!", "")).strip().removesuffix(".").rstrip()
     for opening, closing in _WRAPPINGS:
         if len(text) > len(opening + closing) and text.startswith(opening) and text.endswith(closing):
@@ -115,7 +114,7 @@ def tidy(text: str) -> str:
 
 
 def number(text: str) -> str | None:
-    """A plain number (sign, digits, thousands separators, decimals, a currency sign) in one spelling, however long it is:
+    """A plain number (sign, digits, thousands separators, decimals, a currency sign) in canonical form, of any length:
     `-$1,200.50` is `-1200.5`. None for anything else."""
     match = _NUMBER.fullmatch(tidy(_THOUSANDS.sub(",", text)))
     if _LISTED.search(text) or not match or (match[1] and match[2]) or not (match[3] or match[4]):
@@ -126,9 +125,9 @@ def number(text: str) -> str | None:
 
 
 def words(text: str) -> str | None:
-    """An answer in words (`\\text{Monday}`, `no solution`, `(B)`) in one spelling; None for anything else.
+    """An answer in words (`\\text{Monday}`, `no solution`, `(B)`) in canonical form; None for anything else.
 
-    Two letters or more: one letter is as likely a variable, unless it stands in `\\text{}` or in brackets."""
+    A single letter counts only in `\\text{}` or brackets, because it could be a variable."""
     plain = tidy(text)
     unwrapped = " ".join(_TEXT.sub(r" \1 ", plain).split())
     match = _WORDS.fullmatch(unwrapped)
@@ -138,7 +137,7 @@ def words(text: str) -> str | None:
 
 
 def name_of(text: str) -> str:
-    """What answers written like this are called: `Judgement.answer` for those that no algebra was done on."""
+    """The `Judgement.answer` of an answer that is compared without algebra."""
     plain = number(text)
     if plain is not None:
         return shortened(str(Fraction(plain)) if len(plain) <= _LONGEST_WHOLE else plain)
@@ -146,7 +145,7 @@ def name_of(text: str) -> str:
 
 
 def shortened(name: str) -> str:
-    """A long name as its beginning and a hash of the whole, so that different names stay different."""
+    """A long name as its beginning and a hash of the whole, so that different names stay distinct."""
     safe = name.encode("utf-8", "replace").decode()
     if len(safe) <= _LONGEST_NAME:
         return safe

@@ -1,7 +1,6 @@
-"""A spec's problems: a set by its name, or a file in one of the field's formats, read whole or refused for the line.
+"""Loads a spec's problems: a generated set, or a file in a standard format.
 
-An experiment on a file of which a line was skipped would be about other problems than it says, so no line is. Knows nothing of
-models, graders or runs.
+A line that cannot be read is an error, because skipping it would change the experiment.
 """
 
 from __future__ import annotations
@@ -27,25 +26,25 @@ _SUFFIXES = (".jsonl", ".json", ".jsonl.gz")
 
 
 def load(spec: ProblemsSpec) -> ProblemSet:
-    """The problems that `spec` asks for, in the file's order.
+    """The problems of a spec, in the file's order.
 
-    `limit` is a cap. Of a file, with seed 0 it takes the first ones; with another seed, a sample that this seed and the ids
-    decide, in which a larger limit keeps all that a smaller one had. Of a generated set, `limit` and `seed` are the
-    generator's. Raises SpecError for a wish that can't be met, PasskbError for a file that can't be read, with its line.
+    `limit` selects the first problems of a file, or with a `seed` other than 0 a sample that depends on the seed and the ids;
+    a larger limit contains the smaller sample. A generated set passes both to its generator. Raises SpecError for an
+    impossible spec, PasskbError with the line for a file that can't be read.
     """
     if spec.set:
         if spec.set not in SETS:
-            raise SpecError(f"problems.set: there is no set {spec.set!r}; known are {', '.join(SETS)}, and files by 'file'")
+            raise SpecError(f"problems.set: unknown set {spec.set!r}: use {', '.join(SETS)}, or name a file with 'file'")
         return countdown(spec.limit, spec.seed, spec.size, spec.split)
     if spec.format not in FORMATS:
-        raise SpecError(f"problems.format is one of {', '.join(FORMATS)}, not {spec.format!r}")
+        raise SpecError(f"problems.format must be one of {', '.join(FORMATS)}, not {spec.format!r}")
     path = Path(spec.file).expanduser()
-    read = _read_countdown(path) if spec.format == "countdown" else _read(path, spec.format)
-    return problem_set(path.name, _limited(read, spec.limit, spec.seed))
+    problems = _read_countdown(path) if spec.format == "countdown" else _read(path, spec.format)
+    return problem_set(path.name, _limited(problems, spec.limit, spec.seed))
 
 
 def direct_prompt(problem: Problem) -> str | None:
-    """The prompt that asks for the answer at once, without reasoning: a control for guessing. None where that means nothing."""
+    """The prompt for an answer without reasoning, as a control for guessing; None for problems other than maths."""
     if problem.kind != "maths":
         return None
     return problem.prompt.removesuffix(INSTRUCTION) + DIRECT
@@ -68,14 +67,14 @@ def _read(path: Path, layout: str) -> list[Problem]:
             problem = read_row(layout, row, f"{layout}-{at}")
             json.dumps([problem.id, problem.prompt, dict(problem.gold)], ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise PasskbError(f"{path}, {where}: holds half a character (a lone surrogate): mend its text") from None
+            raise PasskbError(f"{path}, {where}: contains half a character (a lone surrogate): correct the text") from None
         except PasskbError as error:
             raise PasskbError(f"{path}, {where}: {error} (format {layout})") from error
         if problem.id in problems:
-            raise PasskbError(f"{path}, {where}: the id {problem.id!r} is that of {problems[problem.id][1]} too: rename one")
+            raise PasskbError(f"{path}, {where}: duplicate id {problem.id!r}, also at {problems[problem.id][1]}: rename one")
         problems[problem.id] = problem, where
     if not problems:
-        raise PasskbError(f"{path} holds no problems")
+        raise PasskbError(f"{path} has no problems")
     return [problem for problem, _ in problems.values()]
 
 
@@ -86,19 +85,21 @@ def _read_countdown(path: Path) -> Sequence[Problem]:
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each row stands, for people, and the row."""
+    """Each row with its place in the file."""
     text = _text(path)
     if path.suffix == ".json":
         rows = _json(text, str(path))
         if not isinstance(rows, list):
-            raise PasskbError(f"{path} is no list of problems: a .json file holds one list, a .jsonl file a problem a line")
+            raise PasskbError(
+                f"{path} is not a list of problems: a .json file has one list, a .jsonl file one problem per line"
+            )
         numbered = [(f"entry {at}", row) for at, row in enumerate(rows, start=1)]
     else:
         lines = ((f"line {at}", line) for at, line in enumerate(text.split("\n"), start=1) if line.strip())
         numbered = ((where, _json(line, f"{path}, {where}")) for where, line in lines)  # type: ignore[assignment]
     for where, row in numbered:
         if not isinstance(row, dict):
-            raise PasskbError(f"{path}, {where} is no mapping of fields to values: {row!r:.60}")
+            raise PasskbError(f"{path}, {where} is not a JSON object: {row!r:.60}")
         yield where, row
 
 
@@ -111,16 +112,16 @@ def _json(text: str, where: str) -> Any:
 
 def _text(path: Path) -> str:
     if not path.name.endswith(_SUFFIXES):
-        raise SpecError(f"problems.file: {path} is none of {', '.join(_SUFFIXES)}")
+        raise SpecError(f"problems.file: {path}: expected a file with the suffix {', '.join(_SUFFIXES)}")
     try:
         data = path.read_bytes()
         return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise PasskbError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise PasskbError(f"{path} is no whole gzip file ({error}): fetch it again") from error
+        raise PasskbError(f"{path} is not a complete gzip file ({error}): download it again") from error
     except FileNotFoundError as error:
-        told = "put your problems there, or beside the note whose claim they test, or name another file"
-        raise SpecError(f"problems.file: there is no {path}: {told}") from error
+        remedy = "put the problems there or beside the note with the claim, or name another file"
+        raise SpecError(f"problems.file: {path} does not exist: {remedy}") from error
     except OSError as error:
         raise SpecError(f"problems.file: {path} can't be read: {error.strerror}") from error

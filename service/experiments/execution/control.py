@@ -1,4 +1,4 @@
-"""Runs as people handle them: submit, cancel, resume, list. What the command line and the web app call; starts no engine."""
+"""Submits, cancels and resumes runs, and starts the worker process."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ from service.log import options as log_options
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """`fresh` False: the same experiment was run, or is waiting, already, and `run` is that one."""
+    """`fresh` is False when `run` already existed."""
 
     run: Run
     fresh: bool
 
 
 def submit(home: Path, spec: ExperimentSpec, *, again: bool = False) -> Submitted:
-    """Queues a run of `spec`, with local paths made absolute. The same spec gives the run it already has, unless it failed or
-    was cancelled; `again` repeats it with the next free seed. Raises PasskbError or SpecError when it can't be run,
-    NotReady for what stands in its way on this machine."""
-    spec = _settled(spec)
+    """Queues a run of `spec`, with local paths made absolute.
+
+    A spec that already has a run, neither failed nor cancelled, returns that run; `again` repeats it with the next free seed.
+    Raises PasskbError or SpecError for a spec that can't be run, NotReady for obstacles on this machine."""
+    spec = _resolved(spec)
     runs = Runs(home)
     problems = load(spec.problems)
-    while like := [run for run in runs.like(spec) if status_of(home, run) not in (RunStatus.FAILED, RunStatus.CANCELLED)]:
-        same = [run for run in like if run.state.get("problems_sha256", problems.sha256) == problems.sha256]
+    while existing := [run for run in runs.like(spec) if status_of(home, run) not in (RunStatus.FAILED, RunStatus.CANCELLED)]:
+        same = [run for run in existing if run.state.get("problems_sha256", problems.sha256) == problems.sha256]
         if same and not again:
             return Submitted(same[0], fresh=False)
         if not same:
@@ -48,40 +49,41 @@ def submit(home: Path, spec: ExperimentSpec, *, again: bool = False) -> Submitte
 
 
 def cancel(home: Path, run_id: str) -> Run:
-    """Asks a run to stop; a running one does within two seconds. Raises PasskbError for one that has ended."""
+    """Cancels a run; a running one stops within two seconds. Raises PasskbError for a run that has ended."""
     run = Runs(home).find(run_id)
     status = status_of(home, run)
     if status in ENDED:
-        raise PasskbError(f"{run.id} has already {status}: there is nothing to cancel")
-    run.ask_to_stop()
+        raise PasskbError(f"{run.id} has ended ({status}): there is nothing to cancel")
+    run.request_cancel()
     if status in (RunStatus.QUEUED, RunStatus.INTERRUPTED):
-        run.note(status=RunStatus.CANCELLED)
+        run.update(status=RunStatus.CANCELLED)
     return run
 
 
 def resume(home: Path, run_id: str) -> Run:
-    """Queues a run that failed, was cancelled or was interrupted; what it has drawn is kept. Raises PasskbError otherwise."""
+    """Queues a failed, cancelled or interrupted run, which keeps its attempts. Raises PasskbError for other runs."""
     run = Runs(home).find(run_id)
     status = status_of(home, run)
     if status in (RunStatus.SUCCEEDED, RunStatus.RUNNING, RunStatus.QUEUED):
         hint = ": `experiment run SPEC --again` repeats it with a new seed" if status is RunStatus.SUCCEEDED else ""
         raise PasskbError(f"{run.id} is {status}{hint}")
     preflight(home, run.spec, load(run.spec.problems))
-    run.go_on()
-    run.note(status=RunStatus.QUEUED, error="")
+    run.clear_cancel()
+    run.update(status=RunStatus.QUEUED, error="")
     queue.enqueue(home, run.id, remote=_remote(run.spec))
     return run
 
 
 def status_of(home: Path, run: Run) -> RunStatus:
-    """A run that says it is running while no worker lives was interrupted: the next worker takes it up."""
+    """The run's status; `interrupted` when it was running and no worker is alive."""
     status = RunStatus(run.state["status"])
-    return RunStatus.INTERRUPTED if status is RunStatus.RUNNING and not queue.working(home) else status
+    return RunStatus.INTERRUPTED if status is RunStatus.RUNNING and not queue.has_worker(home) else status
 
 
 def start_worker(home: Path, *, until_idle: bool) -> subprocess.Popen[bytes]:
-    """A worker process for this home: until the queue is empty, or as long as this process lives (and the queue isn't empty).
-    What it says goes to worker.log in the home."""
+    """Starts a worker process that logs to worker.log in the home.
+
+    It exits when the queue is empty, without `until_idle` only after this process has ended."""
     flag = ["--until-idle"] if until_idle else ["--parent", str(os.getpid())]
     home.mkdir(parents=True, exist_ok=True)
     with open(home / "worker.log", "ab") as log:
@@ -92,19 +94,21 @@ def start_worker(home: Path, *, until_idle: bool) -> subprocess.Popen[bytes]:
 
 
 def wait_for_worker(home: Path, process: subprocess.Popen[bytes], seconds: float = 30.0) -> None:
-    """Until the worker holds the home. Raises PasskbError with its last words when it ends instead."""
+    """Waits until the worker has its lock. Raises PasskbError with its last log line when it exits instead."""
     deadline = time.monotonic() + seconds
-    while not queue.working(home):
+    while not queue.has_worker(home):
         if process.poll() is not None and process.returncode:
-            words = (home / "worker.log").read_text("utf-8", "replace").strip().splitlines()
-            raise PasskbError(f"the worker ended: {message_of(words[-1]) if words else f'exit status {process.returncode}'}")
+            log_lines = (home / "worker.log").read_text("utf-8", "replace").strip().splitlines()
+            raise PasskbError(
+                f"the worker exited: {message_of(log_lines[-1]) if log_lines else f'exit status {process.returncode}'}"
+            )
         if process.poll() is not None or time.monotonic() > deadline:
             return
         time.sleep(0.05)
 
 
-def _settled(spec: ExperimentSpec) -> ExperimentSpec:
-    """As it is run: folders and files by their absolute paths, and a prediction wherever two models are compared."""
+def _resolved(spec: ExperimentSpec) -> ExperimentSpec:
+    """The spec with absolute paths, and a prediction when it compares two models."""
     models = {
         name: model if model.named_by_server else replace(model, model=_absolute(model.model))
         for name, model in spec.models.items()
@@ -115,7 +119,7 @@ def _settled(spec: ExperimentSpec) -> ExperimentSpec:
 
 
 def _absolute(name: str) -> str:
-    """A path that is there, made absolute; else as it was: a hub's name, or something an engine will refuse by name."""
+    """An existing path made absolute; other names unchanged."""
     path = Path(name).expanduser()
     return str(path.absolute()) if path.exists() else name
 

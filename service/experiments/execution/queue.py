@@ -1,7 +1,6 @@
-"""The durable queue of runs (DBOS over `jobs.sqlite` in the home; the only dbos import).
+"""The durable queue of runs: DBOS over `jobs.sqlite` in the home.
 
-A job is a run's id in a queue. A job whose worker was killed is taken up again when the next worker starts. What a run is and
-how it is executed is none of this module's business.
+A job is the id of a run. The next worker resumes the jobs of a killed worker.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from filelock import FileLock, Timeout
 
 from kb.notes import PasskbError
 
-_QUEUES = ("local", "remote")  # one run at a time on this machine's device; runs on other machines' servers beside it
-_LOOK = 0.3  # seconds
-_VERSION = "1"  # of what a job is; DBOS leaves the jobs of another version alone
+_QUEUES = ("local", "remote")  # one run at a time on this machine's device, and one on remote model servers
+_POLL = 0.3  # seconds
+_VERSION = "1"  # of the job format; DBOS ignores jobs of other versions
 logging.getLogger("dbos").setLevel(logging.ERROR)
 
 
 def enqueue(home: Path, run_id: str, *, remote: bool = False) -> None:
-    """Puts a run into the queue; one that is resumed comes in again. Raises PasskbError when the home can't be written."""
+    """Queues a run. Raises PasskbError when the home can't be written."""
     from dbos import DBOS, DBOSClient
 
     try:
@@ -42,14 +41,14 @@ def enqueue(home: Path, run_id: str, *, remote: bool = False) -> None:
             client.destroy()
     except PasskbError:
         raise
-    except Exception as error:  # SQLAlchemy's and DBOS's own, of many kinds
+    except Exception as error:  # SQLAlchemy and DBOS raise many types
         raise PasskbError(
-            f"{home / 'jobs.sqlite'} can not be written ({_first(error)}): make room, or delete it; runs stay"
+            f"{home / 'jobs.sqlite'} cannot be written ({_first_line(error)}): make room, or delete it; runs are kept"
         ) from error
 
 
-def working(home: Path) -> bool:
-    """Whether a worker holds this home."""
+def has_worker(home: Path) -> bool:
+    """Whether this home has a running worker."""
     lock = _lock(home)
     try:
         lock.acquire(timeout=0)
@@ -62,20 +61,20 @@ def working(home: Path) -> bool:
 
 
 def serve(home: Path, execute: Callable[[str], None], stop: threading.Event, idle: Callable[[], bool] = lambda: False) -> None:
-    """Works through the queue until `stop` is set, or nothing is left to do and `idle` says to go then.
+    """Executes queued jobs until `stop` is set, or the queue is empty and `idle` returns true.
 
-    A job that `execute` leaves because of `stop` stays pending: call `leave` then. Raises PasskbError when another worker
-    holds the home.
+    A job that `execute` leaves because of `stop` stays pending if the caller then calls `exit_process`. Raises PasskbError
+    when the home has another worker.
     """
     from dbos import DBOS
 
     home.mkdir(parents=True, exist_ok=True)
     lock = _lock(home)
     try:
-        lock.acquire(timeout=1)  # `working` holds it for an instant
+        lock.acquire(timeout=1)  # `has_worker` acquires it briefly
     except Timeout:
         holder = (home / "worker.pid").read_text("ascii") if (home / "worker.pid").exists() else "unknown"
-        raise PasskbError(f"process {holder} already works on the runs of {home}: one worker a home is enough") from None
+        raise PasskbError(f"process {holder} is already the worker of {home}: a home has one worker") from None
     (home / "worker.pid").write_text(str(os.getpid()), encoding="ascii")
     running = threading.Semaphore(0)
     DBOS(config={"name": "passkb", "system_database_url": _url(home), "application_version": _VERSION, "executor_id": "worker",
@@ -86,16 +85,16 @@ def serve(home: Path, execute: Callable[[str], None], stop: threading.Event, idl
         running.release()
         try:
             execute(run_id)
-            while stop.is_set():  # a job cut short must not end: it is pending, and taken up by the next worker
-                time.sleep(_LOOK)
+            while stop.is_set():  # stays pending for the next worker
+                time.sleep(_POLL)
         finally:
             running.acquire(blocking=False)
 
     DBOS.launch()
     for name in _QUEUES:
-        DBOS.register_queue(name, concurrency=1, polling_interval_sec=_LOOK)
+        DBOS.register_queue(name, concurrency=1, polling_interval_sec=_POLL)
     try:
-        while not stop.wait(_LOOK):
+        while not stop.wait(_POLL):
             if idle() and not DBOS.list_workflows(status=["ENQUEUED", "PENDING"], limit=1):
                 break
     finally:
@@ -104,8 +103,8 @@ def serve(home: Path, execute: Callable[[str], None], stop: threading.Event, idl
         lock.release()
 
 
-def leave() -> None:
-    """Ends the process at once; pending jobs stay pending."""
+def exit_process() -> None:
+    """Exits at once; pending jobs stay pending."""
     logging.shutdown()
     os._exit(0)
 
@@ -118,5 +117,5 @@ def _url(home: Path) -> str:
     return f"sqlite:///{home.absolute() / 'jobs.sqlite'}"
 
 
-def _first(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]

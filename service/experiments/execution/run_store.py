@@ -1,16 +1,16 @@
-"""Runs: a directory each, holding all that a run wrote. Knows nothing about engines, graders or statistics.
+"""Run directories: specs, states, completions and counts on disk.
 
     runs/<run_id>/
-      spec.json                    what was asked
-      run.json                     status, times, environment, settings in force, error
-      progress.json                how far it is
-      completions/<model>/NNNNNN.jsonl.gz      what the model wrote and how it was judged, a shard a batch
-      completions/<model>/NNNNNN.tally.json    the shard's counts: all that statistics need
+      spec.json                    the spec
+      run.json                     status, times, environment, effective settings, error
+      progress.json                attempts done and in total
+      completions/<model>/NNNNNN.jsonl.gz      graded completions, one shard per batch
+      completions/<model>/NNNNNN.tally.json    the shard's counts, which the statistics use
       counts.csv                   model, problem_id, n, c
-      reserve                      room for a last word when the disk is full
+      reserve                      disk space for the final state when the disk is full
 
-A shard is complete or absent (written aside, then renamed), and so is its tally; a killed worker loses at most one batch. A
-shard that can't be read is set aside as `.corrupt`: its tally stands, and if that is gone too, its attempts are made again.
+Shards and tallies are written atomically, so a killed worker loses at most one batch. An unreadable shard is renamed to
+`.corrupt`: its tally still counts; without one its attempts are sampled again.
 """
 
 from __future__ import annotations
@@ -46,15 +46,17 @@ class RunStatus(StrEnum):
 
 
 ENDED = frozenset((RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED))
-DIRECT = ".direct"  # the control's tallies stand beside the model's, under its name and this
+DIRECT = ".direct"  # suffix of the model's name for the tallies of the direct-answer control
 _RESERVE = 64 * 1024  # bytes
 _ID = re.compile(r"[\w.-]{1,200}")
 
 
 @dataclass(slots=True)
 class Tally:
-    """What became of attempts `first` to `first + n - 1` at one problem. `answers`: how often each, "" for none; `right`:
-    those among them that pass. `logprob`: summed over the completions that carry one, which are `scored`."""
+    """Counts of attempts `first` to `first + n - 1` at one problem.
+
+    `answers` counts each answer, "" for none; `right` lists those that pass. `logprob` is the sum over the `scored`
+    completions that have one."""
 
     problem: str
     first: int
@@ -73,7 +75,7 @@ Judged = Sequence[tuple[Completion, Judgement]]
 
 
 def tally(problem: str, first: int, judged: Judged) -> Tally:
-    """The counts of one request's completions."""
+    """Counts the completions of one request."""
     verdicts = Counter(str(judgement.verdict) for _, judgement in judged)
     passed = {judgement.answer for _, judgement in judged if judgement.verdict is Verdict.PASS and judgement.answer}
     logprobs = [completion.logprob for completion, _ in judged if completion.logprob is not None]
@@ -86,7 +88,7 @@ def tally(problem: str, first: int, judged: Judged) -> Tally:
 
 
 class Run:
-    """One run's directory. Methods that write are for the one process that executes it."""
+    """One run's directory. Only the process that executes the run writes to it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -98,11 +100,11 @@ class Run:
 
     @property
     def state(self) -> dict[str, Any]:
-        """run.json as it stands: `status`, `created`, `started`, `finished`, `environment`, `error`, ..."""
+        """The content of run.json: `status`, `created`, `started`, `finished`, `environment`, `error`, ..."""
         state: dict[str, Any] = read_json(self.folder / "run.json")
         return state
 
-    def note(self, **values: Any) -> None:
+    def update(self, **values: Any) -> None:
         """Changes entries of run.json."""
         write_json(self.folder / "run.json", {**self.state, **values})
 
@@ -111,35 +113,32 @@ class Run:
         path = self.folder / "progress.json"
         return read_json(path) if path.exists() else {}
 
-    def show_progress(self, **values: Any) -> None:
+    def write_progress(self, **values: Any) -> None:
         write_json(self.folder / "progress.json", values)
 
     @property
-    def cancelled(self) -> bool:
-        """Whether somebody asked this run to stop."""
+    def cancel_requested(self) -> bool:
         return (self.folder / "cancel").exists()
 
-    def ask_to_stop(self) -> None:
+    def request_cancel(self) -> None:
         (self.folder / "cancel").touch()
 
-    def go_on(self) -> None:
-        """Takes a stop back, and sets room aside for the last words of a run that fills its disk."""
+    def clear_cancel(self) -> None:
+        """Withdraws a cancellation and reserves disk space for the run's final state."""
         (self.folder / "cancel").unlink(missing_ok=True)
         (self.folder / "reserve").write_bytes(bytes(_RESERVE))
 
     def remove_scratch_files(self) -> None:
-        """Removes what a killed worker was writing."""
+        """Removes partial files of a killed worker."""
         for folder in (self.folder, *(self.folder / "completions").glob("*/")):
             remove_scratch_files(folder)
 
-    def make_room(self) -> None:
-        """Gives up what `go_on` set aside: the disk is full, and what happened has to be written down."""
+    def release_reserve(self) -> None:
+        """Frees the reserved disk space, so that the final state fits on a full disk."""
         (self.folder / "reserve").unlink(missing_ok=True)
 
-    # -- attempts --------------------------------------------------------------------------------------------------
-
     def append(self, model: str, batch: Sequence[tuple[Tally, Judged]]) -> None:
-        """Keeps a batch: its completions first, then its counts."""
+        """Writes a batch: first its completions, then its counts."""
         folder = self._shards(model)
         folder.mkdir(parents=True, exist_ok=True)
         number = max((_number(path) for path in folder.iterdir()), default=0) + 1
@@ -152,16 +151,16 @@ class Run:
         _write(folder / f"{number:06}.tally.json", json.dumps(entries, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
     def tallies(self, model: str) -> list[Tally]:
-        """All counts so far, in the order they came; a shard whose tally is missing is counted again, or set aside."""
-        folder, found = self._shards(model), []
+        """All counts in shard order. Recounts a shard without a tally; an unreadable one is renamed."""
+        folder, tallies = self._shards(model), []
         if not folder.is_dir():
             return []
         for number in sorted({_number(path) for path in folder.iterdir()} - {0}):
-            found += self._counted(folder, number)
-        return found
+            tallies += self._shard_tallies(folder, number)
+        return tallies
 
     def completions(self, model: str) -> Iterator[dict[str, Any]]:
-        """What the model wrote, with verdicts, a mapping each; shards that can't be read are left out."""
+        """The graded completions as mappings, without those of unreadable shards."""
         folder = self._shards(model)
         for path in sorted(folder.glob("*.jsonl.gz")) if folder.is_dir() else ():
             yield from _rows(path) or ()
@@ -177,18 +176,20 @@ class Run:
     def _shards(self, model: str) -> Path:
         return self.folder / "completions" / slug(model)
 
-    def _counted(self, folder: Path, number: int) -> list[Tally]:
-        shard, kept = folder / f"{number:06}.jsonl.gz", folder / f"{number:06}.tally.json"
+    def _shard_tallies(self, folder: Path, number: int) -> list[Tally]:
+        shard, tally_path = folder / f"{number:06}.jsonl.gz", folder / f"{number:06}.tally.json"
         try:
-            return [Tally(**entry) for entry in read_json(kept)] if kept.exists() else self._recounted(shard, kept)
+            return (
+                [Tally(**entry) for entry in read_json(tally_path)] if tally_path.exists() else self._recount(shard, tally_path)
+            )
         except (PasskbError, TypeError) as error:
-            if isinstance(error.__cause__, OSError):  # the tally may be whole
+            if isinstance(error.__cause__, OSError):  # the tally may be intact
                 raise
-            return self._recounted(shard, kept)
+            return self._recount(shard, tally_path)
 
-    def _recounted(self, shard: Path, kept: Path) -> list[Tally]:
+    def _recount(self, shard: Path, tally_path: Path) -> list[Tally]:
         rows = _rows(shard) if shard.exists() else None
-        kept.unlink(missing_ok=True)
+        tally_path.unlink(missing_ok=True)
         if rows is None:
             if shard.exists():
                 shard.rename(shard.with_name(shard.name + ".corrupt"))
@@ -198,13 +199,14 @@ class Run:
             completion = Completion(*(row[name] for name in ("problem_id", "attempt", "text", "tokens", "finish", "logprob")))
             judgement = Judgement(Verdict(row["verdict"]), row["answer"], row["formatted"], row["reason"])
             by_problem.setdefault(completion.problem_id, []).append((completion, judgement))
-        found = [entry for problem, judged in by_problem.items() for entry in _stretches(problem, judged)]
-        _write(kept, json.dumps([asdict(entry) for entry in found], ensure_ascii=False).encode("utf-8", "surrogatepass"))
-        return found
+        tallies = [entry for problem, judged in by_problem.items() for entry in _contiguous_tallies(problem, judged)]
+        body = json.dumps([asdict(entry) for entry in tallies], ensure_ascii=False)
+        _write(tally_path, body.encode("utf-8", "surrogatepass"))
+        return tallies
 
 
-def _stretches(problem: str, judged: list[tuple[Completion, Judgement]]) -> Iterator[Tally]:
-    """A tally for each run of attempts without a gap."""
+def _contiguous_tallies(problem: str, judged: list[tuple[Completion, Judgement]]) -> Iterator[Tally]:
+    """One tally for each contiguous range of attempts."""
     judged.sort(key=lambda pair: pair[0].attempt)
     start = 0
     for i in range(1, len(judged) + 1):
@@ -220,7 +222,7 @@ class Runs:
         self.folder = home / "runs"
 
     def create(self, spec: ExperimentSpec, **state: Any) -> Run:
-        """A new directory for a run of `spec`, queued. Raises PasskbError when it can't be written."""
+        """Creates the directory of a queued run. Raises PasskbError when it can't be written."""
         now = datetime.datetime.now(datetime.UTC)
         while any(self.folder.glob(f"{now:%Y%m%d-%H%M%S}-*")):  # ids begin with their second, so that they sort
             now += datetime.timedelta(seconds=1)
@@ -230,24 +232,25 @@ class Runs:
             run.folder.mkdir(parents=True)
             write_json(run.folder / "spec.json", spec.to_json())
             write_json(run.folder / "run.json", {"status": RunStatus.QUEUED, "created": now.isoformat(), **state})
-            run.go_on()
+            run.clear_cancel()
         except FileExistsError as error:
-            raise PasskbError(f"a run {name} was made this second already: try again") from error
+            raise PasskbError(f"a run {name} already exists: try again") from error
         except OSError as error:
             cause = explanation(error, "make room, or choose another --home")
-            raise PasskbError(f"{run.folder} can not be written {cause}") from error
+            raise PasskbError(f"{run.folder} cannot be written {cause}") from error
         return run
 
     def find(self, run_id: str) -> Run:
-        """Raises PasskbError, naming the newest runs, when there is none of this id, or several that begin with it."""
-        everything = self.all()
-        exact = [run for run in everything if run.id == run_id]
-        near = exact or [run for run in everything if _ID.fullmatch(run_id) and run.id.startswith(run_id)]
-        if len(near) == 1:
-            return near[0]
-        listed = ", ".join(run.id for run in (near or everything)[:3])
-        hint = f": the newest are {listed}" if listed and not near else f": it could be {listed}" if near else ""
-        raise PasskbError(f"there is no run {run_id!r}{hint}" if not near else f"{run_id!r} is not one run{hint}")
+        """The run with this id or prefix. Raises PasskbError when none or several match."""
+        runs = self.all()
+        exact = [run for run in runs if run.id == run_id]
+        matches = exact or [run for run in runs if _ID.fullmatch(run_id) and run.id.startswith(run_id)]
+        if len(matches) == 1:
+            return matches[0]
+        listed = ", ".join(run.id for run in (matches or runs)[:3])
+        if matches:
+            raise PasskbError(f"{run_id!r} matches several runs: it could be {listed}")
+        raise PasskbError(f"there is no run {run_id!r}" + (f": the newest are {listed}" if listed else ""))
 
     def all(self) -> list[Run]:
         """Newest first."""
@@ -256,7 +259,7 @@ class Runs:
         return [Run(path) for path in sorted(self.folder.iterdir(), reverse=True) if (path / "run.json").exists()]
 
     def like(self, spec: ExperimentSpec) -> list[Run]:
-        """Runs of the same experiment: same problems, models and settings, whatever their names. Newest first."""
+        """Runs with the same problems, models and settings, whatever their names. Newest first."""
         return [run for run in self.all() if run.id.endswith(spec.sha256[:8]) and run.spec.sha256 == spec.sha256]
 
 
@@ -273,8 +276,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
     except (OSError, ValueError) as error:
-        otherwise = "the run's other files are as they were"
-        raise PasskbError(f"{path} can not be read {explanation(error, otherwise)}") from error
+        otherwise = "the run's other files are unchanged"
+        raise PasskbError(f"{path} cannot be read {explanation(error, otherwise)}") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -282,7 +285,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Never into a run that was deleted."""
+    """Fails for a run that was deleted."""
     path.parent.stat()
     write_atomic(path, data)
 
@@ -293,8 +296,8 @@ def _rows(path: Path) -> list[dict[str, Any]] | None:
         return [json.loads(line) for line in text.split("\n") if line]
     except (gzip.BadGzipFile, EOFError, zlib.error, ValueError):
         return None
-    except OSError as error:  # the shard may be whole
-        raise PasskbError(f"{path} can not be read {explanation(error, 'check its disk, and try again')}") from error
+    except OSError as error:  # the shard may be intact
+        raise PasskbError(f"{path} cannot be read {explanation(error, 'check its disk, and try again')}") from error
 
 
 def _number(path: Path) -> int:

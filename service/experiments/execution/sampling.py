@@ -1,7 +1,4 @@
-"""What is still to be drawn, and drawing it: an engine samples while a grader judges, in threads of their own.
-
-Knows nothing about where batches are kept or what they mean.
-"""
+"""Lists the missing attempts of a run and samples them: the engine samples in one thread, the grader grades in another."""
 
 from __future__ import annotations
 
@@ -17,29 +14,29 @@ from service.experiments.graders.base import Grader
 from service.experiments.spec import ExperimentSpec
 from service.experiments.types import Completion, Problem, seed_of
 
-_LOOK = 0.1  # seconds between looks at whether to stop
+_POLL = 0.1  # seconds between checks of `stopping`
 _BATCH_SECONDS, _BATCH_ROWS = 2.0, 20_000
-_ROUNDS = 8  # a problem's attempts come in at most so many requests, so that counts grow evenly and grading starts early
-_LEAST = 64  # attempts a request, where so many are wanted: vLLM's server draws half as fast in requests of 16
-_WAITING = 64  # requests between engine and grader: back-pressure
+_ROUNDS = 8  # requests per problem at most, so that counts grow evenly and grading starts early
+_MIN_REQUEST = 64  # attempts, if there are that many: vLLM's server is half as fast with requests of 16
+_MAX_PENDING = 64  # requests between engine and grader (back-pressure)
 
 
 class Stopped(Exception):
-    """Somebody asked the run to stop."""
+    """The run was asked to stop."""
 
 
 def requests(
     spec: ExperimentSpec, model: str, problems: Sequence[Problem], done: Iterable[Tally], upto: int, most: int, start: int = 0
 ) -> list[Request]:
-    """The attempts from `start` to `upto` - 1 that `done` lacks, round-robin over the problems, at most `most` a request."""
+    """The attempts from `start` to `upto` - 1 that `done` lacks, round-robin over the problems, at most `most` per request."""
     attempted: dict[str, set[int]] = {}
     for entry in done:
         attempted.setdefault(entry.problem, set()).update(range(entry.first, entry.first + entry.n))
-    size = max(1, min(most, upto - start, max(_LEAST, -(-(upto - start) // _ROUNDS))))
+    size = max(1, min(most, upto - start, max(_MIN_REQUEST, -(-(upto - start) // _ROUNDS))))
     rounds: dict[int, list[Request]] = {}
     for problem in problems:
         missing = [i for i in range(start, upto) if i not in attempted.get(problem.id, ())]
-        for number, (first, n) in enumerate(_stretches(missing, size)):
+        for number, (first, n) in enumerate(_ranges(missing, size)):
             seed = seed_of(spec.sampling.seed, model, problem.id, first)
             rounds.setdefault(number, []).append(Request(problem, prompt(spec, model, problem), first, n, seed))
     return [request for number in sorted(rounds) for request in rounds[number]]
@@ -51,37 +48,39 @@ def prompt(spec: ExperimentSpec, model: str, problem: Problem) -> str:
 
 
 def unsolved(problems: Sequence[Problem], done: Iterable[Tally], screen: int) -> list[Problem]:
-    """Those without a pass among their first `screen` attempts: where screening goes on."""
+    """The problems without a pass among their first `screen` attempts."""
     solved = {entry.problem for entry in done if entry.c and entry.first < screen}
     return [problem for problem in problems if problem.id not in solved]
 
 
 def draw(
-    engine: Engine, grader: Grader, wanted: Sequence[Request], settings: Settings, stopping: Callable[[], bool]
+    engine: Engine, grader: Grader, pending: Sequence[Request], settings: Settings, stopping: Callable[[], bool]
 ) -> Iterator[list[tuple[Tally, Judged]]]:
-    """Batches of judged requests, every few seconds. Raises Stopped within two seconds of `stopping`, and what the engine
-    or the grader raise; what was yielded before stands."""
-    if not wanted:
+    """Batches of graded requests, every few seconds. Raises Stopped within two seconds of `stopping`, and errors of the
+    engine and the grader; batches yielded before remain valid."""
+    if not pending:
         return
     over = threading.Event()
-    drawn: queue.Queue[Any] = queue.Queue(_WAITING)
-    judged: queue.Queue[Any] = queue.Queue()
-    problems = {request.problem.id: request.problem for request in wanted}
+    sampled: queue.Queue[Any] = queue.Queue(_MAX_PENDING)
+    graded: queue.Queue[Any] = queue.Queue()
+    problems = {request.problem.id: request.problem for request in pending}
     threads = [
-        threading.Thread(target=_draw, args=(engine, wanted, settings, drawn, over), name="sampling", daemon=True),
-        threading.Thread(target=_judge, args=(grader, problems, drawn, judged, over), name="grading", daemon=True),
+        threading.Thread(target=_sample, args=(engine, pending, settings, sampled, over), name="sampling", daemon=True),
+        threading.Thread(target=_grade, args=(grader, problems, sampled, graded, over), name="grading", daemon=True),
     ]
     for thread in threads:
         thread.start()
     try:
-        yield from _batches(judged, stopping)
+        yield from _batches(graded, stopping)
     finally:
         over.set()
 
 
-def _draw(engine: Engine, wanted: Sequence[Request], settings: Settings, out: queue.Queue[Any], over: threading.Event) -> None:
+def _sample(
+    engine: Engine, pending: Sequence[Request], settings: Settings, out: queue.Queue[Any], over: threading.Event
+) -> None:
     try:
-        for completions in engine.sample(wanted, settings):
+        for completions in engine.sample(pending, settings):
             if not _put(out, completions, over):
                 return
         _put(out, None, over)
@@ -89,12 +88,12 @@ def _draw(engine: Engine, wanted: Sequence[Request], settings: Settings, out: qu
         _put(out, error, over)
 
 
-def _judge(
-    grader: Grader, problems: Mapping[str, Problem], drawn: queue.Queue[Any], out: queue.Queue[Any], over: threading.Event
+def _grade(
+    grader: Grader, problems: Mapping[str, Problem], sampled: queue.Queue[Any], out: queue.Queue[Any], over: threading.Event
 ) -> None:
-    """Takes all that is waiting at once: a grader is quicker with many than with one."""
+    """Grades everything that is waiting at once, because graders are faster in bulk."""
     while not over.is_set():
-        waiting = _taken(drawn)
+        waiting = _take(sampled)
         lists = [cast(list[Completion], entry) for entry in waiting if isinstance(entry, list)]
         try:
             flat = [completion for completions in lists for completion in completions]
@@ -111,18 +110,18 @@ def _judge(
                 return
 
 
-def _taken(drawn: queue.Queue[Any]) -> list[Any]:
+def _take(sampled: queue.Queue[Any]) -> list[Any]:
     taken: list[Any] = []
     try:
-        taken.append(drawn.get(timeout=_LOOK))
-        while len(taken) < _WAITING:
-            taken.append(drawn.get_nowait())
+        taken.append(sampled.get(timeout=_POLL))
+        while len(taken) < _MAX_PENDING:
+            taken.append(sampled.get_nowait())
     except queue.Empty:
         pass
     return taken
 
 
-def _batches(judged: queue.Queue[Any], stopping: Callable[[], bool]) -> Iterator[list[tuple[Tally, Judged]]]:
+def _batches(graded: queue.Queue[Any], stopping: Callable[[], bool]) -> Iterator[list[tuple[Tally, Judged]]]:
     batch: list[tuple[Tally, Judged]] = []
     rows, since = 0, time.monotonic()
     while True:
@@ -131,7 +130,7 @@ def _batches(judged: queue.Queue[Any], stopping: Callable[[], bool]) -> Iterator
                 yield batch
             raise Stopped
         try:
-            entry = judged.get(timeout=_LOOK)
+            entry = graded.get(timeout=_POLL)
         except queue.Empty:
             entry = ()
         if isinstance(entry, Exception) or entry is None:
@@ -151,15 +150,15 @@ def _batches(judged: queue.Queue[Any], stopping: Callable[[], bool]) -> Iterator
 def _put(out: queue.Queue[Any], entry: Any, over: threading.Event) -> bool:
     while not over.is_set():
         try:
-            out.put(entry, timeout=_LOOK)
+            out.put(entry, timeout=_POLL)
             return True
         except queue.Full:
             continue
     return False
 
 
-def _stretches(attempts: Collection[int], size: int) -> Iterator[tuple[int, int]]:
-    """(first, how many) of runs without a gap, each at most `size` and within one multiple of it."""
+def _ranges(attempts: Collection[int], size: int) -> Iterator[tuple[int, int]]:
+    """(first, count) of the contiguous ranges, each at most `size` long and within one multiple of it."""
     first, n = -1, 0
     for i in sorted(attempts):
         if n and i == first + n and n < size and i % size:

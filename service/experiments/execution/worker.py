@@ -1,4 +1,4 @@
-"""The worker: a process that executes queued runs, one after another, and turns each that ends into an evidence note."""
+"""The worker process: executes queued runs and publishes their evidence notes."""
 
 from __future__ import annotations
 
@@ -21,64 +21,66 @@ from service.experiments.types import ProblemSet
 from service.log import logger
 
 _log = logger("worker")
-_GRACE = 5.0  # seconds that a run gets to put its batch down
+_GRACE = 5.0  # seconds that a run has to write its batch
 
 
 def work(
     home: Path, publish: Callable[[Path, Run], object], *, parent: int = 0, until_idle: bool = False, vllm: str = ""
 ) -> None:
-    """Executes what is queued, until a signal, or until nothing is left (`until_idle`, or once process `parent` is gone).
+    """Executes queued runs until a signal, or until the queue is empty with `until_idle` or after process `parent` has ended.
 
-    `publish` makes the evidence note of a run that succeeded. Raises PasskbError when another worker holds the home.
+    `publish` writes the evidence note of a succeeded run. Raises PasskbError when the home has another worker.
     """
     stop = threading.Event()
     busy = threading.Lock()
 
-    def asked(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         stop.set()
 
     for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, asked)
+        signal.signal(name, on_signal)
 
     def job(run_id: str) -> None:
         with busy:
-            one(home, run_id, publish, stop.is_set, vllm)
+            execute_run(home, run_id, publish, stop.is_set, vllm)
 
     queue.serve(home, job, stop, lambda: until_idle or bool(parent and not _alive(parent)))
     if stop.is_set():
         deadline = time.monotonic() + _GRACE
         while not busy.acquire(timeout=0.1) and time.monotonic() < deadline:
             pass
-        queue.leave()
+        queue.exit_process()
 
 
-def one(home: Path, run_id: str, publish: Callable[[Path, Run], object], stopping: Callable[[], bool], vllm: str = "") -> None:
-    """Executes one run and publishes it. Whatever goes wrong is said in its run.json; nothing is raised."""
+def execute_run(
+    home: Path, run_id: str, publish: Callable[[Path, Run], object], stopping: Callable[[], bool], vllm: str = ""
+) -> None:
+    """Executes a run and publishes its evidence note. Errors go into its run.json; nothing is raised."""
     try:
         run = Runs(home).find(run_id)
     except PasskbError as error:
-        _log.warning("%s: its job is dropped", error)
+        _log.warning("%s: the job is dropped", error)
         return
     try:
         if run.state.get("status") == RunStatus.SUCCEEDED and run.state.get("evidence_note_id"):
             return
-        _log.info("%s: begins", run.id)
-        began = time.monotonic()
+        _log.info("%s: started", run.id)
+        start = time.monotonic()
         status = execute(run, _opener(vllm), stopping)
         if status is RunStatus.SUCCEEDED:
             publish(home, run)
         level = logging.WARNING if status is RunStatus.FAILED else logging.INFO
         reason = f": {run.state['error']}" if run.state.get("error") else ""
-        _log.log(level, "%s: %s after %.1f s%s", run.id, status, time.monotonic() - began, reason)
-    except Exception as error:  # a run's fault must not take the worker along
+        _log.log(level, "%s: %s after %.1f s%s", run.id, status, time.monotonic() - start, reason)
+    except Exception as error:  # the worker survives a failing run
         _log.exception("%s: failed", run.id)
-        run.make_room()
-        told = (
+        run.release_reserve()
+        message = (
             str(error)
             if isinstance(error, PasskbError)
-            else f"{type(error).__name__}: {error}: a fault of passkb, see worker.log"
+            else f"{type(error).__name__}: {error}: this is a bug in passkb, see worker.log"
         )
-        run.note(status=RunStatus.FAILED, error=told)
+        run.update(status=RunStatus.FAILED, error=message)
 
 
 def _opener(vllm: str) -> Callable[[ModelSpec, Settings, Run, ProblemSet], Engine]:

@@ -1,4 +1,4 @@
-"""What a grader is: problems and completions in, judgements out. One for each kind of problem."""
+"""The grader interface: problems and completions in, judgements out."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from service.experiments.types import Completion, Judgement, Problem
 
 
 class Grader(Protocol):
-    """Judges in the order given, one judgement an item, and never raises for what a model wrote.
+    """Returns one judgement per item, in order, and never raises for the content of a completion.
 
-    `close` ends its processes; a closed grader is not used again."""
+    `close` ends its processes; a closed grader cannot be used again."""
 
     def grade(self, items: Sequence[tuple[Problem, Completion]]) -> list[Judgement]: ...
 

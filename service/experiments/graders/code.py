@@ -1,9 +1,7 @@
-"""Grades programs by a problem's tests, run in sandboxes.
+"""Grades programs by running the problem's tests in sandboxes.
 
-A problem's gold: `tests` (a `check(candidate)` function, or assert lines), `entry_point`, and `prompt`, the code that a
-completion continues ("" when it is a whole program).
-
-Knows how an answer is cut out of a completion, and nothing about how programs are confined or tests are run.
+The gold of a problem has `tests` (a `check(candidate)` function or asserts), `entry_point`, and `prompt`, the code that the
+completion continues ("" when the completion is a whole program).
 """
 
 from __future__ import annotations
@@ -29,9 +27,9 @@ _VERDICTS = {
 
 
 class CodeGrader:
-    """`workers` programs at a time, by default one a core; each has a pair of sandboxes, which starts when first needed.
+    """Grades `workers` programs at a time, by default one per core, each in its own pair of sandboxes.
 
-    Raises SandboxUnavailable: where programs can't be confined they are not run."""
+    Raises SandboxUnavailable."""
 
     def __init__(self, limits: Limits | None = None, workers: int = 0) -> None:
         holds, remedy = available()
@@ -40,19 +38,19 @@ class CodeGrader:
         self.limits = limits or Limits()
         cores = sorted(os.sched_getaffinity(0))
         count = workers or len(cores)
-        # A program's processes take turns, so one core is all that they can use together, and between cores each turn would
-        # wait for the other core to wake up. Fewer workers than cores go where there is room.
+        # The processes of one program take turns, so pinning them to one core avoids wake-ups between cores. Fewer workers
+        # than cores are not pinned.
         self._cores = itertools.cycle([{core} for core in cores] if count >= len(cores) else [set(cores)])
         self._own = threading.local()
         self._examiners: list[Examiner] = []
-        # A sandbox ends with the thread that opened it, and these threads last until close.
+        # A sandbox ends with the thread that opened it; these threads live until close.
         self._pool = ThreadPoolExecutor(count, "code-grading")
 
     def grade(self, items: Sequence[tuple[Problem, Completion]]) -> list[Judgement]:
         return list(self._pool.map(self._judge, items))
 
     def close(self) -> None:
-        """At once: what is being graded in another thread is given up, and `grade` raises CancelledError there."""
+        """Aborts running gradings; `grade` then raises CancelledError in its thread."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         for examiner in self._examiners:
             examiner.abandon()
@@ -65,7 +63,7 @@ class CodeGrader:
         prefix, entry_point = str(problem.gold.get("prompt", "")), str(problem.gold["entry_point"])
         code = extract(completion.text, prefix, entry_point)
         if not code.strip():
-            return Judgement(_unless_cut(Verdict.FAIL, completion), formatted=False, reason="there is no code in it")
+            return Judgement(_unless_cut(Verdict.FAIL, completion), formatted=False, reason="the completion has no code")
         case = Case(assemble(prefix, code, entry_point), str(problem.gold["tests"]), entry_point, prefix)
         return judgement(self._examiner().examine(case), completion)
 
@@ -80,7 +78,7 @@ class CodeGrader:
 
 
 def judgement(outcome: Outcome, completion: Completion) -> Judgement:
-    """A completion that was cut off can fail only as `truncated`."""
+    """A truncated completion that does not pass is `truncated`."""
     verdict = _unless_cut(_VERDICTS[outcome.kind], completion)
     return Judgement(verdict, outcome.shape, outcome.defined, outcome.reason)
 
@@ -91,9 +89,9 @@ def _unless_cut(verdict: Verdict, completion: Completion) -> Verdict:
 
 
 def extract(text: str, prefix: str, entry_point: str) -> str:
-    """The code in a completion: the last fenced block that defines the entry point, else the last fenced block, else all of it.
+    """The code in a completion: the last fenced block that defines the entry point, else the last fenced block, else all text.
 
-    A completion that continues code and only closes a fence is code up to there."""
+    A completion that continues code and only closes a fence is code up to the fence."""
     blocks = [match[1] for match in _FENCE.finditer(text)]
     if not blocks:
         return text

@@ -1,4 +1,4 @@
-"""Rows of results that other programs wrote: counts a problem, or attempts with verdicts."""
+"""Rows of imported results: counts per problem, or graded attempts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from service.experiments.types import Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """`c` of `n` attempts at a problem passed; `model` "" where the file does not say."""
+class ProblemCounts:
+    """`c` of `n` attempts at a problem passed; `model` is empty when the file has none."""
 
     model: str
     problem: str
@@ -19,7 +19,7 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt with its verdict; what a layout has no field for is at its default."""
+    """One attempt with its verdict; missing fields have their defaults."""
 
     model: str
     problem: str
@@ -34,11 +34,11 @@ class Attempt:
 
 
 @dataclass(slots=True)
-class Read:
-    """A file's rows. `recorded`: which of verdicts (time-outs and errors apart from failures), truncation, format and tokens
-    the layout tells. `warnings`: what was chosen for the reader, in sentences."""
+class ImportedFile:
+    """The rows of a file. `recorded`: which of `verdicts` (timeouts and errors distinct from failures), `truncation`, `format`
+    and `tokens` the layout has. `warnings`: sentences about how the file was interpreted."""
 
     layout: str
-    rows: list[Counted | Attempt]
+    rows: list[ProblemCounts | Attempt]
     recorded: frozenset[str] = frozenset()
     warnings: list[str] = field(default_factory=list)

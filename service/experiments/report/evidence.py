@@ -35,7 +35,7 @@ def publish(home: Path, run: Run, open_kb: Callable[[Path], KnowledgeBase] = Kno
     folder = own_notes(home) / "evidence"
     with open_kb(home) as kb:
         claim, text = _claim(kb, run)
-        run.note(claim=claim, toys=run.state.get("toys", toys(run.spec)))
+        run.update(claim=claim, toys=run.state.get("toys", toys(run.spec)))
         finished = result(run, RunStatus.SUCCEEDED)
         svg = curve_svg(finished)
         try:
@@ -50,7 +50,7 @@ def publish(home: Path, run: Run, open_kb: Callable[[Path], KnowledgeBase] = Kno
             _log.warning("%s: no indexed note has its claim %s; the link resolves once one does", note_id, claim)
     prediction = finished["prediction"] or {}
     p_value = None if scripted(run.spec) else prediction.get("p_value")  # a dry run is not one of the claim's comparisons
-    run.note(evidence_note_id=note_id, verdict=prediction.get("verdict") or "", p_value=p_value)
+    run.update(evidence_note_id=note_id, verdict=prediction.get("verdict") or "", p_value=p_value)
     write_json(run.folder / "result.json", result(run, RunStatus.SUCCEEDED))
     return note_id
 

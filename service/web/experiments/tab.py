@@ -67,7 +67,7 @@ def build_experiments_tab(kb: KnowledgeBase, working: Working) -> ExperimentsTab
             runs = gr.HTML(elem_id="experiment-list", apply_default_css=False)
     timer = gr.Timer(1.0, active=False)
     outputs = [title, status, cancel, resume, curve, results, runs, timer, shown]
-    once = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "once"}
+    once = {"write_progress": "hidden", "api_visibility": "private", "trigger_mode": "once"}
 
     @reads
     def checked(written: str) -> tuple[Any, ...]:

@@ -89,7 +89,7 @@ class Working:
             return
         if self._process is not None:
             self._bury(self._process, now)
-        if not waiting or queue.working(self._home):
+        if not waiting or queue.has_worker(self._home):
             self._problem = ""
         elif not self._allowed:
             self._problem = "runs wait, and this app was told to start no worker: `passkb worker` runs them"

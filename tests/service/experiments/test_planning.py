@@ -30,7 +30,7 @@ def ran(home: Path, spec: ExperimentSpec, tokens: int = 100, seconds: float = 64
     for name, rate in zip(spec.models, (0.125, 0.5), strict=False):
         passed = rng.binomial(n, rate, 20).tolist()
         run.append(name, [(Tally(f"p{i}", 0, n, c, {"pass": c}, tokens=tokens * n), ()) for i, c in enumerate(passed)])
-    run.note(status=RunStatus.SUCCEEDED, seconds=seconds)
+    run.update(status=RunStatus.SUCCEEDED, seconds=seconds)
     return run
 
 

@@ -214,4 +214,4 @@ def test_a_run_is_checked_again_when_it_is_resumed(home: Path, model: Path) -> N
     (model / "model.safetensors").unlink()
     with pytest.raises(NotReady, match="has no weights"):
         control.resume(home, run.id)
-    assert run.state["status"] == RunStatus.CANCELLED and run.cancelled
+    assert run.state["status"] == RunStatus.CANCELLED and run.cancel_requested

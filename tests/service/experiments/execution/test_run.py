@@ -106,7 +106,7 @@ def test_cancelling_takes_effect_within_two_seconds_and_resuming_goes_on(make: C
 
     def cancel_soon() -> bool:
         if time.monotonic() - began > 1.0:
-            run.ask_to_stop()
+            run.request_cancel()
         return False
 
     assert execute(run, scripted, cancel_soon) is RunStatus.CANCELLED
@@ -157,7 +157,7 @@ def test_problems_that_changed_meanwhile_are_not_mixed_into_a_run(home: Path, tm
     run = Runs(home).create(from_mapping(spec))
     assert execute(run, scripted) is RunStatus.SUCCEEDED
     path.write_text('{"question": "1+2?", "answer": "#### 3"}\n')
-    assert execute(run, scripted) is RunStatus.FAILED and "not the ones it began with" in run.state["error"]
+    assert execute(run, scripted) is RunStatus.FAILED and "have changed since it started" in run.state["error"]
     assert sum(n for n, _ in counts_of(run.tallies("base")).values()) == 2, "counts already there stay"
 
 
@@ -215,12 +215,12 @@ def test_cancelling_does_not_wait_for_scoring_which_is_done_again_on_resuming(ma
 
     def cancel_while_scoring() -> bool:
         if any(engine.scoring.is_set() for engine in opened):
-            run.ask_to_stop()
+            run.request_cancel()
         return False
 
     assert execute(run, scoring, cancel_while_scoring) is RunStatus.CANCELLED
     assert len(opened) == 3 and opened[-1].gone.is_set() and not (run.folder / "scores.json").exists()
-    run.go_on()
+    run.clear_cancel()
     assert execute(run, scripted) is RunStatus.SUCCEEDED and (run.folder / "scores.json").exists()
 
 
@@ -239,7 +239,7 @@ run = Runs(home).create(from_mapping(spec_of(sampling={"n": 600, "max_tokens": 6
 print(execute(run, scripted), run.state["status"], run.state["error"])
 print(sum(n for name in ("base", "tuned") for n, _ in counts_of(run.tallies(name)).values()))
 subprocess.run(["mount", "-o", "remount,size=64m", str(home)], check=True)
-run.go_on()
+run.clear_cancel()
 print(execute(run, scripted), {n for name in ("base", "tuned") for n, _ in counts_of(run.tallies(name)).values()})
 """
 

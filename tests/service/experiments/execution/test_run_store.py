@@ -123,9 +123,9 @@ def test_runs_are_found_by_the_beginning_of_their_id_and_by_what_they_run(home: 
 
 def test_a_run_directory_that_can_not_be_written_or_read_says_so(home: Path, run: Run) -> None:
     (run.folder / "run.json").write_text("{")
-    with pytest.raises(PasskbError, match=r"run\.json can not be read"):
+    with pytest.raises(PasskbError, match=r"run\.json cannot be read"):
         _ = run.state
     (home / "elsewhere").mkdir()
     (home / "elsewhere" / "runs").write_text("a file in the way")
-    with pytest.raises(PasskbError, match="can not be written"):
+    with pytest.raises(PasskbError, match="cannot be written"):
         Runs(home / "elsewhere").create(SPEC)

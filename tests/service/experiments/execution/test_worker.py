@@ -73,7 +73,7 @@ def test_killed_again_and_again_the_run_goes_on_by_itself_and_ends_as_if_undistu
     dice, kills = random.Random(1), 0
     while not run.state.get("evidence_note_id"):  # also when it was killed between the last batch and the note
         process = worker()
-        until(lambda process=process: queue.working(home) or process.poll() is not None)  # type: ignore[misc]
+        until(lambda process=process: queue.has_worker(home) or process.poll() is not None)  # type: ignore[misc]
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(dice.uniform(1.0, 3.0) if kills < 4 else 60)
         if process.poll() is None:
@@ -119,7 +119,7 @@ def test_a_second_worker_says_who_works_already_and_a_terminated_one_leaves_its_
     home: Path, worker: Worker
 ) -> None:
     process = worker("--parent", str(os.getpid()))
-    until(lambda: queue.working(home))
+    until(lambda: queue.has_worker(home))
     other = subprocess.run(
         [sys.executable, "-m", "service.cli", "--home", str(home), "worker"],
         cwd=ROOT,
@@ -127,7 +127,7 @@ def test_a_second_worker_says_who_works_already_and_a_terminated_one_leaves_its_
         text=True,
         timeout=60,
     )
-    assert other.returncode == 1 and f"process {process.pid} already works" in other.stderr
+    assert other.returncode == 1 and f"process {process.pid} is already the worker" in other.stderr
     run = control.submit(home, spec("rate:0.5;delay=0.02")).run
     until(lambda: run.progress.get("done", 0) > 0)
     process.terminate()

@@ -135,7 +135,7 @@ def test_a_set_is_the_same_everywhere_and_a_larger_one_begins_with_it() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"limit": 0}, "say problems.limit"),
+        ({"limit": 0}, "needs problems.limit"),
         ({"limit": 5, "size": 9}, "2 to 6 numbers, not 9"),
         ({"limit": 5, "split": "dev"}, "test and train, not 'dev'"),
         ({"limit": 5_000, "size": 2}, "test split has about .* problems of 2 numbers"),
@@ -156,16 +156,16 @@ def test_a_file_of_problems_is_read_in_its_order() -> None:
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [
-        ([], "holds no problems"),
+        ([], "has no problems"),
         (["{"], "line 1 is not JSON"),
         (["[" * 100_000], "line 1 is not JSON"),
-        (["[1, 2]"], "not a mapping"),
-        (['{"target": 4}'], "'numbers' wants 2 to 20"),
-        (['{"numbers": [1, true], "target": 4}'], "'numbers' wants"),
-        (['{"numbers": [1, 2.5], "target": 4}'], "'numbers' wants"),
-        (['{"numbers": [1, 2]}'], "'target' wants a whole number"),
-        (['{"numbers": [1, 2], "target": "3"}'], "'target' wants a whole number"),
-        (['{"numbers": [1, 2], "target": 3}'] * 2, "line 2: the same problem"),
+        (["[1, 2]"], "not an object"),
+        (['{"target": 4}'], "'numbers': expected 2 to 20"),
+        (['{"numbers": [1, true], "target": 4}'], "'numbers': expected"),
+        (['{"numbers": [1, 2.5], "target": 4}'], "'numbers': expected"),
+        (['{"numbers": [1, 2]}'], "'target': expected a positive whole number"),
+        (['{"numbers": [1, 2], "target": "3"}'], "'target': expected a positive whole number"),
+        (['{"numbers": [1, 2], "target": 3}'] * 2, "line 2: duplicate problem"),
     ],
 )
 def test_a_file_that_is_no_countdown_file_says_where(lines: list[str], sentence: str) -> None:

@@ -60,18 +60,18 @@ def test_counts_become_a_run_like_any_other_and_are_recognised_the_second_time(h
 
 def test_names_are_mapped_to_base_and_tuned_also_in_the_prediction(home: Path, write: Write) -> None:
     path = write("three.csv", COUNTS.replace("base,", "Qwen,").replace("tuned,", "GRPO,") + "SFT,p1,8,1\n")
-    with pytest.raises(PasskbError, match="'Qwen', 'GRPO', 'SFT': say which two"):
+    with pytest.raises(PasskbError, match="'Qwen', 'GRPO', 'SFT': choose two with"):
         import_files(home, [path])
-    with pytest.raises(PasskbError, match="say both"):
+    with pytest.raises(PasskbError, match="choose both with"):
         import_files(home, [path], base="Qwen")
-    with pytest.raises(PasskbError, match="no such model; theirs are 'Qwen'"):
+    with pytest.raises(PasskbError, match="no such model, only 'Qwen'"):
         import_files(home, [path], base="qwen", tuned="GRPO")
-    with pytest.raises(PasskbError, match="both name Qwen"):
+    with pytest.raises(PasskbError, match="are both Qwen"):
         import_files(home, [path], base="Qwen", tuned="Qwen")
     run = import_files(home, [path], base="GRPO", tuned="Qwen", prediction={"kind": "higher", "model": "Qwen"})
     assert counts_of(run.tallies("base"))["p1"] == (8, 8) and run.spec.prediction is not None
     assert run.spec.prediction.model == "tuned" and run.state["imported"]["models"] == {"base": "GRPO", "tuned": "Qwen"}
-    assert "left out: SFT" in run.state["imported"]["warnings"]
+    assert "ignored models: SFT" in run.state["imported"]["warnings"]
 
 
 def test_two_files_without_a_models_name_are_two_models(home: Path, write: Write) -> None:
@@ -83,7 +83,7 @@ def test_two_files_without_a_models_name_are_two_models(home: Path, write: Write
     assert [row["text"] for row in run.completions("tuned")] == ["x"] * 4
     other = import_files(home, [write("llama.jsonl", rows), write("llama-rl.jsonl", rows)])
     assert list(other.spec.models) == ["llama", "llama-rl"], "the first one is the base"
-    assert any("llama is taken for the base" in warning for warning in other.state["imported"]["warnings"])
+    assert any("llama as the base" in warning for warning in other.state["imported"]["warnings"])
     with pytest.raises(PasskbError, match="no problem in common"):
         import_files(home, [write("base.jsonl", rows), write("tuned.jsonl", [{"task_id": "MBPP/1", "passed": True}])])
 
@@ -127,7 +127,7 @@ def test_what_a_layout_hides_is_said(home: Path, write: Write) -> None:
     lm = {"doc_id": 0, "target": "4", "filter": "strict", "resps": [["4", "5"]], "filtered_resps": ["4"], "exact_match": 1.0}
     run = import_files(home, [write("lm.jsonl", [lm, {**lm, "filter": "loose"}])])
     warnings = " ".join(run.state["imported"]["warnings"])
-    assert "kept one of 2 attempts" in warnings and "'strict' was taken, 'loose' left out" in warnings
+    assert "retained one of 2 attempts" in warnings and "using 'strict', ignoring 'loose'" in warnings
     own = [{"problem_id": "a", "verdict": "pass", "tokens": 4, "finish": "stop", "formatted": True, "answer": "7"}]
     model = result(import_files(home, [write("own.jsonl", own)]))["models"][0]
     assert (model["truncation"], model["format_failures"], model["tokens_mean"], model["distinct_answers"]) == (0, 0, 4, 1)
@@ -137,27 +137,27 @@ def test_what_a_layout_hides_is_said(home: Path, write: Write) -> None:
     ("name", "content", "said"),
     [
         ("a.csv", "model,problem_id,n\nbase,p,1\n", "line 1: there is no column 'c'"),
-        ("a.csv", "model,problem_id,n,c\nb,p,4,2\nb,q,4,5\n", "line 3, column 'c': passes lie between 0 and n = 4, not 5"),
-        ("a.csv", "problem_id,n,c\np,four,2\n", "line 2, column 'n': a whole number is wanted, not 'four'"),
+        ("a.csv", "model,problem_id,n,c\nb,p,4,2\nb,q,4,5\n", "line 3, column 'c': expected passes from 0 to n = 4, not 5"),
+        ("a.csv", "problem_id,n,c\np,four,2\n", "line 2, column 'n': expected a whole number, not 'four'"),
         ("a.csv", "problem_id,n,c\np,nan,2\n", "line 2, column 'n'"),
-        ("a.csv", "problem_id,n,c\np,0,0\n", "line 2, column 'n': a problem has at least one attempt"),
-        ("a.csv", "problem_id,n,c\np,4\n", "line 2: 2 columns, but the first line names 3"),
+        ("a.csv", "problem_id,n,c\np,0,0\n", "line 2, column 'n': expected at least one attempt"),
+        ("a.csv", "problem_id,n,c\np,4\n", "line 2: 2 columns, but the header has 3"),
         ("a.csv", "problem_id,n,c\np,4,1\np,4,1\n", "has problem 'p' twice"),
-        ("a.csv", "problem_id,n,c\n", "holds no counts"),
+        ("a.csv", "problem_id,n,c\n", "has no counts"),
         ("a.csv", "", "line 1: there is no column 'problem_id'"),
         ("a.jsonl", '{"task_id": "a", "passed": true}\n{"task_id": \n', "line 2 is not JSON"),
-        ("a.jsonl", '{"task_id": "a", "solution": "x"}\n', "line 1: a completion without a verdict: grade it first"),
-        ("a.jsonl", '{"task_id": "a", "passed": "yes"}\n', "line 1, field 'passed': true or false"),
+        ("a.jsonl", '{"task_id": "a", "solution": "x"}\n', "line 1: this completion has no verdict: grade it first"),
+        ("a.jsonl", '{"task_id": "a", "passed": "yes"}\n', "line 1, field 'passed': expected true or false"),
         ("a.jsonl", '{"task_id": "a", "passed": true, "result": "failed: no"}\n', "line 1: 'passed' is True, but 'result'"),
-        ("a.jsonl", '{"task_id": "a", "result": "unsure"}\n', "field 'result': 'unsure' is no verdict"),
-        ("a.jsonl", '{"passed": true}\n', "line 1: no 'problem_id' or 'task_id'"),
-        ("a.jsonl", "[1]\n", "line 1 is no mapping"),
-        ("a.jsonl", '{"doc_id": 1, "resps": [["x"]], "exact_match": 0.5}\n', "field 'exact_match': an attempt passed"),
-        ("a.jsonl", '{"doc_id": 1, "resps": [["x"]], "bleu": 0.5}\n', "line 1: no metric that says"),
-        ("a.json", '{"something": 1}', "none of the layouts that passkb reads"),
-        ("a.json", '{"trials": {"1": [2]}}', "'1', trial 0: a reward from 0 to 1"),
+        ("a.jsonl", '{"task_id": "a", "result": "unsure"}\n', "field 'result': 'unsure' is not a verdict"),
+        ("a.jsonl", '{"passed": true}\n', "line 1: no problem id in 'problem_id' or 'task_id'"),
+        ("a.jsonl", "[1]\n", "line 1 is not a JSON object"),
+        ("a.jsonl", '{"doc_id": 1, "resps": [["x"]], "exact_match": 0.5}\n', "field 'exact_match': expected 1 (passed) or 0"),
+        ("a.jsonl", '{"doc_id": 1, "resps": [["x"]], "bleu": 0.5}\n', "line 1: no metric for passed attempts"),
+        ("a.json", '{"something": 1}', "unknown format"),
+        ("a.json", '{"trials": {"1": [2]}}', "'1', trial 0: expected a reward from 0 to 1"),
         ("a.json", "{", "is not JSON"),
-        ("a.txt", "x", "is no .csv, .jsonl, .json or .eval file"),
+        ("a.txt", "x", "is not a .csv, .jsonl, .json or .eval file"),
     ],
 )  # fmt: skip
 def test_what_can_not_be_read_is_named_by_line_and_field_and_leaves_no_run(
@@ -171,11 +171,11 @@ def test_what_can_not_be_read_is_named_by_line_and_field_and_leaves_no_run(
 
 
 def test_a_missing_file_a_broken_archive_and_a_prediction_that_does_not_fit_are_refused(home: Path, write: Write) -> None:
-    with pytest.raises(PasskbError, match="can not be read: No such file"):
+    with pytest.raises(PasskbError, match="cannot be read: No such file"):
         import_files(home, [Path("nowhere.csv")])
     broken = write("x.csv.gz", "a,b")
     broken.write_bytes(b"\x1f\x8b torn")
-    with pytest.raises(PasskbError, match="no whole gzip file"):
+    with pytest.raises(PasskbError, match="not a complete gzip file"):
         import_files(home, [broken])
     one = write("one.csv", "problem_id,n,c\np,4,1\n")
     with pytest.raises(SpecError, match="compares two models"):
@@ -236,7 +236,7 @@ def test_the_organisms_cross_near_twelve(home: Path, data: Path) -> None:
     crossover = found["comparison"]["crossover"]
     assert found["prediction"]["verdict"] == "supported" and 11 < crossover["k"] < 13
     assert crossover["low"] < 12 < crossover["high"] and found["comparison"]["solved"]["base_only"] == 38
-    assert found["imported"]["warnings"] == ["left out: distilled"]
+    assert found["imported"]["warnings"] == ["ignored models: distilled"]
 
 
 @pytest.mark.parametrize("side", ["input", "output"])

@@ -71,7 +71,7 @@ def test_a_run_becomes_a_note_that_decides_its_claim_and_a_later_one_stands_besi
         assert note_id in [hit.note_id for hit in hits]
         assert not kb.store.unresolved(), "the curve that the note shows is no missing note"
     second = import_files(home, [counts(tmp_path / "two.csv", AHEAD)], claim=claimed)
-    second.note(finished="2999-01-01T00:00:00+00:00")
+    second.update(finished="2999-01-01T00:00:00+00:00")
     later = publish(home, second, words_only)
     with words_only(home) as kb:
         (claim,) = kb.store.claims("vault/does-tuning-select")
@@ -131,7 +131,7 @@ def a_run(home: Path, model: str, engine: str = "transformers", **spec: object) 
     run.append("base", [(Tally("p1", 0, 4, 2, {"pass": 2, "fail": 2}), ()), (Tally("p2", 0, 4, 0, {"fail": 4}), ())])
     about = {"engine": engine, "engine_version": "5.23", "device": "cpu", "effective": {"dtype": "float32"},
              "differs": {"max_tokens": [512, 128]}}  # fmt: skip
-    run.note(status=RunStatus.SUCCEEDED, environment={"base": about}, finished="2026-01-02T03:04:05+00:00")
+    run.update(status=RunStatus.SUCCEEDED, environment={"base": about}, finished="2026-01-02T03:04:05+00:00")
     return run
 
 
@@ -171,7 +171,7 @@ def test_made_up_completions_decide_no_claim(home: Path, claimed: str) -> None:
     run = Runs(home).create(from_mapping({**asked, "claim": claimed}))
     for name in pair:
         run.append(name, [(Tally(f"p{i}", 0, 8, i % 8), ()) for i in range(16)])
-    run.note(status=RunStatus.SUCCEEDED, finished="2026-01-02T03:04:05+00:00")
+    run.update(status=RunStatus.SUCCEEDED, finished="2026-01-02T03:04:05+00:00")
     note_id = publish(home, run, words_only)
     with words_only(home) as kb:
         (claim,) = kb.store.claims("vault/does-tuning-select")
@@ -206,10 +206,10 @@ def test_a_home_inside_a_registered_folder_still_has_its_evidence(tmp_path: Path
 
 def test_only_a_run_that_succeeded_becomes_evidence(home: Path) -> None:
     run = a_run(home, "x")
-    run.note(status=RunStatus.CANCELLED)
+    run.update(status=RunStatus.CANCELLED)
     with pytest.raises(PasskbError, match="has not succeeded"):
         publish(home, run, words_only)
-    run.note(status=RunStatus.SUCCEEDED)
+    run.update(status=RunStatus.SUCCEEDED)
     (home / "notes").mkdir(parents=True)
     (home / "notes" / "evidence").write_text("in the way")
     with pytest.raises(PasskbError, match="cannot be written"):

@@ -65,7 +65,7 @@ def test_a_finished_run_has_what_the_contract_lists_and_its_figures_are_those_of
     run = a_run(home, 16, prediction={"kind": "crossover"})
     base = sampled(run, "base", 16, [0.3] * 30)
     tuned = sampled(run, "tuned", 16, [0.9] * 10 + [0.0] * 20, seed=1)
-    run.note(environment={"base": {"engine": "vllm", "engine_version": "0.32", "device": "H200"}}, problems_sha256="ab")
+    run.update(environment={"base": {"engine": "vllm", "engine_version": "0.32", "device": "H200"}}, problems_sha256="ab")
     found = result(run, "succeeded")
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     for name, passed in (("base", base), ("tuned", tuned)):
@@ -109,7 +109,7 @@ def test_an_unfinished_run_says_on_how_many_problems_each_figure_rests_and_is_no
     assert result(run, "queued")["comparison"] is None
     run.append("base", [drawn("p1", 0, [PASS] * 8), drawn("p2", 0, [FAIL] * 4), drawn("p3", 0, [FAIL])])
     run.append("tuned", [drawn("p1", 0, [PASS] * 2), drawn("p2", 0, [FAIL, PASS])])
-    run.show_progress(done=17, total=320, eta_s=3.5)
+    run.write_progress(done=17, total=320, eta_s=3.5)
     found = result(run, "running")
     assert [row["problems"] for row in found["models"][0]["pass_at_k"]] == [3, 2, 2, 1]
     assert math.isclose(found["models"][0]["pass_at_k"][0]["estimate"], 1 / 3)
@@ -206,7 +206,7 @@ def test_a_kept_result_is_used_only_while_it_is_of_these_counts(home: Path) -> N
 def test_earlier_runs_on_the_same_claim_are_counted_and_corrected_for(home: Path) -> None:
     asked: dict[str, Any] = {"prediction": {"kind": "higher", "model": "tuned"}, "claim": "vault/note#c"}
     first = a_run(home, 8, name="first", **asked)
-    first.note(status="succeeded", claim="vault/note#c", p_value=0.001, created="2026-01-01T00:00:00+00:00")
+    first.update(status="succeeded", claim="vault/note#c", p_value=0.001, created="2026-01-01T00:00:00+00:00")
     run = a_run(home, 8, name="second", **asked)
     sampled(run, "base", 8, [0.2] * 20)
     sampled(run, "tuned", 8, [0.8] * 20, seed=1)
@@ -219,9 +219,9 @@ def test_other_claims_tested_before_are_corrected_for_each_by_its_newest_run(hom
     asked: dict[str, Any] = {"prediction": {"kind": "higher", "model": "tuned"}}
     for day, (claim, p) in enumerate((("v/a#x", 0.9), ("v/a#x", 0.03), ("v/b#y", 0.02), ("v/late#z", 0.001)), start=1):
         other = a_run(home, 8, name=f"other {day}", claim=claim, **asked)
-        other.note(status="succeeded", claim=claim, p_value=p, created=f"2026-01-0{day}T00:00:00+00:00")
+        other.update(status="succeeded", claim=claim, p_value=p, created=f"2026-01-0{day}T00:00:00+00:00")
     run = a_run(home, 8, name="this", claim="v/c#w", **asked)
-    run.note(created="2026-01-03T12:00:00+00:00")
+    run.update(created="2026-01-03T12:00:00+00:00")
     sampled(run, "base", 8, [0.2] * 20)
     sampled(run, "tuned", 8, [0.8] * 20, seed=1)
     found = result(run, "succeeded")["prediction"]
@@ -253,7 +253,7 @@ def test_a_curve_is_well_formed_svg_whatever_the_names_and_figures(
 def test_toys_and_dry_runs_say_so_wherever_the_result_goes(home: Path, tmp_path: Path) -> None:
     (tmp_path / "organism.json").write_text("{}")
     toy = a_run(home, 4, models=["base"], name="toy")
-    toy.note(toys=["base"])
+    toy.update(toys=["base"])
     dry = Runs(home).create(
         from_mapping({"problems": {"set": "countdown"}, "models": {"x": {"model": "rate:1", "engine": "scripted"}}})
     )

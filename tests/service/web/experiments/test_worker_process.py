@@ -50,7 +50,7 @@ def test_a_worker_comes_with_the_first_run_and_leaves_it_to_the_next_one(home: P
     assert until(lambda: control.status_of(home, run) is RunStatus.RUNNING and run.progress.get("done", 0) > 0)
     assert working.waiting == (run.id,) and working.problem == ""
     working.end()
-    assert not queue.working(home)
+    assert not queue.has_worker(home)
     assert control.status_of(home, run) is RunStatus.INTERRUPTED and run.tallies("base")
     after = Working(home)
     after.begin()
@@ -95,9 +95,10 @@ def test_a_worker_that_was_killed_is_said_to_be() -> None:
 def test_the_web_process_loads_no_engine() -> None:
     """Also when it plans, imports, draws and publishes: the GPU is the worker's alone."""
     loaded = (
-        "import sys, service.web.app; from service.experiments import planning, importing, evidence, curve, results;"
+        "import sys, service.web.app, service.experiments.planning, service.experiments.importers.import_run;"
+        "from service.experiments.report import curve, evidence, result;"
         "print([m for m in sys.modules if m in ('torch', 'transformers', 'vllm', 'openai')"
-        " or m.startswith('service.experiments.engines.') and m.rpartition('.')[2] not in ('contract',)])"
+        " or m.startswith('service.experiments.engines.') and m.rpartition('.')[2] not in ('base',)])"
     )
     done = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, env=os.environ.copy())
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
