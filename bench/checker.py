@@ -11,7 +11,16 @@ from bench.figures import Figure, spread
 from kb.embedding import MiniLM
 from service.answering.answer import Support
 from service.answering.check.entailment import Checker, EmbeddedChecker
-from service.answering.check.error_rates import GRADES, SHIPPED, Figures, Labelled, Rate, counted, labelled, pairs_that_ship
+from service.answering.check.error_rates import (
+    CHECKER_RATES,
+    GRADES,
+    ErrorRates,
+    LabelledPair,
+    Rate,
+    count_grades,
+    load_labelled_pairs,
+    parse_labelled_pair,
+)
 
 PAIRS = Path(__file__).parent.parent / "tests" / "service" / "answering" / "pairs.jsonl"
 _TIMED = 20  # answers of ten sentences
@@ -22,7 +31,7 @@ def measure(scratch: Path) -> list[Figure]:
     checker = EmbeddedChecker(MiniLM())
     blind = blind_figures(checker)
     rows = [Figure("blind pairs", str(blind.pairs)), *_rates(blind), *_confusion(blind), *_kinds(blind)]
-    unseen = [entry for entry in pairs_that_ship() if not _seen(entry)]
+    unseen = [entry for entry in load_labelled_pairs() if not _seen(entry)]
     rows.append(Figure(f"supported on the {len(unseen)} of them whose span was never seen: precision; recall",
                        _both(_figures(checker, unseen), Support.SUPPORTED)))  # fmt: skip
     for split in ("fresh", "held-out", "development"):
@@ -35,27 +44,27 @@ def measure(scratch: Path) -> list[Figure]:
 def publish() -> None:
     """Writes the figures that the app shows."""
     told = blind_figures(EmbeddedChecker(MiniLM())).to_json()
-    SHIPPED.write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    CHECKER_RATES.write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def blind_figures(checker: Checker) -> Figures:
-    return _figures(checker, pairs_that_ship())
+def blind_figures(checker: Checker) -> ErrorRates:
+    return _figures(checker, load_labelled_pairs())
 
 
-def learned_from(split: str) -> list[Labelled]:
+def learned_from(split: str) -> list[LabelledPair]:
     entries = map(json.loads, PAIRS.read_text(encoding="utf-8").splitlines())
-    return [labelled(entry) for entry in entries if entry["split"] == split]
+    return [parse_labelled_pair(entry) for entry in entries if entry["split"] == split]
 
 
-def _seen(entry: Labelled) -> bool:
+def _seen(entry: LabelledPair) -> bool:
     learned = [span for split in ("fresh", "held-out", "development") for old in learned_from(split) for span in old.pair.spans]
     return any(own in span or span in own for own in entry.pair.spans for span in learned)
 
 
-def _figures(checker: Checker, pairs: Sequence[Labelled]) -> Figures:
+def _figures(checker: Checker, pairs: Sequence[LabelledPair]) -> ErrorRates:
     started = time.perf_counter()
     grades = checker.check([entry.pair for entry in pairs])
-    return counted("embedded", pairs, grades, time.perf_counter() - started)
+    return count_grades("embedded", pairs, grades, time.perf_counter() - started)
 
 
 def _told(rate: Rate) -> str:
@@ -63,11 +72,11 @@ def _told(rate: Rate) -> str:
     return told if rate.total else "none"
 
 
-def _both(figures: Figures, grade: str) -> str:
+def _both(figures: ErrorRates, grade: str) -> str:
     return f"{_told(figures.precision(grade))}; {_told(figures.recall(grade))}"
 
 
-def _rates(figures: Figures) -> list[Figure]:
+def _rates(figures: ErrorRates) -> list[Figure]:
     rows = []
     for grade in GRADES:
         supported = grade is Support.SUPPORTED
@@ -77,7 +86,7 @@ def _rates(figures: Figures) -> list[Figure]:
     return rows
 
 
-def _confusion(figures: Figures) -> list[Figure]:
+def _confusion(figures: ErrorRates) -> list[Figure]:
     return [
         Figure(
             f"labelled {label}, graded supported, partial, unsupported",
@@ -87,11 +96,11 @@ def _confusion(figures: Figures) -> list[Figure]:
     ]
 
 
-def _kinds(figures: Figures) -> list[Figure]:
+def _kinds(figures: ErrorRates) -> list[Figure]:
     return [Figure(f"{kind}: graded as labelled", _told(Rate(*figures.kinds[kind]))) for kind in figures.kinds]
 
 
-def _seconds(checker: Checker, entries: Sequence[Labelled]) -> Figure:
+def _seconds(checker: Checker, entries: Sequence[LabelledPair]) -> Figure:
     """Answers of ten sentences each, none seen before in this timing, nothing remembered between them."""
     times = []
     for i in range(_TIMED):

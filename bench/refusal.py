@@ -15,8 +15,8 @@ from ingest.pipeline import ingest
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import NoteKind
 from service.answering.extractive import ask
-from service.answering.retrieve.candidates import gather
-from service.answering.retrieve.sufficiency import BIAS, WEIGHTS, Measures, measures
+from service.answering.retrieve.candidates import retrieve
+from service.answering.retrieve.sufficiency import BIAS, WEIGHTS, Features, extract_features
 
 ROOT = Path(__file__).parent.parent
 QUESTIONS = ROOT / "tests" / "service" / "answering"
@@ -35,7 +35,7 @@ def measure(scratch: Path) -> list[Figure]:
         weights, bias = _fitted(*(np.concatenate(part) for part in zip(*(tables[name] for name in DEVELOPMENT), strict=True)))
         figures = [_figure(name, *tables[name]) for name in (JUDGING, *DEVELOPMENT)]
         figures.append(_first_note(kb))
-    names = [field.name for field in fields(Measures)]
+    names = [field.name for field in fields(Features)]
     fit = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(names, weights, strict=True))
     in_use = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(names, astuple(WEIGHTS), strict=True))
     return [*figures, Figure("weights and bias fitted now", f"{fit}; {bias:.2f}"), Figure("in use", f"{in_use}; {BIAS:.2f}")]
@@ -48,7 +48,7 @@ def _entries(name: str) -> list[dict[str, object]]:
 def _measured(kb: KnowledgeBase, name: str) -> tuple[Floats, NDArray[np.bool_]]:
     """Measures, shape (questions, 5), and which of the questions the vault answers."""
     entries = _entries(name)
-    rows = [astuple(measures(gather(kb, str(entry["question"]), (NoteKind.INQUIRY,)))) for entry in entries]
+    rows = [astuple(extract_features(retrieve(kb, str(entry["question"]), (NoteKind.INQUIRY,)))) for entry in entries]
     return np.array(rows, np.float64), np.array([bool(entry["answerable"]) for entry in entries])
 
 

@@ -12,7 +12,7 @@ from ingest.pipeline import ingest
 from kb.embedding import MiniLM
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import NoteKind
-from service.suggestions.ranking import MOST, suggestions
+from service.suggestions.ranking import MAX_SUGGESTIONS, suggest_links
 
 _PAIRS = 300
 _KINDS = ("similar", "neighbours")
@@ -33,20 +33,21 @@ def _figures(kb: KnowledgeBase, where: str) -> list[Figure]:
     pairs, ids = _pairs(kb), [i for i, _, kind, _ in kb.store.titles() if kind != NoteKind.STUB]
     found: dict[str, int] = dict.fromkeys(("all", *_KINDS), 0)
     for one, other in pairs:
-        ranked = suggestions(kb, one, 10_000, unseen=other)
-        found["all"] += other in [entry.other for entry in ranked[:MOST]]
+        ranked = suggest_links(kb, one, 10_000, unseen=other)
+        found["all"] += other in [entry.other for entry in ranked[:MAX_SUGGESTIONS]]
         for kind in _KINDS:
-            worth = {e.other: g.worth for e in ranked for g in e.grounds if g.kind == kind}
-            found[kind] += other in sorted(worth, key=lambda i: -worth[i])[:MOST]
+            worth = {e.other: g.weight for e in ranked for g in e.signals if g.kind == kind}
+            found[kind] += other in sorted(worth, key=lambda i: -worth[i])[:MAX_SUGGESTIONS]
     took = []
     for note_id in ids:
         began = time.perf_counter()
-        suggestions(kb, note_id)
+        suggest_links(kb, note_id)
         took.append(1000 * (time.perf_counter() - began))
     share = {kind: f"{100 * number / len(pairs):.0f} %" for kind, number in found.items()}
     return [
         Figure(
-            f"{where}: of {len(pairs)} ends of authored links, the other end among the first {MOST} suggestions", share["all"]
+            f"{where}: of {len(pairs)} ends of authored links, the other end among the first {MAX_SUGGESTIONS} suggestions",
+            share["all"],
         ),
         Figure(f"{where}: the same, by likeness alone", share["similar"]),
         Figure(f"{where}: the same, by shared neighbours alone", share["neighbours"]),

@@ -16,10 +16,10 @@ from bench.figures import Figure, spread
 from ingest.pipeline import ingest
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import NoteKind
-from service.answering.check.entailment import Checked, Checker, EmbeddedChecker, Pair
+from service.answering.check.entailment import Checker, CheckResult, EmbeddedChecker, Pair
 from service.answering.generate.writer import write
-from service.answering.retrieve.candidates import gather
-from service.answering.retrieve.sufficiency import judge
+from service.answering.retrieve.candidates import retrieve
+from service.answering.retrieve.sufficiency import assess
 from service.llm.client import LanguageModel
 from tests.service.answering.scripted_server import Body, Reply, serving
 
@@ -70,7 +70,7 @@ class _Timed:
     def __init__(self, checker: Checker) -> None:
         self._checker, self.seconds = checker, 0.0
 
-    def check(self, pairs: Sequence[Pair]) -> list[Checked]:
+    def check(self, pairs: Sequence[Pair]) -> list[CheckResult]:
         started = time.perf_counter()
         try:
             return self._checker.check(pairs)
@@ -81,7 +81,7 @@ class _Timed:
 def _questions(kb: KnowledgeBase) -> list[str]:
     entries = map(json.loads, QUESTIONS.read_text(encoding="utf-8").splitlines())
     found = (str(entry["question"]) for entry in entries if entry["answerable"])
-    return [question for question in found if judge(gather(kb, question, (NoteKind.INQUIRY,))).enough][: _ASKED + 1]
+    return [question for question in found if assess(retrieve(kb, question, (NoteKind.INQUIRY,))).enough][: _ASKED + 1]
 
 
 def _ten_sentences(body: Body) -> Reply:

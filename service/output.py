@@ -49,9 +49,9 @@ def hit(entry: Hit) -> dict[str, Any]:
     }
 
 
-def hits(found: Sequence[Hit]) -> str:
+def hits(entries: Sequence[Hit]) -> str:
     lines = []
-    for rank, entry in enumerate(found, 1):
+    for rank, entry in enumerate(entries, 1):
         by = "  (led to by links)" if entry.via == "links" else ""
         lines += [f"{rank}. {entry.title}  [{entry.note_id}]  {entry.score:.3f}{by}"]
         lines += [wrapped(textwrap.shorten(plain(entry.text), 240, placeholder=" …"), "   ")]
@@ -181,9 +181,13 @@ def status(result: Mapping[str, Any]) -> str:
     lines.append(f"chunks: {result['chunks']}, embedder {result['embedder']}")
     if result["synced"]:
         lines.append(f"last read: {datetime.fromisoformat(result['synced']).astimezone():%Y-%m-%d %H:%M}")
-    if (kept := result.get("inquiries")) and kept["kept"]:
-        told = f", {kept['stale']} of them stale (`passkb inquiries --stale` says why)" if kept["stale"] else ", none stale"
-        lines.append(f"inquiries kept: {kept['kept']}{told}")
+    if (inquiries := result.get("inquiries")) and inquiries["kept"]:
+        stale = (
+            f", {inquiries['stale']} of them stale (`passkb inquiries --stale` says why)"
+            if inquiries["stale"]
+            else ", none stale"
+        )
+        lines.append(f"inquiries kept: {inquiries['inquiries']}{stale}")
     lines += [f"problem: {problem}" for problem in result["problems"]]
     for source in result["sources"]:
         lines += ["", *_source(source)]
@@ -218,8 +222,8 @@ def _source(source: Mapping[str, Any]) -> list[str]:
     if source["others"]:
         lines.append("  other kinds of files: " + ", ".join(f"{number} {kind}" for kind, number in source["others"].items()))
     for file in source.get("files", ()):
-        held = f"{file['note_id']}, {file['chunks']} chunks" if file["note_id"] else ""
-        lines.append(f"  {file['state']:<8} {short(file)}: {'; '.join(filter(None, (held, file['reason'])))}")
+        indexed = f"{file['note_id']}, {file['chunks']} chunks" if file["note_id"] else ""
+        lines.append(f"  {file['state']:<8} {short(file)}: {'; '.join(filter(None, (indexed, file['reason'])))}")
     return lines
 
 
@@ -227,52 +231,52 @@ def _first(lines: Sequence[str], most: int = 20) -> list[str]:
     return [*lines[:most], *([f"  … and {len(lines) - most} more (--json names all)"] if len(lines) > most else [])]
 
 
-def findings(found: Sequence[Finding]) -> str:
+def findings(entries: Sequence[Finding]) -> str:
     lines = []
-    for entry in found:
+    for entry in entries:
         lines.append(f"{'works  ' if entry.ok else 'missing'}  {entry.name}: {entry.found}")
         if not entry.ok and entry.remedy:
             lines.append(f"         -> {entry.remedy}")
     return "\n".join(lines)
 
 
-def answer(given: Answer) -> str:
-    if not given.answered:
-        nearest = [f"  {entry.title}  [{entry.note_id}]" for entry in given.nearest]
-        return "\n".join([wrapped(given.reason), *(["", "Nearest notes", *nearest] if nearest else [])])
-    lines = _written(given) if given.mode == "generated" else _quoted(given)
-    if given.disagreements:
+def answer(value: Answer) -> str:
+    if not value.answered:
+        nearest = [f"  {entry.title}  [{entry.note_id}]" for entry in value.nearest]
+        return "\n".join([wrapped(value.reason), *(["", "Nearest notes", *nearest] if nearest else [])])
+    lines = _generated_lines(value) if value.mode == "generated" else _quoted_lines(value)
+    if value.disagreements:
         lines.append("Where they disagree")
-        for entry in given.disagreements:
+        for entry in value.disagreements:
             lines.append(wrapped(f"{entry.source_title} {entry.type} {entry.target_title}: {plain(entry.why)}", "  "))
         lines.append("")
-    if given.evidence:
+    if value.evidence:
         lines += [
             "Evidence",
-            *[wrapped(f"{e.title} ({e.date}): {e.status}: {e.claim_text}", "  ") for e in given.evidence],
+            *[wrapped(f"{e.title} ({e.date}): {e.status}: {e.claim_text}", "  ") for e in value.evidence],
             "",
         ]
-    if given.experiments:
+    if value.experiments:
         lines += [
             "What would settle it",
-            *[wrapped(f"{e.settles or e.question}  ({e.claim})", "  ") for e in given.experiments],
+            *[wrapped(f"{e.settles or e.question}  ({e.claim})", "  ") for e in value.experiments],
             "",
         ]
-    lines.append(f"Sources ({len(given.sources)})")
+    lines.append(f"Sources ({len(value.sources)})")
     numbers: dict[str, list[str]] = {}
-    for statement in given.statements:
+    for statement in value.statements:
         for citation in statement.citations:
             numbers.setdefault(citation.note_id, []).append(f"[{citation.number}]")
-    lines += [f"  {''.join(numbers.get(s.note_id, []))} {s.title}  [{s.note_id}]" for s in given.sources]
-    if given.follow_ups:
-        lines += ["", "You could ask next", *[f"  {question}" for question in given.follow_ups]]
+    lines += [f"  {''.join(numbers.get(s.note_id, []))} {s.title}  [{s.note_id}]" for s in value.sources]
+    if value.follow_ups:
+        lines += ["", "You could ask next", *[f"  {question}" for question in value.follow_ups]]
     return "\n".join(lines)
 
 
-def _quoted(given: Answer) -> list[str]:
+def _quoted_lines(value: Answer) -> list[str]:
     lines: list[str] = []
     for part, heading in (("lede", ""), ("body", "What the notes say")):
-        chosen = [statement for statement in given.statements if statement.part == part]
+        chosen = [statement for statement in value.statements if statement.part == part]
         if chosen:
             lines += [heading] * bool(heading)
             for statement in chosen:
@@ -282,21 +286,21 @@ def _quoted(given: Answer) -> list[str]:
     return lines
 
 
-def _written(given: Answer) -> list[str]:
+def _generated_lines(value: Answer) -> list[str]:
     """Paragraphs with their marks; whatever its sources do not carry is told beside it."""
-    lines = [wrapped(f"(Understood as: {given.understood})"), ""] if given.understood else []
+    lines = [wrapped(f"(Understood as: {value.understood})"), ""] if value.understood else []
     paragraphs: dict[int, list[str]] = {}
-    for statement in given.statements:
+    for statement in value.statements:
         marks = "".join(f"[{citation.number}]" for citation in statement.citations)
         doubt = "" if statement.support == "supported" else f" ({statement.support}: {statement.reason})"
         paragraphs.setdefault(statement.paragraph, []).append(f"{statement.text} {marks}".rstrip() + doubt)
     for sentences in paragraphs.values():
         lines += [wrapped(" ".join(sentences)), ""]
-    if given.incomplete:
-        lines += [wrapped(f"(Incomplete: {given.fault})"), ""]
-    if given.dropped:
+    if value.incomplete:
+        lines += [wrapped(f"(Incomplete: {value.fault})"), ""]
+    if value.dropped:
         lines.append("Left out by the check (which errs)")
-        lines += [*(wrapped(f"{entry.text} ({entry.reason})", "  ") for entry in given.dropped), ""]
-    if given.remarks:
-        lines += [*map(wrapped, given.remarks), ""]
+        lines += [*(wrapped(f"{entry.text} ({entry.reason})", "  ") for entry in value.dropped), ""]
+    if value.remarks:
+        lines += [*map(wrapped, value.remarks), ""]
     return lines

@@ -12,11 +12,11 @@ from kb.notes import DISSENT, Claim, ClaimStatus, Link, LinkType, Note, NoteKind
 from service.answering.answer import Citation, Disagreement, EvidenceItem, Experiment, SourceNote
 from service.answering.retrieve.candidates import cached_sentences
 
-_DISAGREEMENTS = 5
-_EXPERIMENTS = 3
-_FOLLOW_UPS = 3
-_CHECKED = 7
-_ABOUT = 0.3
+_MAX_DISAGREEMENTS = 5
+_MAX_EXPERIMENTS = 3
+_MAX_FOLLOW_UPS = 3
+_MAX_CHECKED = 7
+_MIN_COSINE = 0.3
 
 
 class Numbering:
@@ -30,11 +30,11 @@ class Numbering:
         return Citation(number, note.id, note.title, start, end, note.text[start:end])
 
 
-def source_note(note: Note) -> SourceNote:
+def to_source(note: Note) -> SourceNote:
     return SourceNote(note.id, note.title, str(note.kind), note.gist)
 
 
-def dissenters(kb: KnowledgeBase, main: Sequence[str], exclude: Collection[str]) -> list[str]:
+def find_dissenting_notes(kb: KnowledgeBase, main: Sequence[str], exclude: Collection[str]) -> list[str]:
     """The notes that contradict or qualify the main ones, or are contradicted by them: those that hang together first.
 
     Their order is the share of a personalised PageRank, started from the main notes and half as strongly from each
@@ -47,7 +47,7 @@ def dissenters(kb: KnowledgeBase, main: Sequence[str], exclude: Collection[str])
     return sorted(notes, key=lambda note_id: (-share.get(note_id, 0.0), note_id))
 
 
-def disagreements(
+def find_disagreements(
     kb: KnowledgeBase, cited: Sequence[str], sources: Collection[str], vector: Vectors, numbering: Numbering
 ) -> tuple[Disagreement, ...]:
     """Dissent about the first cited note, and between cited notes; contradictions before qualifications."""
@@ -64,36 +64,36 @@ def disagreements(
     chosen: dict[frozenset[str], Link] = {}
     for link, _ in sorted(zip(links, nearness.tolist(), strict=True), key=rank):
         chosen.setdefault(frozenset((link.source, link.target)), link)
-    kept = list(chosen.values())[:_DISAGREEMENTS]
-    targets = [link.target for link in kept]
-    kept.sort(key=lambda link: targets.index(link.target))
-    notes = kb.store.notes(note_id for link in kept for note_id in (link.source, link.target))
-    return tuple(_disagreement(link, notes[link.source], notes[link.target], numbering) for link in kept)
+    selected = list(chosen.values())[:_MAX_DISAGREEMENTS]
+    targets = [link.target for link in selected]
+    selected.sort(key=lambda link: targets.index(link.target))
+    notes = kb.store.notes(note_id for link in selected for note_id in (link.source, link.target))
+    return tuple(_make_disagreement(link, notes[link.source], notes[link.target], numbering) for link in selected)
 
 
-def _disagreement(link: Link, source: Note, target: Note, numbering: Numbering) -> Disagreement:
-    challenged = thesis(target, numbering)
+def _make_disagreement(link: Link, source: Note, target: Note, numbering: Numbering) -> Disagreement:
+    challenged = thesis_sentence(target, numbering)
     titles = source.title, target.title
-    return Disagreement(source.id, target.id, str(link.type), link.why, *titles, thesis(source, numbering), challenged)
+    return Disagreement(source.id, target.id, str(link.type), link.why, *titles, thesis_sentence(source, numbering), challenged)
 
 
-def thesis(note: Note, numbering: Numbering) -> Citation | None:
+def thesis_sentence(note: Note, numbering: Numbering) -> Citation | None:
     """The first sentence of a note's prose: where its author says what it holds."""
     first = next((s for s in cached_sentences(note.text) if s.block == "paragraph"), None)
     return numbering.cite(note, first.start, first.end) if first else None
 
 
-def touched_claims(kb: KnowledgeBase, sources: Sequence[str], vector: Vectors) -> list[tuple[str, Claim, float]]:
+def find_claims(kb: KnowledgeBase, sources: Sequence[str], vector: Vectors) -> list[tuple[str, Claim, float]]:
     """(note id, claim, cosine to the question) of the sources' claims that are about the question, nearest first."""
-    found = [(note_id, claim) for note_id in sources for claim in kb.store.claims(note_id)]
-    if not found:
+    claims = [(note_id, claim) for note_id in sources for claim in kb.store.claims(note_id)]
+    if not claims:
         return []
-    nearness = (kb.embedder([claim.text for _, claim in found]) @ vector).tolist()
-    about = [(note_id, claim, near) for (note_id, claim), near in zip(found, nearness, strict=True) if near >= _ABOUT]
+    nearness = (kb.embedder([claim.text for _, claim in claims]) @ vector).tolist()
+    about = [(note_id, claim, near) for (note_id, claim), near in zip(claims, nearness, strict=True) if near >= _MIN_COSINE]
     return sorted(about, key=lambda entry: (-entry[2], entry[0], entry[1].id))
 
 
-def evidence(kb: KnowledgeBase, claims: Iterable[tuple[str, Claim, float]]) -> tuple[EvidenceItem, ...]:
+def find_evidence(kb: KnowledgeBase, claims: Iterable[tuple[str, Claim, float]]) -> tuple[EvidenceItem, ...]:
     """The evidence notes on these claims, newest first."""
     items = []
     for note_id, claim, _ in claims:
@@ -103,26 +103,26 @@ def evidence(kb: KnowledgeBase, claims: Iterable[tuple[str, Claim, float]]) -> t
     return tuple(sorted(items, key=lambda item: item.date, reverse=True))
 
 
-def experiments(claims: Iterable[tuple[str, Claim, float]]) -> tuple[Experiment, ...]:
+def find_experiments(claims: Iterable[tuple[str, Claim, float]]) -> tuple[Experiment, ...]:
     """What would settle the open claims that carry a test."""
     return tuple(
-        Experiment(f"{note_id}#{claim.id}", claim.text, _asked(claim), claim.settles, _spec(note_id, claim))
+        Experiment(f"{note_id}#{claim.id}", claim.text, _test_question(claim), claim.settles, _make_spec(note_id, claim))
         for note_id, claim, _ in claims
         if claim.test and claim.status in (ClaimStatus.UNTESTED, ClaimStatus.UNDERPOWERED)
-    )[:_EXPERIMENTS]
+    )[:_MAX_EXPERIMENTS]
 
 
-def _asked(claim: Claim) -> str:
+def _test_question(claim: Claim) -> str:
     return str((claim.test or {}).get("question") or claim.question)
 
 
-def _spec(note_id: str, claim: Claim) -> dict[str, Any]:
+def _make_spec(note_id: str, claim: Claim) -> dict[str, Any]:
     name = f"{note_id.rsplit('/', 1)[-1]}-{claim.id}"
-    return {"name": name, "question": _asked(claim), "claim": f"{note_id}#{claim.id}", **dict(claim.test or {})}
+    return {"name": name, "question": _test_question(claim), "claim": f"{note_id}#{claim.id}", **dict(claim.test or {})}
 
 
-def follow_ups(
-    kb: KnowledgeBase, asked: str, vector: Vectors, cited: Sequence[str], answered: Callable[[str], bool]
+def find_follow_ups(
+    kb: KnowledgeBase, question: str, vector: Vectors, cited: Sequence[str], answered: Callable[[str], bool]
 ) -> tuple[str, ...]:
     """At most three questions near the one asked that the notes do answer: checked, not guessed.
 
@@ -142,15 +142,15 @@ def follow_ups(
     nearness = vectors @ vector
     order = sorted(range(len(notes)), key=lambda i: (not notes[i].title.endswith("?"), -float(nearness[i])))
     chosen: list[int] = []
-    for i in order[:_CHECKED]:
-        question = as_question(notes[i].title)
+    for i in order[:_MAX_CHECKED]:
+        follow_up = to_question(notes[i].title)
         different = all(float(vectors[i] @ vectors[j]) < 0.75 for j in chosen) and nearness[i] < 0.9
-        if different and question.casefold() != asked.casefold() and answered(question):
+        if different and follow_up.casefold() != question.casefold() and answered(follow_up):
             chosen.append(i)
-        if len(chosen) == _FOLLOW_UPS:
+        if len(chosen) == _MAX_FOLLOW_UPS:
             break
-    return tuple(as_question(notes[i].title) for i in chosen)
+    return tuple(to_question(notes[i].title) for i in chosen)
 
 
-def as_question(title: str) -> str:
+def to_question(title: str) -> str:
     return title if title.endswith("?") else f"What do the notes say about {title}?"

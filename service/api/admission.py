@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager, suppress
 from typing import ParamSpec, TypeVar
 
@@ -22,7 +22,7 @@ from kb.notes import PasskbError
 from service.config import WAITING
 
 RETRY_AFTER = 5  # seconds after which a client that was turned away may ask again
-_LOOK = 0.25  # seconds between two looks at whether a waiting thread is still wanted
+_POLL_SECONDS = 0.25  # seconds between two looks at whether a waiting thread is still wanted
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Busy(PasskbError):
     """As much is going on as may be at once: ask again in a moment."""
 
 
-class Abandoned(PasskbError):
+class Cancelled(PasskbError):
     """Whoever asked has left before it was their turn."""
 
 
@@ -40,7 +40,7 @@ class Admission:
     """At most `running` operations at once (0: as many as there are cores, at least two) and `waiting` in line."""
 
     def __init__(self, running: int = 0, waiting: int = WAITING) -> None:
-        self.running = running or max(2, cores())
+        self.running = running or max(2, count_cores())
         self.waiting = waiting
         self._lock = threading.Lock()
         self._active = 0
@@ -100,11 +100,11 @@ class Admission:
         ticket = self._enter()
         try:
             while True:
-                with suppress(NotYet):
-                    ticket.result(_LOOK)
+                with suppress(FutureTimeout):
+                    ticket.result(_POLL_SECONDS)
                     break
                 if left():
-                    raise Abandoned("the question was given up before its turn came")
+                    raise Cancelled("the question was given up before its turn came")
         except BaseException:
             self._withdraw(ticket)
             raise
@@ -146,7 +146,7 @@ class Admission:
             self._leave()
 
 
-def cores() -> int:
+def count_cores() -> int:
     """The processor cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))

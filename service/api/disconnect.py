@@ -19,7 +19,7 @@ async def while_connected(work: Coroutine[Any, Any, T], receive: Receive | None,
     """The result of `work`. Once `receive`, from which the body has been read, tells that the client is gone, calls `left` and
     cancels `work`. Raises Disconnected, or what `work` raises."""
     task = asyncio.create_task(work)
-    watch = asyncio.create_task(_gone(receive)) if receive is not None else None
+    watch = asyncio.create_task(_wait_for_disconnect(receive)) if receive is not None else None
     try:
         await asyncio.wait({task, watch} if watch else {task}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -32,6 +32,6 @@ async def while_connected(work: Coroutine[Any, Any, T], receive: Receive | None,
                 each.cancel()
 
 
-async def _gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -25,17 +25,17 @@ Protocol at <code>/mcp</code>, or <code>passkb mcp</code> on standard input and 
 """
 
 
-def page(described: Mapping[str, Any]) -> str:
+def render_page(described: Mapping[str, Any]) -> str:
     """HTML; everything in it that comes from elsewhere is escaped."""
     sections = [
-        _section(path, method, operation, described)
+        _render_operation(path, method, operation, described)
         for path, methods in described["paths"].items()
         for method, operation in methods.items()
     ]
     return _PAGE.format(about=escape(str(described["info"]["description"])), operations="\n".join(sections))
 
 
-def curl(method: str, path: str, body: object = None) -> str:
+def curl_command(method: str, path: str, body: object = None) -> str:
     """A command that makes this call to an app on its usual port."""
     address = f"http://127.0.0.1:7860{path}"
     if body is None:
@@ -44,7 +44,7 @@ def curl(method: str, path: str, body: object = None) -> str:
     return f"curl '{address}' -H 'content-type: application/json' -d '{sent}'"
 
 
-def _section(path: str, method: str, operation: Mapping[str, Any], described: Mapping[str, Any]) -> str:
+def _render_operation(path: str, method: str, operation: Mapping[str, Any], described: Mapping[str, Any]) -> str:
     request = operation["x-example-request"]
     example = operation["responses"]["200"]["content"]["application/json"]["example"]
     faults = "".join(
@@ -55,25 +55,25 @@ def _section(path: str, method: str, operation: Mapping[str, Any], described: Ma
     return (
         f"<h2 id='{escape(operation['operationId'])}'>{escape(operation['summary'])}</h2>"
         f"<p><code>{method.upper()} {escape(path)}</code></p><p>{escape(operation.get('description', ''))}</p>"
-        f"{_parameters(operation, described)}"
-        f"<pre>{escape(curl(method, request['path'], request.get('body')))}</pre>"
+        f"{_render_parameters(operation, described)}"
+        f"<pre>{escape(curl_command(method, request['path'], request.get('body')))}</pre>"
         f"<pre>{escape(json.dumps(example, ensure_ascii=False, indent=1))}</pre>"
         f"<details><summary>What else may come</summary><table>{faults}</table></details>"
     )
 
 
-def _parameters(operation: Mapping[str, Any], described: Mapping[str, Any]) -> str:
+def _render_parameters(operation: Mapping[str, Any], described: Mapping[str, Any]) -> str:
     rows = [(entry["name"], entry.get("schema", {}), entry.get("description", "")) for entry in operation.get("parameters", ())]
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
     if reference := body.get("$ref", ""):
         shape = described["components"]["schemas"][reference.rsplit("/", 1)[-1]]
         rows += [(name, entry, entry.get("description", "")) for name, entry in shape["properties"].items()]
     cells = "".join(
-        f"<tr><td><code>{escape(name)}</code></td><td>{escape(words)}{_default(schema)}</td></tr>"
+        f"<tr><td><code>{escape(name)}</code></td><td>{escape(words)}{_render_default(schema)}</td></tr>"
         for name, schema, words in rows
     )
     return f"<table>{cells}</table>" if cells else ""
 
 
-def _default(schema: Mapping[str, Any]) -> str:
+def _render_default(schema: Mapping[str, Any]) -> str:
     return f" ({escape(json.dumps(schema['default']))} if left out)" if schema.get("default") not in (None, "") else ""

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from service.experiments.spec import ExperimentSpec
     from service.llm.client import Model
 
-MOST_LINKS = 100  # entries of each list of a note
-_LONGEST_LINK = 6_000  # characters of an address that servers and browsers take
-_NEAREST = 5
+MAX_LIST = 100  # entries of each list of a note
+_MAX_LINK = 6_000  # characters of an address that servers and browsers take
+_MAX_NEAREST = 5
 # What a plan may be asked for from outside: drawing 2,000 problems takes seconds, 4,000 a minute.
-_PROBLEMS, _ATTEMPTS, _KS = 2_000, 4_096, 200
-_WRITING_AT_ONCE = 4
-_writers = threading.BoundedSemaphore(_WRITING_AT_ONCE)
+_MAX_PROBLEMS, _MAX_ATTEMPTS, _MAX_KS = 2_000, 4_096, 200
+_MAX_WRITERS = 4
+_writer_slots = threading.BoundedSemaphore(_MAX_WRITERS)
 
 
 class UnknownNote(PasskbError):
@@ -45,7 +45,7 @@ class UnknownNote(PasskbError):
         self.nearest = nearest
 
 
-class SeveralNotes(UnknownNote):
+class AmbiguousNote(UnknownNote):
     """The name fits several; `nearest` are these."""
 
 
@@ -66,24 +66,24 @@ class Access:
 
 def search(access: Access, query: str, k: int = 10) -> dict[str, Any]:
     """CONTRACT: `search`."""
-    _, found = access.kb.search(query, k)
-    return told({"query": query, "hits": [output.hit(entry) for entry in found]})
+    _, hits = access.kb.search(query, k)
+    return to_json({"query": query, "hits": [output.hit(entry) for entry in hits]})
 
 
 def note(access: Access, name: str, start: int = 0, length: int = 20_000) -> dict[str, Any]:
     """CONTRACT: `note`, with a part of its text, and long lists cut. Raises UnknownNote."""
-    whole = output.note(access.kb.view(find(access, name)))
+    whole = output.note(access.kb.view(find_note(access, name)))
     text, left_out = whole["text"], {}
     for key in ("links", "backlinks", "inquiries", "claims", "aliases", "tags"):
-        if (over := len(whole[key]) - MOST_LINKS) > 0:
-            whole[key], left_out[key] = whole[key][:MOST_LINKS], over
+        if (over := len(whole[key]) - MAX_LIST) > 0:
+            whole[key], left_out[key] = whole[key][:MAX_LIST], over
     part = {"text": text[start : start + length], "text_start": start, "text_length": len(text)}
-    return told({**whole, **part, "left_out": left_out})
+    return to_json({**whole, **part, "left_out": left_out})
 
 
 def neighbours(access: Access, name: str, depth: int = 1, limit: int = 40) -> dict[str, Any]:
     """The notes around one, the links among them, and the notes alike. Raises UnknownNote."""
-    kb, centre = access.kb, find(access, name)
+    kb, centre = access.kb, find_note(access, name)
     with kb.reading():
         near = kb.neighbourhood(centre, depth, limit)
         similar = kb.similar(centre)
@@ -93,7 +93,7 @@ def neighbours(access: Access, name: str, depth: int = 1, limit: int = 40) -> di
         {"source": link.source, "target": link.target, "type": str(link.type), "why": link.why, "origin": str(link.origin)}
         for link in near.links
     ]
-    return told(
+    return to_json(
         {
             "id": centre,
             "title": notes[centre].title,
@@ -111,35 +111,35 @@ def ask(access: Access, question: str, mode: str = "quoted", stop: Callable[[], 
     if mode == "quoted":
         from service.answering.extractive import ask as quoted
 
-        return told(quoted(access.kb, question).to_json())
+        return to_json(quoted(access.kb, question).to_json())
     model = access.model()
     if model is None:
         raise NoModel("no language model is configured here: ask with mode `quoted`, or have whoever runs passkb set llm_url")
     from service.answering.generate.writer import write
 
     config = read_config(access.kb.home)
-    with _writing():
+    with _writer_slot():
         written = write(access.kb, question, model, stop=stop, judge=config.llm_judge, rescore=config.llm_rescore)
-    return told(written.to_json())
+    return to_json(written.to_json())
 
 
 @contextmanager
-def _writing() -> Iterator[None]:
-    if not _writers.acquire(blocking=False):
-        raise Busy(f"{_WRITING_AT_ONCE} answers are being written already: ask again in a moment, or with mode `quoted`")
+def _writer_slot() -> Iterator[None]:
+    if not _writer_slots.acquire(blocking=False):
+        raise Busy(f"{_MAX_WRITERS} answers are being written already: ask again in a moment, or with mode `quoted`")
     try:
         yield
     finally:
-        _writers.release()
+        _writer_slots.release()
 
 
 def claims(access: Access, status: str | None = None) -> dict[str, Any]:
     """CONTRACT: `claims`."""
     entries = [(note_id, claim) for note_id, claim in access.kb.store.ledger() if status in (None, claim.status)]
-    return told({"claims": [{"note_id": note_id, **output.claim(claim)} for note_id, claim in entries]})
+    return to_json({"claims": [{"note_id": note_id, **output.claim(claim)} for note_id, claim in entries]})
 
 
-def standing(access: Access) -> dict[str, Any]:
+def status(access: Access) -> dict[str, Any]:
     """How much is known. Looks at no file of a source: `passkb status` does."""
     kb = access.kb
     with kb.store.reading():
@@ -160,57 +160,57 @@ def propose(access: Access, claim: str = "", spec: Mapping[str, Any] | None = No
 
     if bool(claim) == (spec is not None):
         raise PasskbError("give a `claim` (NOTE#ID) or a `spec`, one of the two")
-    given = _shallow(spec) if spec is not None else None
+    spec_ = _checked_depth(spec) if spec is not None else None
     if claim:
         name, mark, label = claim.rpartition("#")
         if not mark:
             raise PasskbError(f"{claim!r} names no claim: write NOTE#ID, as `claims` lists them")
-        claim = f"{find(access, name)}#{label}"
-        wanted = from_mapping(spec_of(access.kb, claim), f"the test of {claim}")
+        claim = f"{find_note(access, name)}#{label}"
+        experiment = from_mapping(spec_of(access.kb, claim), f"the test of {claim}")
         link = f"/?claim={quote(claim, safe='')}"
     else:
-        wanted = from_mapping(given, "the spec")
-        if wanted.claim:
-            claim_named(access.kb, wanted.claim)
-        link = f"/?spec={quote(json.dumps(given, ensure_ascii=False, separators=(',', ':')), safe='')}"
-    if len(link) > _LONGEST_LINK:
+        experiment = from_mapping(spec_, "the spec")
+        if experiment.claim:
+            claim_named(access.kb, experiment.claim)
+        link = f"/?spec={quote(json.dumps(spec_, ensure_ascii=False, separators=(',', ':')), safe='')}"
+    if len(link) > _MAX_LINK:
         raise PasskbError(
             "the spec is too long for a link: keep it as a file, and have a person run `passkb experiment plan FILE`"
         )
-    plan, cost = _planned(access, wanted, from_note=bool(claim))
+    plan, cost = _make_plan(access, experiment, from_note=bool(claim))
     link = access.address.rstrip("/") + link
-    return told(
+    return to_json(
         {
-            "started": False, "link": link, "claim": wanted.claim, "spec": wanted.to_json(), "cost": cost, "plan": plan,
+            "started": False, "link": link, "claim": experiment.claim, "spec": experiment.to_json(), "cost": cost, "plan": plan,
             "approval": f"Nothing has been started. Give this link to the person: {link} opens passkb with this experiment in "
             "its form; only their click on Start runs it. If it does not open, `passkb serve` is not running.",
         }
     )  # fmt: skip
 
 
-def _shallow(spec: Mapping[str, Any]) -> Any:
+def _checked_depth(spec: Mapping[str, Any]) -> Any:
     try:
-        return plain(spec)
+        return json_safe(spec)
     except RecursionError:
         raise PasskbError("the spec is nested too deeply: a spec is a mapping of a few levels") from None
 
 
-def _planned(access: Access, spec: ExperimentSpec, *, from_note: bool) -> tuple[dict[str, Any] | None, str]:
+def _make_plan(access: Access, spec: ExperimentSpec, *, from_note: bool) -> tuple[dict[str, Any] | None, str]:
     """The plan, and the cost in words. A file that a note doesn't name is not opened for a program: its problems could be
     anybody's."""
     from service.experiments.planning import plan
 
     if spec.problems.file and not from_note:
         return None, "not worked out: passkb opens a file that a program names only when a person has opened the link"
-    if spec.problems.limit > _PROBLEMS or spec.sampling.n > _ATTEMPTS or len(spec.ks) > _KS:
-        most = f"more than {_PROBLEMS:,} problems, {_ATTEMPTS:,} attempts or {_KS} values of k"
+    if spec.problems.limit > _MAX_PROBLEMS or spec.sampling.n > _MAX_ATTEMPTS or len(spec.ks) > _MAX_KS:
+        most = f"more than {_MAX_PROBLEMS:,} problems, {_MAX_ATTEMPTS:,} attempts or {_MAX_KS} values of k"
         return None, f"not worked out: {most}; the app says it when the link is opened"
-    found = plan(spec, access.kb.home)
-    number = found["cost"]["attempts"]
-    return found, f"{number:,} attempt{'s' * (number != 1)}, {found['cost']['text']}"
+    result = plan(spec, access.kb.home)
+    number = result["cost"]["attempts"]
+    return result, f"{number:,} attempt{'s' * (number != 1)}, {result['cost']['text']}"
 
 
-def find(access: Access, name: str) -> str:
+def find_note(access: Access, name: str) -> str:
     """The id of the note that `name` means. Raises UnknownNote, or SeveralNotes, that names those it could be."""
     kb = access.kb
     try:
@@ -219,20 +219,20 @@ def find(access: Access, name: str) -> str:
         ids = kb.store.named(name.strip())
         if len(ids) > 1:
             notes = kb.store.notes(ids)
-            raise SeveralNotes(str(error), [(note_id, notes[note_id].title) for note_id in ids if note_id in notes]) from None
-        raise UnknownNote(str(error), kb.suggest(name.replace("/", " ").replace("-", " "), _NEAREST)) from None
+            raise AmbiguousNote(str(error), [(note_id, notes[note_id].title) for note_id in ids if note_id in notes]) from None
+        raise UnknownNote(str(error), kb.suggest(name.replace("/", " ").replace("-", " "), _MAX_NEAREST)) from None
 
 
-def told(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {plain(key): plain(entry) for key, entry in value.items()}
+def to_json(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {json_safe(key): json_safe(entry) for key, entry in value.items()}
 
 
-def plain(value: Any) -> Any:
+def json_safe(value: Any) -> Any:
     """A value with nothing in it that JSON in UTF-8 can't hold: no NaN, no half characters."""
     if isinstance(value, Mapping):
-        return {plain(str(key)): plain(entry) for key, entry in value.items()}
+        return {json_safe(str(key)): json_safe(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
+        return [json_safe(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) and not value.isascii() else value

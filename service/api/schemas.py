@@ -9,21 +9,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-LONGEST_QUESTION = 2_000  # characters, as everywhere else
-_LONGEST_NAME = 500
+MAX_QUESTION = 2_000  # characters, as everywhere else
+_MAX_NAME = 500
 
 Status = Literal["untested", "supported", "refuted", "underpowered"]
 Kind = Literal["note", "paper", "review", "inquiry", "evidence", "stub"]
 Mode = Literal["quoted", "generated"]
 
 
-class Asked(BaseModel):
+class Input(BaseModel):
     """Input: a key that nobody knows is refused, not ignored."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Given(BaseModel):
+class Output(BaseModel):
     """Output: a key of a later version is passed on."""
 
     model_config = ConfigDict(extra="allow")
@@ -33,44 +33,44 @@ class Given(BaseModel):
 
 Name = Annotated[
     str,
-    Field(min_length=1, max_length=_LONGEST_NAME, description="A note's id, or a title or alias that one note alone bears."),
+    Field(min_length=1, max_length=_MAX_NAME, description="A note's id, or a title or alias that one note alone bears."),
 ]
 
 
-class SearchFor(Asked):
-    query: str = Field(min_length=1, max_length=LONGEST_QUESTION, description="What to look for, in words.")
+class SearchInput(Input):
+    query: str = Field(min_length=1, max_length=MAX_QUESTION, description="What to look for, in words.")
     k: int = Field(10, ge=1, le=50, description="How many passages at most.")
 
 
-class SearchQuery(Asked):
-    q: str = Field(min_length=1, max_length=LONGEST_QUESTION, description="What to look for, in words.", examples=["pass@k"])
+class SearchQuery(Input):
+    q: str = Field(min_length=1, max_length=MAX_QUESTION, description="What to look for, in words.", examples=["pass@k"])
     k: int = Field(10, ge=1, le=50, description="How many passages at most.")
 
 
-class Part(Asked):
+class TextRange(Input):
     start: int = Field(0, ge=0, description="The first character of the text to give.")
     length: int = Field(20_000, ge=1, le=1_000_000, description="How many characters of the text to give at most.")
 
 
-class NoteWanted(Part):
+class NoteInput(TextRange):
     id: Name
 
 
-class Reach(Asked):
+class NeighbourRange(Input):
     depth: int = Field(1, ge=1, le=3, description="How many links away, in either direction.")
     limit: int = Field(40, ge=1, le=200, description="How many notes at most; the nearest and the best linked come first.")
 
 
-class NeighboursWanted(Reach):
+class NeighboursInput(NeighbourRange):
     id: Name
 
 
-class Ledger(Asked):
+class ClaimFilter(Input):
     status: Status | None = Field(None, description="Only claims of this status.")
 
 
-class Question(Asked):
-    question: str = Field(min_length=1, max_length=LONGEST_QUESTION, description="A question, in a sentence or two.")
+class Question(Input):
+    question: str = Field(min_length=1, max_length=MAX_QUESTION, description="A question, in a sentence or two.")
     mode: Mode = Field(
         "quoted",
         description="`quoted`: in the notes' own sentences. `generated`: written by the language model that is configured, if "
@@ -78,10 +78,10 @@ class Question(Asked):
     )
 
 
-class Proposal(Asked):
+class ProposalInput(Input):
     """One of the two."""
 
-    claim: str = Field("", max_length=2 * _LONGEST_NAME, description="NOTE#ID of a claim that has a test; `claims` lists them.")
+    claim: str = Field("", max_length=2 * _MAX_NAME, description="NOTE#ID of a claim that has a test; `claims` lists them.")
     spec: dict[str, Any] | None = Field(
         None, description="An experiment's spec: problems, models, sampling, prediction; as `passkb experiment plan` reads it."
     )
@@ -90,7 +90,7 @@ class Proposal(Asked):
 # -- out ---------------------------------------------------------------------------------------------------------------
 
 
-class Hit(Given):
+class Hit(Output):
     note_id: str
     title: str
     chunk_id: str
@@ -101,12 +101,12 @@ class Hit(Given):
     via: Literal["text", "links"]
 
 
-class Hits(Given):
+class Hits(Output):
     query: str
     hits: list[Hit] = Field(description="Best first.")
 
 
-class Claim(Given):
+class Claim(Output):
     id: str
     text: str
     premise: str
@@ -121,30 +121,30 @@ class ClaimOfNote(Claim):
     note_id: str
 
 
-class Claims(Given):
+class Claims(Output):
     claims: list[ClaimOfNote]
 
 
-class LinkOut(Given):
+class LinkOut(Output):
     target: str
     type: str
     why: str = Field(description="The author's own reason.")
     origin: Literal["authored", "inferred"]
 
 
-class LinkIn(Given):
+class LinkIn(Output):
     source: str
     type: str
     why: str
     origin: Literal["authored", "inferred"]
 
 
-class Similar(Given):
+class Similar(Output):
     id: str
     score: float = Field(description="Cosine.")
 
 
-class Note(Given):
+class Note(Output):
     id: str
     title: str
     kind: Kind
@@ -164,14 +164,14 @@ class Note(Given):
     left_out: dict[str, int] = Field(description="How many entries of a list are not shown, by its key; empty: all are.")
 
 
-class Neighbour(Given):
+class Neighbour(Output):
     id: str
     title: str
     kind: Kind
     distance: int = Field(description="In links; 0 is the note itself.")
 
 
-class Link(Given):
+class Link(Output):
     source: str
     target: str
     type: str
@@ -179,13 +179,13 @@ class Link(Given):
     origin: Literal["authored", "inferred"]
 
 
-class SimilarNote(Given):
+class SimilarNote(Output):
     id: str
     title: str
     score: float
 
 
-class Neighbours(Given):
+class Neighbours(Output):
     id: str
     title: str
     notes: list[Neighbour] = Field(description="Nearest first, the note itself included.")
@@ -193,7 +193,7 @@ class Neighbours(Given):
     similar: list[SimilarNote] = Field(description="Notes alike by their text, linked or not.")
 
 
-class Citation(Given):
+class Citation(Output):
     number: int
     note_id: str
     title: str
@@ -202,7 +202,7 @@ class Citation(Given):
     quote: str
 
 
-class Statement(Given):
+class Statement(Output):
     text: str
     support: Literal["quoted", "supported", "partial", "unsupported"]
     part: str
@@ -211,7 +211,7 @@ class Statement(Given):
     citations: list[Citation]
 
 
-class Disagreement(Given):
+class Disagreement(Output):
     source: str
     target: str
     type: str
@@ -222,7 +222,7 @@ class Disagreement(Given):
     target_says: Citation | None
 
 
-class EvidenceItem(Given):
+class EvidenceItem(Output):
     note_id: str
     title: str
     run_id: str
@@ -232,7 +232,7 @@ class EvidenceItem(Given):
     date: str
 
 
-class Experiment(Given):
+class Experiment(Output):
     claim: str
     claim_text: str
     question: str
@@ -240,14 +240,14 @@ class Experiment(Given):
     spec: dict[str, Any]
 
 
-class SourceNote(Given):
+class SourceNote(Output):
     note_id: str
     title: str
     kind: Kind
     gist: str
 
 
-class Answer(Given):
+class Answer(Output):
     question: str
     answered: bool = Field(description="False: the notes hold no answer; `reason` says why, `nearest` lists the closest notes.")
     mode: Mode
@@ -271,7 +271,7 @@ class Answer(Given):
     seconds: float
 
 
-class Proposed(Given):
+class Proposal(Output):
     started: Literal[False] = Field(description="Nothing was started or queued: only a person's click does that.")
     link: str = Field(description="Opens the app with the spec in its form, for a person to read and to start.")
     approval: str = Field(description="What a person does next.")
@@ -283,7 +283,7 @@ class Proposed(Given):
     )
 
 
-class Standing(Given):
+class Overview(Output):
     version: str
     notes: dict[str, int] = Field(description="How many notes, by kind.")
     links: dict[str, int] = Field(description="How many links, by type.")
@@ -294,14 +294,14 @@ class Standing(Given):
     model: str | None = Field(description="The configured language model; null: answers are quotes.")
 
 
-class Fault(Given):
+class Error(Output):
     error: str = Field(description="A sentence: what is wrong, and whose move it is.")
-    nearest: list[SimilarName] = Field(default_factory=list, description="For a note that is not there: notes of a like name.")
+    nearest: list[NoteName] = Field(default_factory=list, description="For a note that is not there: notes of a like name.")
 
 
-class SimilarName(Given):
+class NoteName(Output):
     id: str
     title: str
 
 
-Fault.model_rebuild()
+Error.model_rebuild()

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from kb.knowledge_base import KnowledgeBase, NoteView
     from kb.notes import Link
     from service.inquiries.answer_diff import Changes
-    from service.inquiries.front_matter import Reason
-    from service.inquiries.save import KeptInquiry
-    from service.inquiries.staleness import Standing
+    from service.inquiries.front_matter import StaleReason
+    from service.inquiries.save import SavedInquiry
+    from service.inquiries.staleness import InquiryStatus
     from service.suggestions.ranking import Suggestion
 
 DONE, PART = 0, 3
@@ -30,7 +30,7 @@ def add_commands(commands: Any, model_of: ModelOf) -> None:
 
     def command(name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
         added: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
-        added.set_defaults(run=_told(run), model_of=model_of)
+        added.set_defaults(run=_explain_edited(run), model_of=model_of)
         added.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
         return added
 
@@ -62,10 +62,10 @@ def add_commands(commands: Any, model_of: ModelOf) -> None:
     with_model(suggest, "propose types and reasons")
 
 
-def _told(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+def _explain_edited(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
     """The command, with what to do about a note that a person has changed."""
 
-    def told(options: argparse.Namespace) -> int:
+    def wrapped(options: argparse.Namespace) -> int:
         from service.inquiries.save import EditedByHand
 
         try:
@@ -73,25 +73,25 @@ def _told(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namesp
         except EditedByHand as error:
             raise PasskbError(f"{error}: --replace puts the new version in its place and keeps yours in .earlier") from error
 
-    return told
+    return wrapped
 
 
-def reasons(kb: KnowledgeBase, view: NoteView) -> tuple[Reason, ...] | None:
+def stale_reasons(kb: KnowledgeBase, view: NoteView) -> tuple[StaleReason, ...] | None:
     """Why a note's inquiry is stale; None for a note that is no inquiry."""
-    from service.inquiries.staleness import standing
+    from service.inquiries.staleness import inquiry_status
 
     if view.note.kind is not NoteKind.INQUIRY:
         return None
-    found = standing(kb, view.note)
-    return found.reasons if found else ()
+    status = inquiry_status(kb, view.note)
+    return status.reasons if status else ()
 
 
-def counts(kb: KnowledgeBase) -> dict[str, int]:
+def count_inquiries(kb: KnowledgeBase) -> dict[str, int]:
     """How many inquiries are kept, and how many of them are stale."""
-    from service.inquiries.staleness import standings
+    from service.inquiries.staleness import list_inquiry_statuses
 
-    found = standings(kb)
-    return {"kept": len(found), "stale": sum(bool(entry.reasons) for entry in found)}
+    statuses = list_inquiry_statuses(kb)
+    return {"kept": len(statuses), "stale": sum(bool(entry.reasons) for entry in statuses)}
 
 
 def _open(options: argparse.Namespace) -> KnowledgeBase:
@@ -105,20 +105,24 @@ def _model(options: argparse.Namespace) -> Any:
 
 
 def _keep(options: argparse.Namespace) -> int:
-    from service.inquiries.save import keep
+    from service.inquiries.save import save_inquiry
 
     model = _model(options)
     with _open(options) as kb:
-        answer = _asked(kb, options.question, model)
-        kept = keep(kb, answer, replace_edited=options.replace)
-    said = "kept" if kept.fresh else "kept already, and nothing new" if kept.unchanged else "kept in place of the answer before"
-    _say(options, {**kept_json(kept), "answer": answer.to_json()}, f"{said}: {kept.title}  [{kept.id}]\n{kept.path}")
+        answer = _answer(kb, options.question, model)
+        saved = save_inquiry(kb, answer, replace_edited=options.replace)
+    outcome = (
+        "kept" if saved.fresh else "kept already, and nothing new" if saved.unchanged else "kept in place of the answer before"
+    )
+    _print_result(
+        options, {**saved_json(saved), "answer": answer.to_json()}, f"{outcome}: {saved.title}  [{saved.id}]\n{saved.path}"
+    )
     if answer.fault:
         print(f"passkb: {answer.fault}", file=sys.stderr)
     return PART if answer.fault else DONE
 
 
-def _asked(kb: KnowledgeBase, question: str, model: Any) -> Any:
+def _answer(kb: KnowledgeBase, question: str, model: Any) -> Any:
     from service.answering.extractive import ask
 
     if model is None:
@@ -128,30 +132,30 @@ def _asked(kb: KnowledgeBase, question: str, model: Any) -> Any:
     return write(kb, question, model)
 
 
-def kept_json(kept: KeptInquiry) -> dict[str, Any]:
-    return {"id": kept.id, "title": kept.title, "path": kept.path, "fresh": kept.fresh, "unchanged": kept.unchanged,
-            "earlier": kept.earlier}  # fmt: skip
+def saved_json(saved: SavedInquiry) -> dict[str, Any]:
+    return {"id": saved.id, "title": saved.title, "path": saved.path, "fresh": saved.fresh, "unchanged": saved.unchanged,
+            "earlier": saved.earlier}  # fmt: skip
 
 
 def _inquiries(options: argparse.Namespace) -> int:
-    from service.inquiries.staleness import standings
+    from service.inquiries.staleness import list_inquiry_statuses
 
     with _open(options) as kb:
-        found = [entry for entry in standings(kb) if entry.reasons or not options.stale]
-    lines = [line for entry in found for line in _standing_lines(entry)]
+        statuses = [entry for entry in list_inquiry_statuses(kb) if entry.reasons or not options.stale]
+    lines = [line for entry in statuses for line in _status_lines(entry)]
     nothing = "none is stale" if options.stale else 'none are kept yet: `passkb keep "…"` asks a question and keeps its answer'
-    _say(options, {"inquiries": [standing_json(entry) for entry in found]}, "\n".join(lines) or nothing)
+    _print_result(options, {"inquiries": [status_json(entry) for entry in statuses]}, "\n".join(lines) or nothing)
     return DONE
 
 
-def standing_json(entry: Standing) -> dict[str, Any]:
+def status_json(entry: InquiryStatus) -> dict[str, Any]:
     note, record = entry.note, entry.record
     return {"id": note.id, "title": note.title, "question": record.question, "asked": record.asked, "mode": record.mode,
             "model": record.model or None, "sources": [source.note_id for source in record.sources], "path": note.path,
             "stale": [reason.to_json() for reason in entry.reasons]}  # fmt: skip
 
 
-def _standing_lines(entry: Standing) -> list[str]:
+def _status_lines(entry: InquiryStatus) -> list[str]:
     mark = "stale" if entry.reasons else "as it was"
     head = f"{mark:<10} {entry.record.asked[:10]}  {entry.note.title}  [{entry.note.id}]"
     return [head, *(f"           {reason.text}" for reason in entry.reasons)]
@@ -163,26 +167,26 @@ def _refresh(options: argparse.Namespace) -> int:
     model = _model(options)
     with _open(options) as kb:
         done = refresh(kb, kb.find(options.id), model, replace_edited=options.replace)
-    result = {**kept_json(done.kept), "mode": done.record.mode, "model": done.record.model or None, **done.changes.to_json()}
-    _say(options, result, changes_text(done.kept, done.changes))
+    result = {**saved_json(done.saved), "mode": done.record.mode, "model": done.record.model or None, **done.changes.to_json()}
+    _print_result(options, result, changes_text(done.saved, done.changes))
     return DONE
 
 
-def changes_text(kept: KeptInquiry, found: Changes) -> str:
-    if kept.unchanged:
-        return f"nothing has changed: {kept.title}  [{kept.id}]"
-    lines = [f"{kept.title}  [{kept.id}]", *(f"  because {reason}" for reason in found.because), ""]
-    lines += [f"- {entry.text}\n    ({entry.why})" for entry in found.removed]
-    lines += [f"+ {entry.text}\n    ({entry.why})" for entry in found.added]
-    lines += [f"  {entry.text}" for entry in found.unchanged]
-    return "\n".join([*lines, "", f"the earlier version: {kept.earlier}"])
+def changes_text(saved: SavedInquiry, changes: Changes) -> str:
+    if saved.unchanged:
+        return f"nothing has changed: {saved.title}  [{saved.id}]"
+    lines = [f"{saved.title}  [{saved.id}]", *(f"  because {reason}" for reason in changes.because), ""]
+    lines += [f"- {entry.text}\n    ({entry.why})" for entry in changes.removed]
+    lines += [f"+ {entry.text}\n    ({entry.why})" for entry in changes.added]
+    lines += [f"  {entry.text}" for entry in changes.unchanged]
+    return "\n".join([*lines, "", f"the earlier version: {saved.earlier}"])
 
 
 def _suggest(options: argparse.Namespace) -> int:
-    from service.suggestions.accepted_links import accept, take_back
-    from service.suggestions.dismissals import dismiss, dismissed, recall
-    from service.suggestions.link_types import proposed
-    from service.suggestions.ranking import suggestions
+    from service.suggestions.accepted_links import accept_link, remove_link
+    from service.suggestions.dismissals import dismiss, list_dismissed, undismiss
+    from service.suggestions.link_types import propose_link_types
+    from service.suggestions.ranking import suggest_links
 
     if (options.type or options.why) and not options.accept:
         raise PasskbError("--type and --why are said of a link that --accept writes")
@@ -191,28 +195,32 @@ def _suggest(options: argparse.Namespace) -> int:
         if options.dismiss:
             other = kb.find(options.dismiss)
             dismiss(kb.home, note_id, other)
-            _say(options, {"dismissed": [note_id, other]}, f"{other} is not suggested beside {note_id} any more")
+            _print_result(options, {"dismissed": [note_id, other]}, f"{other} is not suggested beside {note_id} any more")
             return DONE
         if options.take_back:
             other = kb.find(options.take_back)
-            back = [] if other in dismissed(kb.home, note_id) else take_back(kb, note_id, other)
-            recall(kb.home, note_id, other)
-            _say(options, {"taken_back": [note_id, other], "links": [link_json(link) for link in back]},
+            back = [] if other in list_dismissed(kb.home, note_id) else remove_link(kb, note_id, other)
+            undismiss(kb.home, note_id, other)
+            _print_result(options, {"taken_back": [note_id, other], "links": [link_json(link) for link in back]},
                  f"{note_id} and {other} may be suggested to each other again")  # fmt: skip
             return DONE
         if options.accept:
             other = kb.find(options.accept)
-            entry = next((e for e in suggestions(kb, note_id, 100) if e.other == other), None)
+            entry = next((e for e in suggest_links(kb, note_id, 100) if e.other == other), None)
             ends = (entry.source, entry.target) if entry else (note_id, other)
             why = options.why or (entry.why if entry else "")
-            link = accept(kb, *ends, LinkType(options.type or LinkType.RELATED), why)
-            _say(options, {"accepted": link_json(link)}, f"{link.source} {link.type} {link.target}  (in {link.writer})")
+            link = accept_link(kb, *ends, LinkType(options.type or LinkType.RELATED), why)
+            _print_result(
+                options, {"accepted": link_json(link)}, f"{link.source} {link.type} {link.target}  (in {link.writer})"
+            )
             return DONE
-        found, model = suggestions(kb, note_id), _model(options)
+        suggestions_, model = suggest_links(kb, note_id), _model(options)
         fault = ""
         if model is not None:
-            found, fault = proposed(kb, found, model)
-    _say(options, {"id": note_id, "suggestions": [suggestion_json(e) for e in found]}, _suggestions_text(found))
+            suggestions_, fault = propose_link_types(kb, suggestions_, model)
+    _print_result(
+        options, {"id": note_id, "suggestions": [suggestion_json(e) for e in suggestions_]}, _suggestions_text(suggestions_)
+    )
     if fault:
         print(f"passkb: {fault}", file=sys.stderr)
     return PART if fault else DONE
@@ -227,20 +235,20 @@ def suggestion_json(entry: Suggestion) -> dict[str, Any]:
     grounds = [
         {"kind": g.kind, "text": g.text}
         | ({"note_id": g.note_id, "start": g.start, "end": g.end, "quote": g.quote} if g.quote else {})
-        for g in entry.grounds
+        for g in entry.signals
     ]
     return {"target": entry.other, "title": entry.title, "score": entry.score, "type": str(entry.type), "why": entry.why,
             "by": entry.by or None, "link": {"from": entry.source, "to": entry.target}, "reasons": grounds}  # fmt: skip
 
 
-def _suggestions_text(found: list[Suggestion]) -> str:
+def _suggestions_text(suggestions: list[Suggestion]) -> str:
     lines = []
-    for entry in found:
+    for entry in suggestions:
         lines += [f"{entry.score:.2f}  {entry.title}  [{entry.other}]"]
         lines += [f"      {entry.type}: {entry.why}  (proposed by {entry.by})"] if entry.by else []
-        lines += [f"      {ground.text}" for ground in entry.grounds]
+        lines += [f"      {ground.text}" for ground in entry.signals]
     return "\n".join(lines) or "nothing to suggest"
 
 
-def _say(options: argparse.Namespace, result: Any, text: str) -> None:
+def _print_result(options: argparse.Namespace, result: Any, text: str) -> None:
     print(json.dumps(result, ensure_ascii=False, allow_nan=False) if options.json else text)

@@ -12,10 +12,10 @@ from kb.notes import PasskbError
 from service.config import home_folder
 
 
-def add_judging(commands: Any, run_model: Any) -> None:
+def add_command(commands: Any, run_model: Any) -> None:
     """Adds the command; `run_model` gives the language model that the options name, or None."""
-    said = "measure the model as judge of written sentences, on sentences that ship with passkb"
-    command = commands.add_parser("judge-check", help=said, description=said)
+    help_ = "measure the model as judge of written sentences, on sentences that ship with passkb"
+    command = commands.add_parser("judge-check", help=help_, description=help_)
     command.add_argument("--llm", metavar="URL", help="the server of the model (OpenAI's protocol)")
     command.add_argument("--model", metavar="NAME", help="which of its models; needless where it serves one only")
     command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -27,18 +27,18 @@ def _judge_check(options: argparse.Namespace, model: Any) -> int:
         raise PasskbError("judge-check measures a model: add --llm URL, or set PASSKB_LLM_URL")
     from kb.embedding import MiniLM
     from service.answering.check.entailment import EmbeddedChecker
-    from service.answering.check.error_rates import counted, in_words, keep_judge_figures, pairs_that_ship
-    from service.answering.check.judge import judge
+    from service.answering.check.error_rates import count_grades, describe, load_labelled_pairs, save_judge_rates
+    from service.answering.check.judge import make_judge
 
-    pairs = pairs_that_ship()
-    judged = judge(model, EmbeddedChecker(MiniLM()))
+    pairs = load_labelled_pairs()
+    judged = make_judge(model, EmbeddedChecker(MiniLM()))
     started = time.perf_counter()
     grades = judged.check([entry.pair for entry in pairs])
     if not judged.read:
         raise PasskbError(f"{model.name} gave no grade that can be used: {' '.join(judged.remarks()) or 'use another model'}")
-    figures = counted(model.name, pairs, grades, time.perf_counter() - started, judged.read)
-    keep_judge_figures(home_folder(options.home), figures)
+    figures = count_grades(model.name, pairs, grades, time.perf_counter() - started, judged.read)
+    save_judge_rates(home_folder(options.home), figures)
     for remark in judged.remarks():
         print(f"passkb: {remark}", file=sys.stderr)
-    print(json.dumps(figures.to_json(), ensure_ascii=False) if options.json else "\n".join(in_words(figures)))
+    print(json.dumps(figures.to_json(), ensure_ascii=False) if options.json else "\n".join(describe(figures)))
     return 3 if judged.remarks() else 0

@@ -19,7 +19,7 @@ from service.cli import inquiries
 from service.cli import mcp as programs
 from service.cli.experiments import add_commands
 from service.cli.invocation import DONE, NOTHING, PART, invoke
-from service.cli.judge_check import add_judging
+from service.cli.judge_check import add_command
 from service.config import Config, home_folder, read_config
 from service.version import version
 
@@ -85,10 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     path = command("path", _path, "how two notes hang together")
     path.add_argument("start", metavar="A")
     path.add_argument("end", metavar="B")
-    chart = command("map", _map, "the graph of notes, as a file")
-    chart.add_argument("--around", metavar="ID")
-    chart.add_argument("--depth", type=_positive, default=2)
-    chart.add_argument("--out", required=True, metavar="FILE", type=Path, help="ends in .json, .graphml or .html")
+    map_ = command("map", _map, "the graph of notes, as a file")
+    map_.add_argument("--around", metavar="ID")
+    map_.add_argument("--depth", type=_positive, default=2)
+    map_.add_argument("--out", required=True, metavar="FILE", type=Path, help="ends in .json, .graphml or .html")
     command("claims", _claims, "the ledger of claims").add_argument("--status", choices=[str(s) for s in ClaimStatus])
     command("rebuild", _rebuild, "make everything derived again from notes and sources")
     command("doctor", _doctor, "what works here, and what to do about what does not")
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(serve)
     serve.add_argument("--no-worker", action="store_true", help="start no worker: `passkb worker` runs experiments")
     add_commands(commands)
-    add_judging(commands, _model)
+    add_command(commands, _model)
     programs.add_commands(commands)
     inquiries.add_commands(commands, _model)
     return parser
@@ -130,14 +130,14 @@ def _open(options: argparse.Namespace) -> Any:
     return KnowledgeBase(home_folder(options.home))
 
 
-def _asked(options: argparse.Namespace) -> Any:
+def _open_recovered(options: argparse.Namespace) -> Any:
     """Opened to be asked: what it lost is made again first."""
     from service.cli.open_home import open_home
 
     return open_home(home_folder(options.home))
 
 
-def _show(options: argparse.Namespace, result: Any, text: Callable[[], str]) -> None:
+def _print_result(options: argparse.Namespace, result: Any, text: Callable[[], str]) -> None:
     print(json.dumps(result, ensure_ascii=False) if options.json else text())
 
 
@@ -149,7 +149,7 @@ def _ingest(options: argparse.Namespace) -> int:
     with _open(options) as kb:
         report = ingest(kb, options.paths, output.progress, fetch=fetch)
     done = report.added + report.updated + report.moved + report.unchanged + report.deleted
-    status = _reported(options, report)
+    status = _print_report(options, report)
     if not done and status == DONE:
         print(
             f"passkb: no notes in {', '.join(options.paths)}: passkb reads Markdown, text, HTML and PDF files",
@@ -174,10 +174,10 @@ def _sync(options: argparse.Namespace) -> int:
     forget = [options.forget] if options.forget else []
     with _open(options) as kb:
         report = sync(kb, dry_run=options.dry_run, forget=forget, progress=output.progress)
-        if report.held and not options.dry_run and _may_ask(options):
-            agreed = [entry.source for entry in report.held if _agreed(f"{entry.path}: {entry.reason}.\nDelete them now?")]
+        if report.held and not options.dry_run and _is_interactive(options):
+            agreed = [entry.source for entry in report.held if _confirm(f"{entry.path}: {entry.reason}.\nDelete them now?")]
             report = sync(kb, forget=agreed, progress=output.progress) if agreed else report
-    return _reported(options, report)
+    return _print_report(options, report)
 
 
 def _forget(options: argparse.Namespace) -> int:
@@ -187,26 +187,26 @@ def _forget(options: argparse.Namespace) -> int:
         notes = sum(bool(record.note_id) for record in kb.store.files(options.source))
         if not options.yes:
             question = f"Forget {options.source!r} and its {notes} notes? The files stay as they are."
-            if not _may_ask(options):
+            if not _is_interactive(options):
                 raise PasskbError(f"{question} If so, add --yes")
-            if not _agreed(question):
+            if not _confirm(question):
                 raise PasskbError("nothing was forgotten")
         report = forget(kb, options.source, output.progress)
-    return _reported(options, report)
+    return _print_report(options, report)
 
 
-def _may_ask(options: argparse.Namespace) -> bool:
+def _is_interactive(options: argparse.Namespace) -> bool:
     return not options.json and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _agreed(question: str) -> bool:
+def _confirm(question: str) -> bool:
     print(f"passkb: {question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _reported(options: argparse.Namespace, report: IngestReport) -> int:
+def _print_report(options: argparse.Namespace, report: IngestReport) -> int:
     """Prints what was done, and, on stderr, what was not."""
-    _show(options, report.to_json(), lambda: output.report(report))
+    _print_result(options, report.to_json(), lambda: output.report(report))
     for path, reason in [*report.failed, *((entry.path, entry.reason) for entry in report.held)]:
         print(f"passkb: {path}: {reason}", file=sys.stderr)
     return PART if report.failed or report.held else DONE
@@ -216,20 +216,20 @@ def _status(options: argparse.Namespace) -> int:
     from service.status import status
 
     with _open(options) as kb:
-        result = status(kb, files=options.files) | {"inquiries": inquiries.counts(kb)}
-    _show(options, result, lambda: output.status(result))
+        result = status(kb, files=options.files) | {"inquiries": inquiries.count_inquiries(kb)}
+    _print_result(options, result, lambda: output.status(result))
     return DONE
 
 
 def _search(options: argparse.Namespace) -> int:
     if (options.query is None) == (options.queries is None):
         options.usage_error("give a QUERY or --queries FILE.jsonl, one of the two")
-    with _asked(options) as kb:
+    with _open_recovered(options) as kb:
         for extra, text in _queries(options):
-            _, found = kb.search(text, options.k, widen=not options.no_links)
-            result = {**extra, "query": text, "hits": [output.hit(hit) for hit in found]}
+            _, hits = kb.search(text, options.k, widen=not options.no_links)
+            result = {**extra, "query": text, "hits": [output.hit(hit) for hit in hits]}
             as_json = options.json or options.queries is not None
-            print(json.dumps(result, ensure_ascii=False) if as_json else output.hits(found))
+            print(json.dumps(result, ensure_ascii=False) if as_json else output.hits(hits))
     return DONE
 
 
@@ -256,7 +256,7 @@ def _ask(options: argparse.Namespace) -> int:
 
     exclude = () if options.with_inquiries else (NoteKind.INQUIRY,)
     model = None if options.quoted else _model(options)
-    with _asked(options) as kb:
+    with _open_recovered(options) as kb:
         if model is None:
             answer = ask(kb, options.question, exclude=exclude)
         else:
@@ -266,7 +266,7 @@ def _ask(options: argparse.Namespace) -> int:
             judge = config.llm_judge if options.judge is None else options.judge
             rescore = config.llm_rescore if options.rescore is None else options.rescore
             answer = write(kb, options.question, model, exclude=exclude, judge=judge, rescore=rescore)
-    _show(options, answer.to_json(), lambda: output.answer(answer))
+    _print_result(options, answer.to_json(), lambda: output.answer(answer))
     if answer.fault:
         print(f"passkb: {answer.fault}", file=sys.stderr)
     return PART if answer.fault else DONE
@@ -288,55 +288,55 @@ def _model(options: argparse.Namespace) -> Any:
 
 
 def _note(options: argparse.Namespace) -> int:
-    with _asked(options) as kb:
+    with _open_recovered(options) as kb:
         view = kb.view(kb.find(options.id))
-        reasons = inquiries.reasons(kb, view)
+        reasons = inquiries.stale_reasons(kb, view)
     result = output.note(view) | ({} if reasons is None else {"stale": [reason.to_json() for reason in reasons]})
-    _show(options, result, lambda: "\n".join([output.note_text(view), *(f"Stale: {r.text}" for r in reasons or ())]))
+    _print_result(options, result, lambda: "\n".join([output.note_text(view), *(f"Stale: {r.text}" for r in reasons or ())]))
     return DONE
 
 
 def _path(options: argparse.Namespace) -> int:
-    with _asked(options) as kb:
+    with _open_recovered(options) as kb:
         start, end = kb.find(options.start), kb.find(options.end)
         steps = kb.path(start, end)
         titles = {note_id: note.title for note_id, note in kb.store.notes([start, end, *output.ends(steps or [])]).items()}
     if steps is None:
         raise PasskbError(f"no chain of links joins {start} and {end}")
     result = {"from": start, "to": end, "steps": [output.step(entry) for entry in steps]}
-    _show(options, result, lambda: output.path(start, steps, titles))
+    _print_result(options, result, lambda: output.path(start, steps, titles))
     return DONE
 
 
 def _map(options: argparse.Namespace) -> int:
-    from service.cli.map_export import chart
+    from service.cli.map_export import export_map
 
     if options.out.suffix not in _MAP_FORMATS:
         raise PasskbError(f"{options.out}: a map ends in {', '.join(_MAP_FORMATS)}")
-    with _asked(options) as kb:
+    with _open_recovered(options) as kb:
         around = kb.find(options.around) if options.around else None
-        text, notes, links = chart(kb, options.out.suffix, around, options.depth)
+        text, notes, links = export_map(kb, options.out.suffix, around, options.depth)
     try:
         options.out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise PasskbError(f"{options.out} can not be written: {error.strerror}") from error
     result = {"out": str(options.out), "notes": notes, "links": links}
-    _show(options, result, lambda: f"{notes} notes and {links} links in {options.out}")
+    _print_result(options, result, lambda: f"{notes} notes and {links} links in {options.out}")
     return DONE
 
 
 def _claims(options: argparse.Namespace) -> int:
-    with _asked(options) as kb:
+    with _open_recovered(options) as kb:
         entries = [(note_id, claim) for note_id, claim in kb.store.ledger() if options.status in (None, claim.status)]
     result = {"claims": [{"note_id": note_id, **output.claim(claim)} for note_id, claim in entries]}
-    _show(options, result, lambda: output.ledger(entries))
+    _print_result(options, result, lambda: output.ledger(entries))
     return DONE
 
 
 def _rebuild(options: argparse.Namespace) -> int:
     from ingest.pipeline import rebuild
 
-    return _reported(options, rebuild(home_folder(options.home), progress=output.progress))
+    return _print_report(options, rebuild(home_folder(options.home), progress=output.progress))
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -344,7 +344,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
     findings = examine(home_folder(options.home))
     result = {"checks": [{"name": f.name, "ok": f.ok, "found": f.found, "remedy": f.remedy} for f in findings]}
-    _show(options, result, lambda: output.findings(findings))
+    _print_result(options, result, lambda: output.findings(findings))
     return DONE if all(finding.ok for finding in findings if finding.needed) else PART
 
 

@@ -23,15 +23,15 @@ li {{ margin: .3rem 0 }} small {{ opacity: .7 }}
 """
 
 
-def chart(kb: KnowledgeBase, suffix: str, around: str | None, depth: int) -> tuple[str, int, int]:
+def export_map(kb: KnowledgeBase, suffix: str, around: str | None, depth: int) -> tuple[str, int, int]:
     """The file's text, and how many notes and links it holds. `around` None: the whole graph."""
     titles = {note_id: (title, kind) for note_id, title, kind, _ in kb.store.titles()}
     if around is None:
-        kept, links = list(titles), kb.graph.links
+        ids, links = list(titles), kb.graph.links
     else:
         near = kb.neighbourhood(around, depth, limit=len(titles))
-        kept, links = list(near.distances), list(near.links)
-    notes = [(note_id, *titles[note_id]) for note_id in kept]
+        ids, links = list(near.distances), list(near.links)
+    notes = [(note_id, *titles[note_id]) for note_id in ids]
     if suffix == ".graphml":
         text = graphml(notes, links)
     elif suffix == ".html":

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from kb.markdown.blocks import plain
 from service.answering.answer import Statement
-from service.inquiries.front_matter import Reason, Record
+from service.inquiries.front_matter import InquiryRecord, StaleReason
 
 
 @dataclass(frozen=True, slots=True)
-class Sentence:
+class ChangedSentence:
     """A sentence of an answer, and why it came or went; without a reason, it stayed."""
 
     text: str
@@ -22,9 +22,9 @@ class Sentence:
 class Changes:
     """`because`: what happened to the sources, each in a sentence."""
 
-    added: tuple[Sentence, ...]
-    removed: tuple[Sentence, ...]
-    unchanged: tuple[Sentence, ...]
+    added: tuple[ChangedSentence, ...]
+    removed: tuple[ChangedSentence, ...]
+    unchanged: tuple[ChangedSentence, ...]
     because: tuple[str, ...]
 
     def to_json(self) -> dict[str, object]:
@@ -36,51 +36,61 @@ class Changes:
         }
 
 
-def changes(before: Record, after: Record, reasons: Sequence[Reason]) -> Changes:
+def diff_records(before: InquiryRecord, after: InquiryRecord, reasons: Sequence[StaleReason]) -> Changes:
     """`reasons`: why `before` was stale when `after` was written."""
-    had, has = ({plain(entry.text) for entry in record.statements} for record in (before, after))
-    by_note: dict[str, list[Reason]] = {}
+    old_texts, new_texts = ({plain(entry.text) for entry in record.statements} for record in (before, after))
+    by_note: dict[str, list[StaleReason]] = {}
     for reason in reasons:
         by_note.setdefault(reason.note_id, []).append(reason)
-    known = {source.note_id for source in before.sources}
-    still = {source.note_id for source in after.sources}
+    old_ids = {source.note_id for source in before.sources}
+    new_ids = {source.note_id for source in after.sources}
     return Changes(
-        tuple(Sentence(plain(s.text), _came(s, known, by_note)) for s in after.statements if plain(s.text) not in had),
-        tuple(Sentence(plain(s.text), _went(s, still, by_note)) for s in before.statements if plain(s.text) not in has),
-        tuple(Sentence(plain(s.text)) for s in after.statements if plain(s.text) in had),
-        tuple(dict.fromkeys([*(reason.text for reason in reasons), *_new_sources(before, after), *_mode(before, after)])),
+        tuple(
+            ChangedSentence(plain(s.text), _reason_added(s, old_ids, by_note))
+            for s in after.statements
+            if plain(s.text) not in old_texts
+        ),
+        tuple(
+            ChangedSentence(plain(s.text), _reason_removed(s, new_ids, by_note))
+            for s in before.statements
+            if plain(s.text) not in new_texts
+        ),
+        tuple(ChangedSentence(plain(s.text)) for s in after.statements if plain(s.text) in old_texts),
+        tuple(
+            dict.fromkeys([*(reason.text for reason in reasons), *_new_sources(before, after), *_mode_change(before, after)])
+        ),
     )
 
 
-def _came(statement: Statement, known: set[str], by_note: Mapping[str, Sequence[Reason]]) -> str:
+def _reason_added(statement: Statement, old_ids: set[str], by_note: Mapping[str, Sequence[StaleReason]]) -> str:
     for citation in statement.citations:
-        if citation.note_id not in known:
+        if citation.note_id not in old_ids:
             return f"“{citation.title}” is new among the sources"
         if by_note.get(citation.note_id):
             return f"“{citation.title}” has changed"
     return "chosen anew from the same sources" if statement.citations else "cites nothing"
 
 
-def _went(statement: Statement, still: set[str], by_note: Mapping[str, Sequence[Reason]]) -> str:
+def _reason_removed(statement: Statement, new_ids: set[str], by_note: Mapping[str, Sequence[StaleReason]]) -> str:
     for citation in statement.citations:
         for reason in by_note.get(citation.note_id, ()):
             if reason.kind == "changed" and reason.was == plain(citation.quote):
                 return f"“{citation.title}” now says: “{reason.now}”" if reason.now else f"“{citation.title}” no longer says so"
             if reason.kind in ("deleted", "moved"):
                 return reason.text
-        if citation.note_id not in still:
+        if citation.note_id not in new_ids:
             return f"“{citation.title}” is no longer among the sources"
     return "its source still says so; other sentences took its place" if statement.citations else "cited nothing"
 
 
-def _new_sources(before: Record, after: Record) -> list[str]:
+def _new_sources(before: InquiryRecord, after: InquiryRecord) -> list[str]:
     known = {source.note_id for source in before.sources}
     cited = {citation.note_id for citation in after.citations}
     return [f"“{s.title}” is new among the sources" for s in after.sources if s.note_id not in known and s.note_id in cited]
 
 
-def _mode(before: Record, after: Record) -> list[str]:
+def _mode_change(before: InquiryRecord, after: InquiryRecord) -> list[str]:
     if (before.mode, before.model) == (after.mode, after.model):
         return []
-    told = {"generated": f"written by {after.model}", "quoted": "made of quotes"}
-    return [f"the answer is now {told.get(after.mode, after.mode)}"]
+    labels = {"generated": f"written by {after.model}", "quoted": "made of quotes"}
+    return [f"the answer is now {labels.get(after.mode, after.mode)}"]

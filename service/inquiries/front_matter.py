@@ -13,11 +13,11 @@ from kb.notes import Note, NoteKind
 from kb.store.queries import text_hash
 from service.answering.answer import Citation, Statement, Support
 
-RECORD = "inquiry"  # the key of the front matter that holds all of it: what is nested there is never taken for a link
+RECORD_KEY = "inquiry"  # the key of the front matter that holds all of it: what is nested there is never taken for a link
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class SourceSnapshot:
     """A source as it was: `text` is the hash of its text."""
 
     note_id: str
@@ -26,7 +26,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True)
-class Touched:
+class ClaimSnapshot:
     """A claim that the answer touched, as it stood: `claim` is `NOTE#ID`, `evidence` the ids of its evidence notes."""
 
     claim: str
@@ -36,7 +36,7 @@ class Touched:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class StaleReason:
     """Why an inquiry is stale. `kind`: `changed`, `deleted`, `moved`, `evidence` or `status`; `was` and `now` the sentence, or
     the claim's status, as it was and is (empty: there is none)."""
 
@@ -53,7 +53,7 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class InquiryRecord:
     """`asked` is when, in ISO 8601. `because`: why it was stale before it was asked again, if it was; `earlier`: the file that
     holds the version before, below the folder of inquiries."""
 
@@ -63,15 +63,15 @@ class Record:
     model: str
     statements: tuple[Statement, ...]
     citations: tuple[Citation, ...]
-    sources: tuple[Drawn, ...]
-    touched: tuple[Touched, ...]
-    because: tuple[Reason, ...] = ()
+    sources: tuple[SourceSnapshot, ...]
+    claims: tuple[ClaimSnapshot, ...]
+    because: tuple[StaleReason, ...] = ()
     earlier: str = ""
 
     def says(self) -> tuple[Any, ...]:
         """All but when, why and in which letters it was asked: two records that say the same are of the same answer."""
         cited = [(c.number, c.note_id, c.quote) for c in self.citations]
-        return self.mode, self.statements, cited, self.sources, self.touched
+        return self.mode, self.statements, cited, self.sources, self.claims
 
     def to_front_matter(self) -> dict[str, Any]:
         out: dict[str, Any] = {"question": self.question, "asked": self.asked, "mode": self.mode}
@@ -88,47 +88,49 @@ class Record:
             for c in self.citations
         ]
         out["sources"] = [{"note": s.note_id, "title": s.title, "text": s.text} for s in self.sources]
-        if self.touched:
+        if self.claims:
             out["touched"] = [
-                {"claim": t.claim, "text": t.text, "status": t.status, "evidence": list(t.evidence)} for t in self.touched
+                {"claim": t.claim, "text": t.text, "status": t.status, "evidence": list(t.evidence)} for t in self.claims
             ]
         out |= {"because": [reason.to_json() for reason in self.because]} if self.because else {}
         return out | ({"earlier": self.earlier} if self.earlier else {})
 
 
-def record_of(note: Note) -> Record | None:
+def record_of_note(note: Note) -> InquiryRecord | None:
     """What the note of an inquiry remembers; None for one that a person wrote, or whose front matter no longer tells."""
     if note.kind is not NoteKind.INQUIRY:
         return None
     return read_record(note.properties)
 
 
-def read_record(properties: Mapping[str, Any]) -> Record | None:
+def read_record(properties: Mapping[str, Any]) -> InquiryRecord | None:
     """`properties`: a note's."""
     try:
-        properties = properties[RECORD]
+        properties = properties[RECORD_KEY]
         citations = tuple(_citation(entry) for entry in properties["citations"])
         by_number = {citation.number: citation for citation in citations}
-        return Record(
+        return InquiryRecord(
             str(properties["question"]),
             str(properties["asked"]),
             str(properties["mode"]),
             str(properties.get("model") or ""),
             tuple(_statement(entry, by_number) for entry in properties["statements"]),
             citations,
-            tuple(Drawn(str(e["note"]), str(e["title"]), str(e["text"])) for e in properties["sources"]),
+            tuple(SourceSnapshot(str(e["note"]), str(e["title"]), str(e["text"])) for e in properties["sources"]),
             tuple(
-                Touched(str(e["claim"]), str(e["text"]), str(e["status"]), tuple(map(str, e["evidence"])))
+                ClaimSnapshot(str(e["claim"]), str(e["text"]), str(e["status"]), tuple(map(str, e["evidence"])))
                 for e in properties.get("touched") or ()
             ),
-            tuple(Reason(**{key: str(value) for key, value in entry.items()}) for entry in properties.get("because") or ()),
+            tuple(
+                StaleReason(**{key: str(value) for key, value in entry.items()}) for entry in properties.get("because") or ()
+            ),
             str(properties.get("earlier") or ""),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
 
-def text_mark(text: str) -> str:
+def text_digest(text: str) -> str:
     """What tells one text from another in a record."""
     return text_hash(text).hex()
 

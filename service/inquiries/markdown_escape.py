@@ -8,13 +8,13 @@ from ingest.readers.extracted_document import one_line, paragraph, prose
 from kb.markdown.blocks import opaque, plain
 
 # What imported pages do not hold, and a quote of a note or a model's sentence may: fields, macros, tags, footnotes, blocks.
-_FURTHER = re.compile(
+_MARKUP = re.compile(
     r"(?<=:):|(?<=\()\((?!\\)|(?<=\{)\{|\{(?=:)|(?<![^\s(])#(?=[\w+\[])|\$(?=\d)|\[(?=\^)|\^(?=\[)|(?<=\]):|\A\\(?=[A-Za-z])"
 )
 _UNSAFE = re.compile(r"\[\[|\]\(|\(\(|\{\{|::|%%|<!--|`|\n")
 
 
-def inert(text: str) -> str:
+def escape(text: str) -> str:
     """One line of a text's words; formulas stay formulas.
 
     >>> inert("see [[Other|that]] and **this**: $p = 0.5$, contradicts:: [x](y)")
@@ -31,4 +31,4 @@ def inert(text: str) -> str:
 
 
 def _escaped(words: str) -> str:
-    return _FURTHER.sub(r"\\\g<0>", prose(words))
+    return _MARKUP.sub(r"\\\g<0>", prose(words))

@@ -16,43 +16,45 @@ import yaml
 from ingest.readers.extracted_document import one_line
 from kb.notes import LinkType
 from service.answering.answer import Answer, Citation, Disagreement, Statement, Support
-from service.inquiries.front_matter import RECORD, Record, read_record
-from service.inquiries.markdown_escape import inert
+from service.inquiries.front_matter import RECORD_KEY, InquiryRecord, read_record
+from service.inquiries.markdown_escape import escape
 
-_UNSEEN = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\ufeff]")
+_INVISIBLE = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\ufeff]")
 _SEAL = re.compile(r"^written: .*\n", re.M)
 _ID = re.compile(r"[\w/-]+(?:#[\w.-]+)?")
 
 
-class _Exactly(yaml.SafeDumper):
+class _ExactDumper(yaml.SafeDumper):
     """Writes text so that it is read back to the character: what YAML takes for a line's end is escaped."""
 
 
-def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if _UNSEEN.search(value) else None)
+def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if _INVISIBLE.search(value) else None)
 
 
-_Exactly.add_representer(str, _text)
+_ExactDumper.add_representer(str, _represent_text)
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class InquiryPage:
     """An answer to be kept, with what the note is called and remembers."""
 
     title: str
     answer: Answer
-    record: Record
+    record: InquiryRecord
 
 
-def inquiry_markdown(page: Page) -> str:
+def inquiry_markdown(page: InquiryPage) -> str:
     """The whole file, sealed: `edited` tells whether anybody has changed it since."""
     links = [
         {"to": f"[[{source.note_id}]]", "type": str(LinkType.DRAWS_ON), "why": one_line(source.gist)}
         for source in page.answer.sources
     ]
     front: dict[str, Any] = {"title": one_line(page.title), "kind": "inquiry", "links": links}
-    front[RECORD] = page.record.to_front_matter()
-    header = yaml.dump(front, Dumper=_Exactly, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1_000_000)
+    front[RECORD_KEY] = page.record.to_front_matter()
+    header = yaml.dump(
+        front, Dumper=_ExactDumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1_000_000
+    )
     body = "\n\n".join(filter(None, _sections(page.answer, page.record.asked)))
     text = f"---\n{header}---\n{body}\n"
     return f"---\n{header}written: {_digest(text)}\n---\n{body}\n"
@@ -61,24 +63,24 @@ def inquiry_markdown(page: Page) -> str:
 def answer_markdown(answer: Answer, asked: str) -> str:
     """An answer to be read elsewhere, under its question; `asked`: when, as an ISO time. A refusal says why, and names the
     nearest notes."""
-    near = [_note(entry.title, entry.note_id) for entry in answer.nearest]
-    refused = [inert(answer.reason or "The notes do not answer this."), _part("The nearest notes", near)]
+    near = [_format_note(entry.title, entry.note_id) for entry in answer.nearest]
+    refused = [escape(answer.reason or "The notes do not answer this."), _format_section("The nearest notes", near)]
     body = _sections(answer, asked) if answer.answered else refused
-    return "\n\n".join(filter(None, (f"# {inert(answer.question)}", *body))) + "\n"
+    return "\n\n".join(filter(None, (f"# {escape(answer.question)}", *body))) + "\n"
 
 
-def edited(text: str) -> bool:
+def is_edited(text: str) -> bool:
     """Whether a file is no longer what `inquiry_markdown` made."""
     sealed = _SEAL.search(text)
     return sealed is None or sealed[0] != f"written: {_digest(_SEAL.sub('', text, count=1))}\n"
 
 
-def citations_of(answer: Answer) -> tuple[Citation, ...]:
+def list_citations(answer: Answer) -> tuple[Citation, ...]:
     """Each cited span once, by number: of the statements, and of both sides of the disagreements."""
-    said = [citation for statement in answer.statements for citation in statement.citations]
+    stated = [citation for statement in answer.statements for citation in statement.citations]
     sides = [side for entry in answer.disagreements for side in (entry.source_says, entry.target_says) if side]
-    found = {citation.number: citation for citation in (*said, *sides)}
-    return tuple(found[number] for number in sorted(found))
+    by_number = {citation.number: citation for citation in (*stated, *sides)}
+    return tuple(by_number[number] for number in sorted(by_number))
 
 
 def _digest(text: str) -> str:
@@ -86,53 +88,53 @@ def _digest(text: str) -> str:
 
 
 def _sections(answer: Answer, asked: str) -> Iterable[str]:
-    yield from _written(answer.statements) if answer.mode == "generated" else _quoted(answer.statements)
-    yield _part("Where the notes disagree", list(_disagreements(answer.disagreements)))
-    yield _part("Evidence", [
-        f"{inert(item.date)[:10] or 'no date'}, {inert(item.status) or 'undecided'}: {inert(item.claim_text)} "
-        f"({_note(item.title, item.note_id)})"
+    yield from _generated_sections(answer.statements) if answer.mode == "generated" else _quoted_sections(answer.statements)
+    yield _format_section("Where the notes disagree", list(_format_disagreements(answer.disagreements)))
+    yield _format_section("Evidence", [
+        f"{escape(item.date)[:10] or 'no date'}, {escape(item.status) or 'undecided'}: {escape(item.claim_text)} "
+        f"({_format_note(item.title, item.note_id)})"
         for item in answer.evidence
     ])  # fmt: skip
-    yield _part("What would settle it", [
-        f"{inert(entry.settles or entry.question)} (`{_id(entry.claim)}`)" for entry in answer.experiments
+    yield _format_section("What would settle it", [
+        f"{escape(entry.settles or entry.question)} (`{_safe_id(entry.claim)}`)" for entry in answer.experiments
     ])  # fmt: skip
-    yield _part("Left out by the check", [
-        f"{inert(entry.text)} *({entry.support}: {inert(entry.reason)})*" for entry in answer.dropped
+    yield _format_section("Left out by the check", [
+        f"{escape(entry.text)} *({entry.support}: {escape(entry.reason)})*" for entry in answer.dropped
     ])  # fmt: skip
     yield f"*{_provenance(answer, asked[:10])}*"
-    yield "\n".join(f"[^{c.number}]: {_note(c.title, c.note_id)}: “{inert(c.quote)}”" for c in citations_of(answer))
+    yield "\n".join(f"[^{c.number}]: {_format_note(c.title, c.note_id)}: “{escape(c.quote)}”" for c in list_citations(answer))
 
 
-def _quoted(statements: Sequence[Statement]) -> Iterable[str]:
-    yield from (_statement(entry) for entry in statements if entry.part == "lede")
-    yield _part("What the notes say", [_statement(entry) for entry in statements if entry.part != "lede"])
+def _quoted_sections(statements: Sequence[Statement]) -> Iterable[str]:
+    yield from (_format_statement(entry) for entry in statements if entry.part == "lede")
+    yield _format_section("What the notes say", [_format_statement(entry) for entry in statements if entry.part != "lede"])
 
 
-def _written(statements: Sequence[Statement]) -> Iterable[str]:
+def _generated_sections(statements: Sequence[Statement]) -> Iterable[str]:
     paragraphs: dict[int, list[str]] = {}
     for entry in statements:
-        paragraphs.setdefault(entry.paragraph, []).append(_statement(entry))
+        paragraphs.setdefault(entry.paragraph, []).append(_format_statement(entry))
     yield from (" ".join(sentences) for sentences in paragraphs.values())
 
 
-def _statement(entry: Statement) -> str:
+def _format_statement(entry: Statement) -> str:
     """A sentence with its footnotes; whatever its sources do not carry in full says so."""
     marks = "".join(f"[^{citation.number}]" for citation in entry.citations)
-    doubt = "" if entry.support in (Support.QUOTED, Support.SUPPORTED) else f" *({entry.support}: {inert(entry.reason)})*"
-    return f"{inert(entry.text)} {marks}".rstrip() + doubt
+    doubt = "" if entry.support in (Support.QUOTED, Support.SUPPORTED) else f" *({entry.support}: {escape(entry.reason)})*"
+    return f"{escape(entry.text)} {marks}".rstrip() + doubt
 
 
-def _disagreements(entries: Sequence[Disagreement]) -> Iterable[str]:
+def _format_disagreements(entries: Sequence[Disagreement]) -> Iterable[str]:
     """Both sides of each in their own words, every sentence once."""
-    told: set[int] = set()
+    shown: set[int] = set()
     for entry in entries:
-        one, other = _note(entry.source_title, entry.source), _note(entry.target_title, entry.target)
-        why = inert(entry.why).rstrip(".")
-        parts = [f"{one} {inert(entry.type.replace('_', ' '))} {other}{f': {why}' if why else ''}."]
+        one, other = _format_note(entry.source_title, entry.source), _format_note(entry.target_title, entry.target)
+        why = escape(entry.why).rstrip(".")
+        parts = [f"{one} {escape(entry.type.replace('_', ' '))} {other}{f': {why}' if why else ''}."]
         for title, says in ((entry.source_title, entry.source_says), (entry.target_title, entry.target_says)):
-            if says and says.number not in told:
-                told.add(says.number)
-                parts.append(f"{inert(title)} says: “{inert(says.quote)}” [^{says.number}]")
+            if says and says.number not in shown:
+                shown.add(says.number)
+                parts.append(f"{escape(title)} says: “{escape(says.quote)}” [^{says.number}]")
         yield " ".join(parts)
 
 
@@ -140,25 +142,25 @@ def _provenance(answer: Answer, day: str) -> str:
     if answer.mode != "generated":
         return f"Asked on {day}. The statements are quotes; no model wrote any of this."
     grades = [entry.support for entry in answer.statements]
-    told = ", ".join(f"{number} {grade}" for grade in Support if (number := grades.count(grade)))
-    cut = f" It is incomplete: {inert(answer.fault)}." if answer.incomplete else ""
-    author = inert(answer.model or "") or "a model"
-    return f"Written by {author} on {day}, each sentence checked against what it cites: {told}.{cut}"
+    counts = ", ".join(f"{number} {grade}" for grade in Support if (number := grades.count(grade)))
+    cut = f" It is incomplete: {escape(answer.fault)}." if answer.incomplete else ""
+    author = escape(answer.model or "") or "a model"
+    return f"Written by {author} on {day}, each sentence checked against what it cites: {counts}.{cut}"
 
 
-def _part(title: str, items: Sequence[str]) -> str:
+def _format_section(title: str, items: Sequence[str]) -> str:
     return f"## {title}\n\n" + "\n".join(f"- {item}" for item in items) if items else ""
 
 
-def _note(title: str, note_id: str) -> str:
-    return f"{inert(title)} (`{_id(note_id)}`)"
+def _format_note(title: str, note_id: str) -> str:
+    return f"{escape(title)} (`{_safe_id(note_id)}`)"
 
 
-def _id(note_id: str) -> str:
+def _safe_id(note_id: str) -> str:
     return note_id if _ID.fullmatch(note_id) else "?"
 
 
-def named_notes(properties: Mapping[str, Any]) -> list[str]:
+def list_source_ids(properties: Mapping[str, Any]) -> list[str]:
     """The ids that a page of this note shows as code, and that its reader may want to open."""
     record = read_record(properties)
     return list(dict.fromkeys(source.note_id for source in record.sources)) if record else []

@@ -21,11 +21,19 @@ from kb.knowledge_base import KnowledgeBase
 from kb.notes import Note, NoteKind, PasskbError, slug
 from kb.os_errors import explanation
 from service.answering.answer import Answer
-from service.inquiries.front_matter import Drawn, Reason, Record, Touched, read_record, record_of, text_mark
-from service.inquiries.note_text import Page, citations_of, edited, inquiry_markdown
+from service.inquiries.front_matter import (
+    ClaimSnapshot,
+    InquiryRecord,
+    SourceSnapshot,
+    StaleReason,
+    read_record,
+    record_of_note,
+    text_digest,
+)
+from service.inquiries.note_text import InquiryPage, inquiry_markdown, is_edited, list_citations
 
 EARLIER = ".earlier"
-_LONGEST = 40  # characters of a file's name, at most four bytes each
+_MAX_FILE_NAME = 40  # characters of a file's name, at most four bytes each
 
 
 class EditedByHand(PasskbError):
@@ -33,7 +41,7 @@ class EditedByHand(PasskbError):
 
 
 @dataclass(frozen=True, slots=True)
-class KeptInquiry:
+class SavedInquiry:
     """`fresh`: a new note; `unchanged`: the same answer was kept before, and nothing was written; else an earlier version
     gave way, and stands at `earlier`."""
 
@@ -45,7 +53,9 @@ class KeptInquiry:
     earlier: str = ""
 
 
-def keep(kb: KnowledgeBase, answer: Answer, *, because: Sequence[Reason] = (), replace_edited: bool = False) -> KeptInquiry:
+def save_inquiry(
+    kb: KnowledgeBase, answer: Answer, *, because: Sequence[StaleReason] = (), replace_edited: bool = False
+) -> SavedInquiry:
     """Writes an answer as the inquiry of its question, in place of what was kept of that question before.
 
     `because`: why the former version was stale; `replace_edited`: also where a person has changed the note, whose words then
@@ -54,105 +64,107 @@ def keep(kb: KnowledgeBase, answer: Answer, *, because: Sequence[Reason] = (), r
     """
     if not answer.answered or not answer.statements:
         raise PasskbError("the notes do not answer this question: there is nothing to keep")
-    answer = _alone(answer)
-    record = _record(kb, answer, tuple(because))
+    answer = _as_standalone(answer)
+    record = _make_record(kb, answer, tuple(because))
     with holding(kb.home):
-        path = path_of(kb, answer.question)
-        found = _read(path)
-        before = read_record(found.properties) if found else None
+        path = inquiry_path(kb, answer.question)
+        existing = _read_note(path)
+        before = read_record(existing.properties) if existing else None
         if before and before.says() == record.says() and not because:
-            title, earlier, fresh, unchanged = found.title if found else "", before.earlier, False, True
+            title, earlier, fresh, unchanged = existing.title if existing else "", before.earlier, False, True
         else:
-            title = found.title if found else _title(kb, answer.question)
-            earlier = _set_aside(path, before, replace_edited) if found else ""
-            write_atomic(path, inquiry_markdown(Page(title, answer, replace(record, earlier=earlier))))
-            fresh, unchanged = found is None, False
-    return KeptInquiry(index_own(kb, path), title, str(path), fresh, unchanged, earlier)
+            title = existing.title if existing else _choose_title(kb, answer.question)
+            earlier = _archive(path, before, replace_edited) if existing else ""
+            write_atomic(path, inquiry_markdown(InquiryPage(title, answer, replace(record, earlier=earlier))))
+            fresh, unchanged = existing is None, False
+    return SavedInquiry(index_own(kb, path), title, str(path), fresh, unchanged, earlier)
 
 
-def folder(kb: KnowledgeBase) -> Path:
+def inquiries_folder(kb: KnowledgeBase) -> Path:
     return own_notes(kb.home) / "inquiries"
 
 
-def kept(kb: KnowledgeBase) -> list[tuple[Note, Record]]:
+def list_inquiries(kb: KnowledgeBase) -> list[tuple[Note, InquiryRecord]]:
     """The inquiries that passkb keeps, by title; those in people's own vaults are theirs."""
     ids = [note_id for note_id, _, kind, _ in kb.store.titles() if kind == NoteKind.INQUIRY]
-    found = [(note, record) for note in kb.store.notes(ids).values() if (record := own_record(kb, note))]
-    return sorted(found, key=lambda pair: (pair[0].title.casefold(), pair[0].id))
+    inquiries = [(note, record) for note in kb.store.notes(ids).values() if (record := saved_record(kb, note))]
+    return sorted(inquiries, key=lambda pair: (pair[0].title.casefold(), pair[0].id))
 
 
-def own_record(kb: KnowledgeBase, note: Note) -> Record | None:
+def saved_record(kb: KnowledgeBase, note: Note) -> InquiryRecord | None:
     """What a note in the home remembers; None for any other note, whatever its front matter says."""
     mine = note.kind is NoteKind.INQUIRY and Path(note.path).is_relative_to(own_notes(kb.home))
-    return record_of(note) if mine else None
+    return record_of_note(note) if mine else None
 
 
-def path_of(kb: KnowledgeBase, question: str) -> Path:
+def inquiry_path(kb: KnowledgeBase, question: str) -> Path:
     """Where the inquiry of a question stands or would stand, also where a person has renamed its file."""
-    wanted = same(question)
-    for known, remembered in kept(kb):
-        if same(remembered.question) == wanted and Path(known.path).is_file():
-            return Path(known.path)
-    digest, name = hashlib.sha256(wanted.encode()).hexdigest(), slug(question)[:_LONGEST].strip("-_") or "inquiry"
+    normalized = normalize_question(question)
+    for note, record_ in list_inquiries(kb):
+        if normalize_question(record_.question) == normalized and Path(note.path).is_file():
+            return Path(note.path)
+    digest, name = hashlib.sha256(normalized.encode()).hexdigest(), slug(question)[:_MAX_FILE_NAME].strip("-_") or "inquiry"
     for length in range(8, len(digest) + 1, 8):
-        path = folder(kb) / f"{name}-{digest[:length]}.md"
-        found = _read(path)
-        record = read_record(found.properties) if found else None
-        if not path.exists() or (record and same(record.question) == wanted):
+        path = inquiries_folder(kb) / f"{name}-{digest[:length]}.md"
+        existing = _read_note(path)
+        record = read_record(existing.properties) if existing else None
+        if not path.exists() or (record and normalize_question(record.question) == normalized):
             return path
-    raise PasskbError(f"{folder(kb)} holds other files under the name of this question: rename {name}-{digest[:8]}.md")
+    raise PasskbError(
+        f"{inquiries_folder(kb)} holds other files under the name of this question: rename {name}-{digest[:8]}.md"
+    )
 
 
-def same(question: str) -> str:
+def normalize_question(question: str) -> str:
     """Two questions with the same of these are one: letters' case, white space and a question mark tell none apart."""
     words = " ".join(unicodedata.normalize("NFC", question).casefold().split())
     return words.rstrip("?!. ") or words
 
 
-def _alone(answer: Answer) -> Answer:
+def _as_standalone(answer: Answer) -> Answer:
     """The answer to a question that can be asked again by itself: a follow-up is the question that it was understood as."""
     question = (answer.understood or answer.question).encode("utf-8", "replace").decode()
     return replace(answer, question=" ".join(question.split()))
 
 
-def _title(kb: KnowledgeBase, question: str) -> str:
+def _choose_title(kb: KnowledgeBase, question: str) -> str:
     """The question, unless a note that somebody wrote bears it already: links by that title are to lead there still."""
-    bear = kb.store.notes(kb.store.named(question)).values()
-    return f"Inquiry: {question}" if any(note.kind is not NoteKind.STUB for note in bear) else question
+    existing = kb.store.notes(kb.store.named(question)).values()
+    return f"Inquiry: {question}" if any(note.kind is not NoteKind.STUB for note in existing) else question
 
 
-def _record(kb: KnowledgeBase, answer: Answer, because: tuple[Reason, ...]) -> Record:
+def _make_record(kb: KnowledgeBase, answer: Answer, because: tuple[StaleReason, ...]) -> InquiryRecord:
     with kb.store.reading():
         notes = kb.store.notes(source.note_id for source in answer.sources)
-        touched = _touched(kb, answer)
+        claims = _snapshot_claims(kb, answer)
     sources = tuple(
-        Drawn(source.note_id, source.title, text_mark(notes[source.note_id].text) if source.note_id in notes else "")
+        SourceSnapshot(source.note_id, source.title, text_digest(notes[source.note_id].text) if source.note_id in notes else "")
         for source in answer.sources
     )
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    statements, citations = answer.statements, citations_of(answer)
-    return Record(
-        answer.question, now, answer.mode, answer.model or "", statements, citations, sources, touched, because=because
+    statements, citations = answer.statements, list_citations(answer)
+    return InquiryRecord(
+        answer.question, now, answer.mode, answer.model or "", statements, citations, sources, claims, because=because
     )
 
 
-def _touched(kb: KnowledgeBase, answer: Answer) -> tuple[Touched, ...]:
+def _snapshot_claims(kb: KnowledgeBase, answer: Answer) -> tuple[ClaimSnapshot, ...]:
     """The claims that the answer names, with the evidence it shows for each: what came since is not what it stands on."""
-    shown: dict[str, list[str]] = {}
+    evidence_by_claim: dict[str, list[str]] = {}
     for item in answer.evidence:
-        shown.setdefault(item.claim, []).append(item.note_id)
+        evidence_by_claim.setdefault(item.claim, []).append(item.note_id)
     for entry in answer.experiments:
-        shown.setdefault(entry.claim, [])
+        evidence_by_claim.setdefault(entry.claim, [])
     out = []
-    for name, evidence in shown.items():
+    for name, evidence in evidence_by_claim.items():
         note_id, _, claim_id = name.partition("#")
         claim = next((claim for claim in kb.store.claims(note_id) if claim.id == claim_id), None)
         if claim:
-            out.append(Touched(name, claim.text, str(claim.status), tuple(sorted(evidence))))
+            out.append(ClaimSnapshot(name, claim.text, str(claim.status), tuple(sorted(evidence))))
     return tuple(out)
 
 
-def _read(path: Path) -> Note | None:
+def _read_note(path: Path) -> Note | None:
     """The note that stands in a file now, whatever is indexed of it."""
     try:
         return read_markdown(path.read_bytes(), path=str(path), note_id=path.stem, source="").note
@@ -162,17 +174,17 @@ def _read(path: Path) -> Note | None:
         raise PasskbError(f"{path} can not be read {explanation(error, 'check it, and try again')}") from error
 
 
-def _set_aside(path: Path, before: Record | None, replace_edited: bool) -> str:
+def _archive(path: Path, before: InquiryRecord | None, replace_edited: bool) -> str:
     """Keeps what stands at `path`; where, below the folder of inquiries."""
     text = path.read_bytes()
-    if edited(text.decode("utf-8", "replace")) and not replace_edited:
+    if is_edited(text.decode("utf-8", "replace")) and not replace_edited:
         raise EditedByHand(f"{path} was changed by hand since it was written, and stays as it is")
     stamp = (before.asked if before else datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")).replace(":", "")
-    kept_in = path.parent / EARLIER / path.stem
-    target = kept_in / f"{slug(stamp)}.md"
+    folder = path.parent / EARLIER / path.stem
+    target = folder / f"{slug(stamp)}.md"
     for number in range(2, 1000):
         if not target.exists() or target.read_bytes() == text:
             break
-        target = kept_in / f"{slug(stamp)}-{number}.md"
+        target = folder / f"{slug(stamp)}-{number}.md"
     write_atomic(target, text)
     return target.relative_to(path.parent).as_posix()

@@ -13,94 +13,101 @@ from kb.markdown.blocks import plain
 from kb.markdown.sentences import sentences
 from kb.notes import Claim, Note
 from kb.store.fulltext import stems
-from service.inquiries.front_matter import Drawn, Reason, Record, Touched, text_mark
-from service.inquiries.save import kept, own_record
+from service.inquiries.front_matter import ClaimSnapshot, InquiryRecord, SourceSnapshot, StaleReason, text_digest
+from service.inquiries.save import list_inquiries, saved_record
 
-_ALIKE = 0.3  # share of words in common from which one sentence is another's new wording
-_LONGEST = 200_000  # characters of a text in which a new wording is looked for
+_MIN_OVERLAP = 0.3  # share of words in common from which one sentence is another's new wording
+_MAX_TEXT = 200_000  # characters of a text in which a new wording is looked for
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class InquiryStatus:
     """A kept inquiry and what has become of its sources; stale when there is any reason."""
 
     note: Note
-    record: Record
-    reasons: tuple[Reason, ...]
+    record: InquiryRecord
+    reasons: tuple[StaleReason, ...]
 
 
-def standing(kb: KnowledgeBase, note: Note) -> Standing | None:
+def inquiry_status(kb: KnowledgeBase, note: Note) -> InquiryStatus | None:
     """None for a note that is no inquiry kept by passkb."""
-    record = own_record(kb, note)
-    return Standing(note, record, stale(kb, record)) if record else None
+    record = saved_record(kb, note)
+    return InquiryStatus(note, record, find_stale_reasons(kb, record)) if record else None
 
 
-def standings(kb: KnowledgeBase) -> list[Standing]:
+def list_inquiry_statuses(kb: KnowledgeBase) -> list[InquiryStatus]:
     """Of all kept inquiries."""
     with kb.store.reading():
-        return [Standing(note, record, stale(kb, record)) for note, record in kept(kb)]
+        return [InquiryStatus(note, record, find_stale_reasons(kb, record)) for note, record in list_inquiries(kb)]
 
 
-def stale(kb: KnowledgeBase, record: Record) -> tuple[Reason, ...]:
+def find_stale_reasons(kb: KnowledgeBase, record: InquiryRecord) -> tuple[StaleReason, ...]:
     """The reasons, sources first, in the record's order; none when all is as it was."""
     with kb.store.reading():
         notes = kb.store.notes([*(s.note_id for s in record.sources), *(c.note_id for c in record.citations)])
-        found = [reason for source in record.sources for reason in _of_source(kb, record, source, notes)]
-        found += [reason for touched in record.touched for reason in _of_claim(kb, touched)]
-    return tuple(found)
+        reasons = [reason for source in record.sources for reason in _check_source(kb, record, source, notes)]
+        reasons += [reason for snapshot in record.claims for reason in _check_claim(kb, snapshot)]
+    return tuple(reasons)
 
 
-def _of_source(kb: KnowledgeBase, record: Record, source: Drawn, notes: Mapping[str, Note]) -> list[Reason]:
+def _check_source(
+    kb: KnowledgeBase, record: InquiryRecord, source: SourceSnapshot, notes: Mapping[str, Note]
+) -> list[StaleReason]:
     note = notes.get(source.note_id)
-    if note is None or (not note.text and source.text != text_mark("")):
-        moved = [i for i in kb.store.named(source.title) if text_mark(kb.store.notes([i])[i].text) == source.text]
+    if note is None or (not note.text and source.text != text_digest("")):
+        moved = [i for i in kb.store.named(source.title) if text_digest(kb.store.notes([i])[i].text) == source.text]
         if moved:
-            return [Reason("moved", source.note_id, source.title, f"“{source.title}” is now {moved[0]}; its text is the same")]
-        return [Reason("deleted", source.note_id, source.title, f"“{source.title}” is gone")]
-    if text_mark(note.text) == source.text:
+            return [
+                StaleReason("moved", source.note_id, source.title, f"“{source.title}” is now {moved[0]}; its text is the same")
+            ]
+        return [StaleReason("deleted", source.note_id, source.title, f"“{source.title}” is gone")]
+    if text_digest(note.text) == source.text:
         return []
     reasons = []
     for quote in dict.fromkeys(c.quote for c in record.citations if c.note_id == note.id):
         if quote not in note.text:
-            now = reworded(note.text, quote)
-            told = f"“{source.title}” no longer says “{plain(quote)}”"
+            now = find_rewording(note.text, quote)
+            message = f"“{source.title}” no longer says “{plain(quote)}”"
             reasons.append(
-                Reason("changed", note.id, source.title, f"{told}; it says “{now}”" if now else told, plain(quote), now)
+                StaleReason(
+                    "changed", note.id, source.title, f"{message}; it says “{now}”" if now else message, plain(quote), now
+                )
             )
     quoted = any(c.note_id == note.id for c in record.citations)
     rest = "has changed; what is quoted from it still stands" if quoted else "has changed; nothing is quoted from it"
-    return reasons or [Reason("changed", note.id, source.title, f"“{source.title}” {rest}")]
+    return reasons or [StaleReason("changed", note.id, source.title, f"“{source.title}” {rest}")]
 
 
-def reworded(text: str, quote: str) -> str:
+def find_rewording(text: str, quote: str) -> str:
     """The sentence of a text that says most nearly what `quote` said; empty when none comes near."""
-    wanted, best, found = stems(plain(quote)), _ALIKE, ""
-    for sentence in sentences(text[:_LONGEST]):
+    quote_stems, best, rewording = stems(plain(quote)), _MIN_OVERLAP, ""
+    for sentence in sentences(text[:_MAX_TEXT]):
         words = plain(text[sentence.start : sentence.end])
-        have = stems(words)
-        alike = len(wanted & have) / max(1, len(wanted | have))
-        if alike >= best:
-            best, found = alike, words
-    return found
+        sentence_stems = stems(words)
+        overlap = len(quote_stems & sentence_stems) / max(1, len(quote_stems | sentence_stems))
+        if overlap >= best:
+            best, rewording = overlap, words
+    return rewording
 
 
-def _of_claim(kb: KnowledgeBase, touched: Touched) -> list[Reason]:
-    note_id, _, claim_id = touched.claim.partition("#")
+def _check_claim(kb: KnowledgeBase, snapshot: ClaimSnapshot) -> list[StaleReason]:
+    note_id, _, claim_id = snapshot.claim.partition("#")
     claim: Claim | None = next((claim for claim in kb.store.claims(note_id) if claim.id == claim_id), None)
     if claim is None:
-        return [Reason("status", note_id, "", f"the claim “{touched.text}” is no longer made", touched.status)]
-    reasons, evidence = [], kb.store.notes({*claim.evidence, *touched.evidence})
+        return [StaleReason("status", note_id, "", f"the claim “{snapshot.text}” is no longer made", snapshot.status)]
+    reasons, evidence = [], kb.store.notes({*claim.evidence, *snapshot.evidence})
     for other in claim.evidence:
-        if other not in touched.evidence and other in evidence:
+        if other not in snapshot.evidence and other in evidence:
             date, status = (str(evidence[other].properties.get(key) or "") for key in ("date", "status"))
-            told = f"new evidence of {date[:10] or 'no date'} on “{claim.text}”"
-            told = f"{told}: {status}" if status else told
-            reasons.append(Reason("evidence", other, evidence[other].title, told, touched.status, status))
-    gone = [other for other in touched.evidence if other not in claim.evidence]
+            message = f"new evidence of {date[:10] or 'no date'} on “{claim.text}”"
+            message = f"{message}: {status}" if status else message
+            reasons.append(StaleReason("evidence", other, evidence[other].title, message, snapshot.status, status))
+    removed = [other for other in snapshot.evidence if other not in claim.evidence]
     reasons += [
-        Reason("evidence", other, "", f"evidence on “{claim.text}” is gone ({other})", touched.status) for other in gone
+        StaleReason("evidence", other, "", f"evidence on “{claim.text}” is gone ({other})", snapshot.status)
+        for other in removed
     ]
-    if not reasons and claim.status != touched.status:
-        told = f"the claim “{claim.text}” is now {claim.status}, and was {touched.status}"
-        reasons.append(Reason("status", note_id, "", told, touched.status, str(claim.status)))
+    if not reasons and claim.status != snapshot.status:
+        message = f"the claim “{claim.text}” is now {claim.status}, and was {snapshot.status}"
+        reasons.append(StaleReason("status", note_id, "", message, snapshot.status, str(claim.status)))
     return reasons

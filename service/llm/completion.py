@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 
 from service.llm.client import Model, ModelError, Stopped
-from service.llm.sanitize import cleaned
+from service.llm.sanitize import sanitize
 
 Complete = Callable[[str, str, str], str]
 """System prompt, user prompt and a pattern that the text is held to where the server can ("" for none), to the text.
 Raises ModelError."""
 
 
-def completed(
+def complete(
     model: Model,
     system: str,
     user: str,
@@ -35,9 +35,9 @@ def completed(
 
     try:
         pieces = model.stream(system, user, max_tokens=max_tokens, pattern=pattern, stop=over)
-        raw = "".join(piece.text for piece in pieces if not piece.thought)
+        raw = "".join(piece.text for piece in pieces if not piece.is_reasoning)
     except Stopped:
         if asked_to():
             raise
         raise ModelError(f"the model took more than {limit:g} s") from None
-    return cleaned(raw, ended=True).text
+    return sanitize(raw, ended=True).text

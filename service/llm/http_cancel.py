@@ -13,7 +13,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 
-class Lines:
+class OpenResponses:
     """The response that each thread is reading. `opened` is a hook for an httpx client."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Lines:
             self._open[own] = response
             unwanted = own in self._unwanted
         if unwanted:
-            _shut(response)
+            _shut_down(response)
 
     def done(self) -> None:
         """Called in the thread that has read its response."""
@@ -41,10 +41,10 @@ class Lines:
             self._unwanted.add(thread)
             response = self._open.get(thread)
             if response is not None:
-                _shut(response)
+                _shut_down(response)
 
 
-def _shut(response: Any) -> None:
+def _shut_down(response: Any) -> None:
     """Closing would wait for the thread that reads; shutting the socket wakes it."""
     stream = response.extensions.get("network_stream")
     if stream is None or response.is_closed:  # its connection may already serve another request

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import httpx
 
 HEADERS = {"Accept-Encoding": "identity"}  # compressed, a small answer can be a large one
-LARGEST = "passkb_largest"  # a request's extension: bytes that the body of its answer may have
-_NO_STREAM = ("text/html", "application/json", "application/xhtml+xml", "application/pdf")
+MAX_BYTES = "passkb_largest"  # a request's extension: bytes that the body of its answer may have
+_NOT_STREAMED = ("text/html", "application/json", "application/xhtml+xml", "application/pdf")
 _BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LINE_END = re.compile(rb"\r\n?|\n")
 
@@ -52,20 +52,20 @@ class ResponseLimits:
         assert isinstance(stream, httpx.AsyncByteStream)
         response.stream = _AsyncLimited(stream, self._bounds(response))
 
-    def _bounds(self, response: httpx.Response) -> _Bounds:
+    def _bounds(self, response: httpx.Response) -> _BodyCounter:
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
             raise ResponseError(f"it compresses its answer as {encoding[:20]!r}, unasked: turn compression off")
         extensions = response.request.extensions
         seconds = float((extensions.get("timeout") or {}).get("read") or 0.0)
         if not response.is_success:
-            return _Bounds(self.error, seconds, cut=True)
+            return _BodyCounter(self.error, seconds, cut=True)
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if self.streaming and response.request.method == "POST":
-            if kind in _NO_STREAM or kind.startswith(("image/", "audio/", "video/")):
+            if kind in _NOT_STREAMED or kind.startswith(("image/", "audio/", "video/")):
                 raise ResponseError(f"it answers with {kind[:40]}, not with a stream of events: check the address")
-            return _Bounds(self.stream, 0.0, self.event, self.lines)
-        return _Bounds(int(extensions.get(LARGEST, self.body)), seconds)
+            return _BodyCounter(self.stream, 0.0, self.event, self.lines)
+        return _BodyCounter(int(extensions.get(MAX_BYTES, self.body)), seconds)
 
 
 def redirect_target(response: httpx.Response) -> str:
@@ -79,12 +79,12 @@ def redirect_target(response: httpx.Response) -> str:
     return f"{parts.scheme}://{host}{parts.path}" if parts else ""
 
 
-def largest_answer(n: int, tokens: int, prompt: int) -> int:
+def max_answer_bytes(n: int, tokens: int, prompt: int) -> int:
     """Bytes that `n` completions of `tokens` tokens at most may take, and log-probabilities of a prompt of `prompt` tokens."""
     return 16 * 1024**2 + 512 * (n * tokens + prompt)
 
 
-class _Bounds:
+class _BodyCounter:
     """Counts a body while it passes. `size`: bytes in all, beyond which it is `cut` or refused; `seconds` for all of it and
     `event` bytes for one event, where not 0."""
 
@@ -101,7 +101,7 @@ class _Bounds:
         if self._seconds and time.monotonic() - self._began > self._seconds:
             self._exceeded(f"its answer takes longer than {self._seconds:g} s")
         if len(data) > self._left:
-            self._exceeded(f"its answer is larger than {_size(self._size)}")
+            self._exceeded(f"its answer is larger than {_format_size(self._size)}")
             data = data[: self._left]
         self._left -= len(data)
         if self._event:
@@ -128,17 +128,17 @@ class _Bounds:
         self._lines_in_event += len(_LINE_END.findall(seen, max(start, len(self._tail))))
         self._tail = seen[max(start, len(seen) - 3) :]
         if self._in_event > self._event:
-            raise ResponseError(f"one event of its stream is larger than {_size(self._event)}, more than passkb reads")
+            raise ResponseError(f"one event of its stream is larger than {_format_size(self._event)}, more than passkb reads")
         if self._lines_in_event > self._lines:
             raise ResponseError(f"one event of its stream has more than {self._lines:,} lines, more than passkb reads")
 
 
-def _size(size: int) -> str:
+def _format_size(size: int) -> str:
     return f"{size / 1024**2:g} MB" if size >= 1024**2 else f"{size / 1024:g} kB"
 
 
 class _Limited(httpx.SyncByteStream):
-    def __init__(self, stream: httpx.SyncByteStream, bounds: _Bounds) -> None:
+    def __init__(self, stream: httpx.SyncByteStream, bounds: _BodyCounter) -> None:
         self._stream, self._bounds = stream, bounds
 
     def __iter__(self) -> Iterator[bytes]:
@@ -153,7 +153,7 @@ class _Limited(httpx.SyncByteStream):
 
 
 class _AsyncLimited(httpx.AsyncByteStream):
-    def __init__(self, stream: httpx.AsyncByteStream, bounds: _Bounds) -> None:
+    def __init__(self, stream: httpx.AsyncByteStream, bounds: _BodyCounter) -> None:
         self._stream, self._bounds = stream, bounds
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-BYTES_A_TOKEN = 3.0  # English takes four and more; what a tokenizer makes of other scripts and of formulas is nearer to this
-_INERT = str.maketrans(
+BYTES_PER_TOKEN = 3.0  # English takes four and more; what a tokenizer makes of other scripts and of formulas is nearer to this
+_ESCAPES = str.maketrans(
     {"[": "(", "]": ")", "【": "(", "】": ")", "<": "‹", ">": "›", "\n": " ", "\r": " ", "\u2028": " ", "\u2029": " "}
 )
-_LONGEST_PASSAGE = 700
+_MAX_PASSAGE = 700
 
 
-def tokens(text: str) -> int:
+def estimate_tokens(text: str) -> int:
     """An estimate of a text's length in tokens, rather too high than too low."""
-    return int(len(text.encode()) / BYTES_A_TOKEN) + 1
+    return int(len(text.encode()) / BYTES_PER_TOKEN) + 1
 
 
-def inert(text: str) -> str:
+def escape_prompt(text: str) -> str:
     """Text that can stand in a prompt on a line of its own and means nothing there but its words."""
-    return " ".join(text.translate(_INERT).split())
+    return " ".join(text.translate(_ESCAPES).split())
 
 
-def shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST_PASSAGE else f"{text[:_LONGEST_PASSAGE].rsplit(' ', 1)[0]} …"
+def shorten(text: str) -> str:
+    return text if len(text) <= _MAX_PASSAGE else f"{text[:_MAX_PASSAGE].rsplit(' ', 1)[0]} …"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 _REASONING = r"think|thinking|thought|thoughts|reasoning|reflection|seed:think"
 _CLOSED = re.compile(rf"(?is)<({_REASONING})>(.*?)(?:</\1\s*>|\Z)|\[THINK\](?P<bracketed>.*?)(?:\[/THINK\]|\Z)")
-_ORPHAN = re.compile(rf"(?is)\A(.*)</(?:{_REASONING})\s*>")  # many chat templates open the block in the prompt
+_UNOPENED = re.compile(rf"(?is)\A(.*)</(?:{_REASONING})\s*>")  # many chat templates open the block in the prompt
 _CHANNEL = re.compile(
     r"(?s)(?:<\|start\|>\w+)?<\|channel\|>(\w+)(?:(?!<\|message\|>).)*(?:<\|message\|>|\Z)(.*?)(?=<\|(?:end|start|return|call|channel)\||\Z)"
 )
@@ -22,16 +22,18 @@ _TOOLS = re.compile(
 _CALL = re.compile(r'(?m)^[ \t]*[{\[].*"(?:arguments|parameters|tool_call|function)"\s*:.*$\n?')
 _SPECIAL = re.compile(r"<\|start\|>\w+|<[|｜][^|｜<>\n]{1,40}[|｜]>|</?s>")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ue000-\uf8ff]|[\u202a-\u202e\u2066-\u2069]")
-_UNSURE = re.compile(r"<[|｜/\w:=]{0,24}\Z|\[/?[A-Z_]{0,12}\Z|\[[^\]\n]{0,48}\Z|【[^】\n]{0,48}\Z")  # may become a mark yet
+_INCOMPLETE_MARK = re.compile(
+    r"<[|｜/\w:=]{0,24}\Z|\[/?[A-Z_]{0,12}\Z|\[[^\]\n]{0,48}\Z|【[^】\n]{0,48}\Z"
+)  # may become a mark yet
 
 
 @dataclass(frozen=True, slots=True)
-class Cleaned:
+class SanitizedText:
     text: str
     reasoning: str
 
 
-def cleaned(raw: str, *, ended: bool) -> Cleaned:
+def sanitize(raw: str, *, ended: bool) -> SanitizedText:
     """`raw`: all that has come so far. Until it has `ended`, a tail that may turn out to be a mark is held back.
 
     A closing mark without its opening one makes everything before it reasoning: what was shown so far may be taken back.
@@ -39,24 +41,24 @@ def cleaned(raw: str, *, ended: bool) -> Cleaned:
     raw = _CONTROL.sub("", raw.replace("\r\n", "\n"))
     thoughts: list[str] = []
 
-    def fold(found: re.Match[str]) -> str:
-        thoughts.append(found[2] if found[1] else found["bracketed"])
+    def fold(match: re.Match[str]) -> str:
+        thoughts.append(match[2] if match[1] else match["bracketed"])
         return "\n"
 
-    def channel(found: re.Match[str]) -> str:
-        if found[1] == "final":
-            return found[2]
-        if found[1] == "analysis":
-            thoughts.append(found[2])
+    def channel(match: re.Match[str]) -> str:
+        if match[1] == "final":
+            return match[2]
+        if match[1] == "analysis":
+            thoughts.append(match[2])
         return ""
 
     text = _CLOSED.sub(fold, raw)
-    if orphan := _ORPHAN.match(text):
+    if orphan := _UNOPENED.match(text):
         thoughts.append(orphan[1])
         text = text[orphan.end() :]
     text = _CHANNEL.sub(channel, text)
     text = _CALL.sub("", _TOOLS.sub("\n", text))
     text = _SPECIAL.sub("", text)
     if not ended:
-        text = _UNSURE.sub("", text)
-    return Cleaned(text.strip(), "\n\n".join(filter(None, (thought.strip() for thought in thoughts))))
+        text = _INCOMPLETE_MARK.sub("", text)
+    return SanitizedText(text.strip(), "\n\n".join(filter(None, (thought.strip() for thought in thoughts))))

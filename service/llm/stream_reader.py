@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from service.llm.http_cancel import Lines
+from service.llm.http_cancel import OpenResponses
 
 T = TypeVar("T")
 
@@ -16,17 +16,17 @@ class StreamReader(Generic[T]):
     """`queue` gets the items as they come, and the exception that ended them, if one did. Set `ended` once the last item is
     read: its connection can serve the next request then."""
 
-    def __init__(self, items: Callable[[], Iterator[T]], lines: Lines) -> None:
+    def __init__(self, items: Callable[[], Iterator[T]], lines: OpenResponses) -> None:
         self.queue: queue.SimpleQueue[T | Exception] = queue.SimpleQueue()
         self.ended = False
-        self._cancelled, self._lines = threading.Event(), lines
+        self._cancelled, self._responses = threading.Event(), lines
         self._thread = threading.Thread(target=self._read, args=(items,), name="model-stream", daemon=True)
         self._thread.start()
 
     def cancel(self) -> None:
         self._cancelled.set()
         if not self.ended:
-            self._lines.hang_up(self._thread)
+            self._responses.hang_up(self._thread)
 
     def _read(self, items: Callable[[], Iterator[T]]) -> None:
         try:
@@ -37,4 +37,4 @@ class StreamReader(Generic[T]):
         except Exception as error:
             self.queue.put(error)
         finally:
-            self._lines.done()
+            self._responses.done()

@@ -19,15 +19,15 @@ from kb.files import write_atomic
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import Link, LinkType, NoteKind, PasskbError
 from kb.os_errors import explanation
-from service.suggestions.dismissals import recall
-from service.suggestions.ranking import linked
+from service.suggestions.dismissals import undismiss
+from service.suggestions.ranking import links_between
 
-_LONGEST = 300  # characters of a reason
-_FULL = 400  # links of one note: its front matter stays far below what is read of one
-_ABOUT = "# Links that a person accepted from what passkb suggested. Remove an entry to take its link back.\n"
+_MAX_REASON = 300  # characters of a reason
+_MAX_ENTRIES = 400  # links of one note: its front matter stays far below what is read of one
+_COMMENT = "# Links that a person accepted from what passkb suggested. Remove an entry to take its link back.\n"
 
 
-def accept(kb: KnowledgeBase, source: str, target: str, type_: LinkType = LinkType.RELATED, why: str = "") -> Link:
+def accept_link(kb: KnowledgeBase, source: str, target: str, type_: LinkType = LinkType.RELATED, why: str = "") -> Link:
     """Writes the link from note to note. Raises PasskbError for notes that are none or are linked already, and when the home
     can not be written."""
     notes = kb.store.notes([source, target])
@@ -36,34 +36,34 @@ def accept(kb: KnowledgeBase, source: str, target: str, type_: LinkType = LinkTy
             raise PasskbError(f"{note_id!r} is no note that somebody wrote: a link needs two")
     if source == target:
         raise PasskbError("a note can not be linked with itself")
-    if existing := linked(kb, source, target):
+    if existing := links_between(kb, source, target):
         raise PasskbError(f"{existing[0].source} {existing[0].type} {existing[0].target} already")
     today = datetime.datetime.now(datetime.UTC).date()
-    entry = {"from": f"[[{source}]]", "to": f"[[{target}]]", "type": str(type_), "why": safe_reason(why), "accepted": today}
+    entry = {"from": f"[[{source}]]", "to": f"[[{target}]]", "type": str(type_), "why": clean_reason(why), "accepted": today}
     with holding(kb.home):
-        path = _room(_folder(kb), today)
-        write_atomic(path, _markdown(path, [*_entries(path), entry]))
+        path = _file_with_room(_folder(kb), today)
+        write_atomic(path, _render(path, [*_read_entries(path), entry]))
     index_own(kb, path)
-    recall(kb.home, source, target)
-    made = [link for link in linked(kb, source, target) if link.writer]
-    if not made:
+    undismiss(kb.home, source, target)
+    links = [link for link in links_between(kb, source, target) if link.writer]
+    if not links:
         raise PasskbError(f"{path} holds the link, but it could not be read back: `passkb status` says why")
-    return made[0]
+    return links[0]
 
 
-def take_back(kb: KnowledgeBase, one: str, other: str) -> list[Link]:
+def remove_link(kb: KnowledgeBase, one: str, other: str) -> list[Link]:
     """Removes the accepted links between two notes, and gives them. Raises PasskbError when there is none."""
-    before = [link for link in linked(kb, one, other) if link.writer in accepted_in(kb)]
+    before = [link for link in links_between(kb, one, other) if link.writer in accepted_link_notes(kb)]
     ends = {f"[[{one}]]", f"[[{other}]]"}
     changed = []
     with holding(kb.home):
         for path in sorted(_folder(kb).glob("*.md")):
-            entries = _entries(path)
-            kept = [entry for entry in entries if {entry.get("from"), entry.get("to")} != ends]
-            if len(kept) < len(entries):
+            entries = _read_entries(path)
+            remaining = [entry for entry in entries if {entry.get("from"), entry.get("to")} != ends]
+            if len(remaining) < len(entries):
                 changed.append(path)
-                if kept:
-                    write_atomic(path, _markdown(path, kept))
+                if remaining:
+                    write_atomic(path, _render(path, remaining))
                 else:
                     path.unlink()
     if not changed:
@@ -72,28 +72,28 @@ def take_back(kb: KnowledgeBase, one: str, other: str) -> list[Link]:
     return before
 
 
-def accepted_in(kb: KnowledgeBase) -> set[str]:
+def accepted_link_notes(kb: KnowledgeBase) -> set[str]:
     """The ids of the notes that hold accepted links."""
     return {record.note_id for record in kb.store.files() if Path(record.path).parent == _folder(kb)} - {""}
 
 
-def safe_reason(why: str) -> str:
+def clean_reason(why: str) -> str:
     """A reason as one line of words, whoever worded it."""
     line = one_line(why).replace("[[", "[").replace("]]", "]")
-    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1].rsplit(' ', 1)[0]}…"
+    return line if len(line) <= _MAX_REASON else f"{line[: _MAX_REASON - 1].rsplit(' ', 1)[0]}…"
 
 
 def _folder(kb: KnowledgeBase) -> Path:
     return own_notes(kb.home) / "links"
 
 
-def _room(folder: Path, day: datetime.date) -> Path:
+def _file_with_room(folder: Path, day: datetime.date) -> Path:
     """The month's note; its next one when it is full."""
     names = [f"{day:%Y-%m}", *(f"{day:%Y-%m}-{number}" for number in range(2, 1000))]
-    return next(path for name in names if len(_entries(path := folder / f"{name}.md")) < _FULL)
+    return next(path for name in names if len(_read_entries(path := folder / f"{name}.md")) < _MAX_ENTRIES)
 
 
-def _entries(path: Path) -> list[dict[str, Any]]:
+def _read_entries(path: Path) -> list[dict[str, Any]]:
     """Raises PasskbError for a file that is there and can not be read as what it is: nothing in it may be lost."""
     if not path.exists():
         return []
@@ -108,7 +108,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
         raise PasskbError(f"{path} can not be read as a list of links {cause}") from error
 
 
-def _markdown(path: Path, entries: list[dict[str, Any]]) -> str:
+def _render(path: Path, entries: list[dict[str, Any]]) -> str:
     front = {"title": f"Links accepted in {path.stem}", "kind": "note", "links": entries}
     header = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1_000_000)
-    return f"---\n{_ABOUT}{header}---\n"
+    return f"---\n{_COMMENT}{header}---\n"

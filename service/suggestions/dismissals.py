@@ -11,7 +11,7 @@ from kb.notes import PasskbError
 from kb.os_errors import explanation
 
 
-def dismissed(home: Path, note_id: str) -> set[str]:
+def list_dismissed(home: Path, note_id: str) -> set[str]:
     """The notes that were dismissed beside `note_id`. Raises PasskbError when the file can not be read as what it is."""
     return {other for pair in _read(home) if note_id in pair for other in pair} - {note_id}
 
@@ -24,7 +24,7 @@ def dismiss(home: Path, one: str, other: str) -> None:
             _write(home, [*pairs, sorted((one, other))])
 
 
-def recall(home: Path, one: str, other: str) -> None:
+def undismiss(home: Path, one: str, other: str) -> None:
     """It may be suggested again."""
     with holding(home):
         pairs = _read(home)

@@ -15,9 +15,9 @@ from kb.store.fulltext import STOP_WORDS
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _END = re.compile(r"[\W_]+\Z")
-_LONGEST_NAME = 24  # tokens
-_SHORTEST_WORD = 3  # letters of a name of one word
-_LONGEST = 400_000  # characters of a text that are looked through
+_MAX_NAME_TOKENS = 24  # tokens
+_MIN_WORD_LENGTH = 3  # letters of a name of one word
+_MAX_TEXT = 400_000  # characters of a text that are looked through
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,44 +32,44 @@ class Mention:
     until: int
 
 
-def tokens(name: str) -> tuple[str, ...]:
+def tokenize_name(name: str) -> tuple[str, ...]:
     """A name as it is looked for: words and signs in order, letters' case and the signs at its end aside."""
     return tuple(_TOKEN.findall(_END.sub("", unicodedata.normalize("NFC", name).casefold())))
 
 
-def is_plain(name: str) -> bool:
+def is_distinctive(name: str) -> bool:
     """Whether a name can be meant by words in prose: no number or id, and not made of small words alone."""
-    words = [token for token in tokens(name) if token[0].isalnum() or token[0] == "_"]
-    telling = [word for word in words if word not in STOP_WORDS and any(map(str.isalpha, word))]
-    long = len(words) > 1 or any(len(word) >= _SHORTEST_WORD for word in telling)
-    return bool(telling) and long and len(tokens(name)) <= _LONGEST_NAME and name[:1] not in "(^"
+    words = [token for token in tokenize_name(name) if token[0].isalnum() or token[0] == "_"]
+    meaningful = [word for word in words if word not in STOP_WORDS and any(map(str.isalpha, word))]
+    long = len(words) > 1 or any(len(word) >= _MIN_WORD_LENGTH for word in meaningful)
+    return bool(meaningful) and long and len(tokenize_name(name)) <= _MAX_NAME_TOKENS and name[:1] not in "(^"
 
 
-def one_word(name: str) -> bool:
-    return len(tokens(name)) == 1
+def is_one_word(name: str) -> bool:
+    return len(tokenize_name(name)) == 1
 
 
-class Names:
+class NameIndex:
     """Names of notes, looked for in texts. A name of several notes is none: it is not known which is meant."""
 
     def __init__(self, names: Iterable[tuple[str, str]]) -> None:
         """names: (name, note id)."""
-        bearers: dict[tuple[str, ...], set[str]] = defaultdict(set)
-        spelt: dict[tuple[str, ...], str] = {}
+        ids_by_name: dict[tuple[str, ...], set[str]] = defaultdict(set)
+        spelling: dict[tuple[str, ...], str] = {}
         for name, note_id in names:
-            if is_plain(name):
-                bearers[tokens(name)].add(note_id)
-                spelt.setdefault(tokens(name), name)
+            if is_distinctive(name):
+                ids_by_name[tokenize_name(name)].add(note_id)
+                spelling.setdefault(tokenize_name(name), name)
         self._by_first: dict[str, list[tuple[tuple[str, ...], str, str]]] = defaultdict(list)
-        for words, ids in bearers.items():
+        for words, ids in ids_by_name.items():
             if len(ids) == 1:
-                self._by_first[words[0]].append((words, next(iter(ids)), spelt[words]))
-        for found in self._by_first.values():
-            found.sort(key=lambda entry: -len(entry[0]))
+                self._by_first[words[0]].append((words, next(iter(ids)), spelling[words]))
+        for entries in self._by_first.values():
+            entries.sort(key=lambda entry: -len(entry[0]))
 
     def mentions(self, text: str) -> Iterator[Mention]:
         """In order of place, never overlapping, the longest name where several would fit; none in code, links or headings."""
-        text = text[:_LONGEST]
+        text = text[:_MAX_TEXT]
         for sentence in sentences(text):
             yield from self._within(text, sentence.start, sentence.end)
 

@@ -16,28 +16,32 @@ from kb.knowledge_base import KnowledgeBase
 from kb.markdown.blocks import plain
 from kb.notes import Link, LinkType, Note, NoteKind, PasskbError
 from kb.single_flight import SingleFlight
-from service.suggestions.dismissals import dismissed
-from service.suggestions.mentions import Mention, Names, is_plain, one_word
+from service.suggestions.dismissals import list_dismissed
+from service.suggestions.mentions import Mention, NameIndex, is_distinctive, is_one_word
 
-MOST = 8
-_NEAREST = 24  # notes alike that are looked at
-_ALIKE = 0.55  # cosine from which likeness is worth a line
-_SHARE = 0.02  # of all chunks: a name of one word that stands in more of them says little …
-_FEW = 5  # … unless these are few
-_PLACES = 60  # chunks in which a name is looked for
-_LEAST = 0.12  # what a suggestion has to be worth
-_NAMED = 3
-_MENTION, _LIKENESS, _SHARED = 0.75, 0.8, 0.6  # the most that each is worth; together they count as 1 - ∏ (1 - worth)
+MAX_SUGGESTIONS = 8
+_MAX_SIMILAR = 24  # notes alike that are looked at
+_MIN_COSINE = 0.55  # cosine from which likeness is worth a line
+_MAX_WORD_SHARE = 0.02  # of all chunks: a name of one word that stands in more of them says little …
+_MIN_WORD_CHUNKS = 5  # … unless these are few
+_MAX_CHUNKS = 60  # chunks in which a name is looked for
+_MIN_SCORE = 0.12  # what a suggestion has to be worth
+_MAX_NAMED = 3
+_MENTION_WEIGHT, _SIMILARITY_WEIGHT, _NEIGHBOUR_WEIGHT = (
+    0.75,
+    0.8,
+    0.6,
+)  # the most that each is worth; together they count as 1 - ∏ (1 - worth)
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class Signal:
     """Why two notes may belong together, in words. `kind`: `mention`, `similar` or `neighbours`; a mention has its sentence,
     `quote == text[start:end]` of the note `note_id`; `worth` is between 0 and 1."""
 
     kind: str
     text: str
-    worth: float
+    weight: float
     note_id: str = ""
     start: int = -1
     end: int = -1
@@ -56,27 +60,27 @@ class Suggestion:
     other: str
     title: str
     score: float
-    grounds: tuple[Ground, ...]
+    signals: tuple[Signal, ...]
     type: LinkType = LinkType.RELATED
     why: str = ""
     by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _NameGraph:
     """What is the same for every note until something is written."""
 
     generation: int
-    names: Names
-    of: Mapping[str, tuple[str, ...]]
-    around: Mapping[str, Collection[str]]
+    names: NameIndex
+    names_by_note: Mapping[str, tuple[str, ...]]
+    neighbours: Mapping[str, Collection[str]]
 
 
-_prepared_by_home: WeakKeyDictionary[KnowledgeBase, SingleFlight[int, _Known]] = WeakKeyDictionary()
+_graphs: WeakKeyDictionary[KnowledgeBase, SingleFlight[int, _NameGraph]] = WeakKeyDictionary()
 _lock = threading.Lock()  # of the mapping, not of the work
 
 
-def suggestions(kb: KnowledgeBase, note_id: str, most: int = MOST, *, unseen: str = "") -> list[Suggestion]:
+def suggest_links(kb: KnowledgeBase, note_id: str, limit: int = MAX_SUGGESTIONS, *, unseen: str = "") -> list[Suggestion]:
     """The links that a note probably lacks, the likeliest first. None to stubs, to inquiries, to what is linked with it in
     either direction or was dismissed. `unseen`: a note whose links with this one are taken for unwritten, to measure whether
     they would be suggested. Raises PasskbError when there is no such note."""
@@ -86,121 +90,134 @@ def suggestions(kb: KnowledgeBase, note_id: str, most: int = MOST, *, unseen: st
             raise PasskbError(f"there is no note {note_id!r}")
         if note.kind in (NoteKind.STUB, NoteKind.INQUIRY) or not note.text.strip():
             return []
-        known = _without(_prepared(kb), note_id, unseen)
-        apart = {note_id, *known.around.get(note_id, ()), *dismissed(kb.home, note_id)}
-        grounds: dict[str, list[Ground]] = defaultdict(list)
+        graph = _without_link(_name_graph(kb), note_id, unseen)
+        excluded = {note_id, *graph.neighbours.get(note_id, ()), *list_dismissed(kb.home, note_id)}
+        signals: dict[str, list[Signal]] = defaultdict(list)
         forward: dict[str, bool] = {}
-        for other, ground, out in _mentioned(kb, note, known, apart):
-            grounds[other].append(ground)
+        for other, signal, out in _find_mentions(kb, note, graph, excluded):
+            signals[other].append(signal)
             forward[other] = out or forward.get(other, False)
-        for other, ground in [*_alike(kb, note_id, apart), *_shared(kb, note_id, known, apart)]:
-            grounds[other].append(ground)
-        notes = {i: n for i, n in kb.store.notes(grounds).items() if _can_be_linked(n)}
-    found = [_suggestion(note_id, notes[other], grounds[other], forward.get(other, True)) for other in notes]
-    ranked = sorted(found, key=lambda entry: (-entry.score, entry.other))
-    return [entry for entry in ranked if entry.score >= _LEAST][:most]
+        for other, signal in [*_find_similar(kb, note_id, excluded), *_find_shared_neighbours(kb, note_id, graph, excluded)]:
+            signals[other].append(signal)
+        notes = {i: n for i, n in kb.store.notes(signals).items() if _can_be_linked(n)}
+    candidates = [_make_suggestion(note_id, notes[other], signals[other], forward.get(other, True)) for other in notes]
+    ranked = sorted(candidates, key=lambda entry: (-entry.score, entry.other))
+    return [entry for entry in ranked if entry.score >= _MIN_SCORE][:limit]
 
 
 def _can_be_linked(note: Note) -> bool:
     return note.kind not in (NoteKind.STUB, NoteKind.INQUIRY) and bool(note.text.strip())
 
 
-def _suggestion(note_id: str, other: Note, grounds: Iterable[Ground], forward: bool) -> Suggestion:
-    ordered = tuple(sorted(grounds, key=lambda ground: -ground.worth))
-    score = 1.0 - math.prod(1.0 - ground.worth for ground in ordered)
+def _make_suggestion(note_id: str, other: Note, signals: Iterable[Signal], forward: bool) -> Suggestion:
+    ordered = tuple(sorted(signals, key=lambda signal: -signal.weight))
+    score = 1.0 - math.prod(1.0 - signal.weight for signal in ordered)
     ends = (note_id, other.id) if forward else (other.id, note_id)
     return Suggestion(*ends, other.id, other.title, round(score, 4), ordered, why=ordered[0].text)
 
 
-def _prepared(kb: KnowledgeBase) -> _Known:
+def _name_graph(kb: KnowledgeBase) -> _NameGraph:
     with _lock:
-        prepared = _prepared_by_home.setdefault(kb, SingleFlight())
+        prepared = _graphs.setdefault(kb, SingleFlight())
     with kb.store.reading():
         generation = kb.store.generation
-        return prepared.get(generation, lambda: _prepare(kb, generation))
+        return prepared.get(generation, lambda: _build_name_graph(kb, generation))
 
 
-def _without(known: _Known, one: str, other: str) -> _Known:
-    apart = {i: set(known.around.get(i, ())) - {one, other} for i in (one, other)}
-    return replace(known, around={**known.around, **apart}) if other else known
+def _without_link(graph: _NameGraph, one: str, other: str) -> _NameGraph:
+    neighbours = {i: set(graph.neighbours.get(i, ())) - {one, other} for i in (one, other)}
+    return replace(graph, neighbours={**graph.neighbours, **neighbours}) if other else graph
 
 
-def _prepare(kb: KnowledgeBase, generation: int) -> _Known:
-    of = {note_id: tuple(filter(is_plain, (title, *aliases))) for note_id, _, _, title, aliases in kb.store.names()}
-    around: dict[str, set[str]] = defaultdict(set)
+def _build_name_graph(kb: KnowledgeBase, generation: int) -> _NameGraph:
+    names_by_note = {
+        note_id: tuple(filter(is_distinctive, (title, *aliases))) for note_id, _, _, title, aliases in kb.store.names()
+    }
+    neighbours: dict[str, set[str]] = defaultdict(set)
     for link in kb.store.links():
-        around[link.source].add(link.target)
-        around[link.target].add(link.source)
-    names = Names((name, note_id) for note_id, borne in of.items() for name in borne)
-    return _Known(generation, names, of, dict(around))
+        neighbours[link.source].add(link.target)
+        neighbours[link.target].add(link.source)
+    names = NameIndex((name, note_id) for note_id, note_names in names_by_note.items() for name in note_names)
+    return _NameGraph(generation, names, names_by_note, dict(neighbours))
 
 
-def _tells(kb: KnowledgeBase, name: str) -> bool:
+def _is_specific(kb: KnowledgeBase, name: str) -> bool:
     """Whether a name says which note is meant: a lone word that stands everywhere does not."""
-    return not one_word(name) or kb.store.document_frequency(_quoted(name)) <= max(_FEW, _SHARE * len(kb.catalogue.numbers))
+    return not is_one_word(name) or kb.store.document_frequency(_escape_phrase(name)) <= max(
+        _MIN_WORD_CHUNKS, _MAX_WORD_SHARE * len(kb.catalogue.numbers)
+    )
 
 
-def _quoted(name: str) -> str:
+def _escape_phrase(name: str) -> str:
     return name.replace('"', '""').replace("\0", " ")
 
 
-def _mentioned(kb: KnowledgeBase, note: Note, known: _Known, apart: Collection[str]) -> list[tuple[str, Ground, bool]]:
+def _find_mentions(
+    kb: KnowledgeBase, note: Note, graph: _NameGraph, excluded: Collection[str]
+) -> list[tuple[str, Signal, bool]]:
     """(other note, ground, whether it is this note that names the other), one for each other note and direction."""
-    found: dict[tuple[str, bool], tuple[str, Ground, bool]] = {}
-    for mention in known.names.mentions(note.text):
-        if mention.note_id not in apart and (mention.note_id, True) not in found and _tells(kb, mention.name):
-            ground = _ground(kb, note, mention, "this note names it")
-            found[mention.note_id, True] = mention.note_id, ground, True
-    mine = [name for name in known.of.get(note.id, ()) if _tells(kb, name)]
-    near = {i for name in mine for i in kb.store.notes_with_phrase(name, _PLACES)}
-    for other in kb.store.notes(near - set(apart)).values():
-        if theirs := next((m for m in known.names.mentions(other.text) if m.note_id == note.id and m.name in mine), None):
-            found[other.id, False] = other.id, _ground(kb, other, theirs, "it names this note"), False
-    return list(found.values())
+    mentions: dict[tuple[str, bool], tuple[str, Signal, bool]] = {}
+    for mention in graph.names.mentions(note.text):
+        if mention.note_id not in excluded and (mention.note_id, True) not in mentions and _is_specific(kb, mention.name):
+            signal = _mention_signal(kb, note, mention, "this note names it")
+            mentions[mention.note_id, True] = mention.note_id, signal, True
+    own_names = [name for name in graph.names_by_note.get(note.id, ()) if _is_specific(kb, name)]
+    candidates = {i for name in own_names for i in kb.store.notes_with_phrase(name, _MAX_CHUNKS)}
+    for other in kb.store.notes(candidates - set(excluded)).values():
+        if reverse := next((m for m in graph.names.mentions(other.text) if m.note_id == note.id and m.name in own_names), None):
+            mentions[other.id, False] = other.id, _mention_signal(kb, other, reverse, "it names this note"), False
+    return list(mentions.values())
 
 
-def _ground(kb: KnowledgeBase, note: Note, mention: Mention, how: str) -> Ground:
+def _mention_signal(kb: KnowledgeBase, note: Note, mention: Mention, how: str) -> Signal:
     """A name that stands in many places says less than one that stands in few, and a lone word less when it may be any word:
     where a sentence begins, or in other letters."""
-    places = kb.store.document_frequency(_quoted(mention.name))
-    telling = 1.0 - math.log(1 + places) / math.log(2 + len(kb.catalogue.numbers))
-    if one_word(mention.name) and (mention.at == mention.start or note.text[mention.at : mention.until] != mention.name):
-        telling /= 2
+    frequency = kb.store.document_frequency(_escape_phrase(mention.name))
+    specificity = 1.0 - math.log(1 + frequency) / math.log(2 + len(kb.catalogue.numbers))
+    if is_one_word(mention.name) and (mention.at == mention.start or note.text[mention.at : mention.until] != mention.name):
+        specificity /= 2
     quote = note.text[mention.start : mention.end]
     text = f"{how} without a link: “{plain(quote)}”"
-    return Ground("mention", text, round(_MENTION * max(0.2, telling), 4), note.id, mention.start, mention.end, quote)
+    return Signal(
+        "mention", text, round(_MENTION_WEIGHT * max(0.2, specificity), 4), note.id, mention.start, mention.end, quote
+    )
 
 
-def _alike(kb: KnowledgeBase, note_id: str, apart: Collection[str]) -> list[tuple[str, Ground]]:
+def _find_similar(kb: KnowledgeBase, note_id: str, excluded: Collection[str]) -> list[tuple[str, Signal]]:
     return [
-        (other, Ground("similar", f"alike in meaning (cosine {cosine:.2f})", round(_LIKENESS * (cosine - 0.5) / 0.5, 4)))
-        for other, cosine in kb.similar(note_id, _NEAREST)
-        if cosine >= _ALIKE and other not in apart
+        (
+            other,
+            Signal("similar", f"alike in meaning (cosine {cosine:.2f})", round(_SIMILARITY_WEIGHT * (cosine - 0.5) / 0.5, 4)),
+        )
+        for other, cosine in kb.similar(note_id, _MAX_SIMILAR)
+        if cosine >= _MIN_COSINE and other not in excluded
     ]
 
 
-def _shared(kb: KnowledgeBase, note_id: str, known: _Known, apart: Collection[str]) -> list[tuple[str, Ground]]:
+def _find_shared_neighbours(
+    kb: KnowledgeBase, note_id: str, graph: _NameGraph, excluded: Collection[str]
+) -> list[tuple[str, Signal]]:
     """By Adamic and Adar (2003): a neighbour in common counts the less, the more neighbours it has itself."""
     weights: dict[str, float] = defaultdict(float)
     through: dict[str, list[str]] = defaultdict(list)
-    for neighbour in sorted(known.around.get(note_id, ())):
-        share = 1.0 / math.log(max(2, len(known.around[neighbour])))
-        for other in known.around[neighbour]:
-            if other not in apart:
+    for neighbour in sorted(graph.neighbours.get(note_id, ())):
+        share = 1.0 / math.log(max(2, len(graph.neighbours[neighbour])))
+        for other in graph.neighbours[neighbour]:
+            if other not in excluded:
                 weights[other] += share
                 through[other].append(neighbour)
     several = {other: weight for other, weight in weights.items() if len(through[other]) > 1}
     titles = {i: n.title for i, n in kb.store.notes({i for other in several for i in through[other]}).items()}
     out = []
     for other, weight in several.items():
-        closest = sorted(through[other], key=lambda i: (len(known.around[i]), i))
-        named = ", ".join(f"“{titles.get(i, i)}”" for i in closest[:_NAMED])
-        more = f" and {len(closest) - _NAMED} more" if len(closest) > _NAMED else ""
+        closest = sorted(through[other], key=lambda i: (len(graph.neighbours[i]), i))
+        named = ", ".join(f"“{titles.get(i, i)}”" for i in closest[:_MAX_NAMED])
+        more = f" and {len(closest) - _MAX_NAMED} more" if len(closest) > _MAX_NAMED else ""
         text = f"{len(closest)} notes are linked with both: {named}{more}"
-        out.append((other, Ground("neighbours", text, round(_SHARED * weight / (weight + 1.5), 4))))
+        out.append((other, Signal("neighbours", text, round(_NEIGHBOUR_WEIGHT * weight / (weight + 1.5), 4))))
     return out
 
 
-def linked(kb: KnowledgeBase, one: str, other: str) -> list[Link]:
+def links_between(kb: KnowledgeBase, one: str, other: str) -> list[Link]:
     """The links between two notes, in either direction."""
     return [link for into in (False, True) for link in kb.store.links(one, into=into) if other in (link.source, link.target)]

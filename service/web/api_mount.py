@@ -97,15 +97,15 @@ class _Room:
 
 
 def _rest(access: Access) -> ASGIApp:
-    from service.api.rest import rest
+    from service.api.rest import make_app
 
-    return rest(access)
+    return make_app(access)
 
 
 def _mcp(access: Access) -> ASGIApp:
-    from service.api.mcp import OverHttp
+    from service.api.mcp import HttpEndpoint
 
-    return OverHttp(access)
+    return HttpEndpoint(access)
 
 
 def _credentials(scope: Scope) -> list[bytes]:

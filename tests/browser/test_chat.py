@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from service.answering.generate.prompts import REWRITING
+from service.answering.generate.prompts import CORRECTION_RULES
 from service.answering.retrieve.question_rewrite import SYSTEM_PROMPT as UNDERSTANDING
 from tests.browser.serving import App, ask, passkb, served
 from tests.service.answering.scripted_server import Body, Reply, ScriptedServer, said, serving
@@ -32,7 +32,7 @@ THOUGHTS = "<think>The person asks about stripes.</think>"
 def reply(body: Body) -> Reply:
     """Each question gets the answer that its words name."""
     system, prompt = body["messages"][0]["content"], body["messages"][-1]["content"]
-    if system == REWRITING:
+    if system == CORRECTION_RULES:
         return said("1. DROP\n2. DROP")
     if system == UNDERSTANDING:
         return said("Do zebra stripes serve against heat or flies?")

@@ -10,22 +10,22 @@ from collections.abc import Sequence
 from itertools import permutations, product
 
 from service.answering.check.clauses import Clause, Word
-from service.answering.check.numbers import missing, numerals
+from service.answering.check.numbers import find_missing, parse_numbers
 
 _AUTHOR = re.compile(r"\b([A-Z][a-z]+)(?:['’]s)? (?:and (?:colleagues|coworkers|co-workers|others)|et al\b|and [A-Z][a-z]+\b)")
 
 
-def misattributed(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+def find_misattribution(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
     """A name to which the sentence gives a number that the spans give to other names alone; empty when there is none."""
-    there = [(numerals(clause.text), _names(clause)) for clause in spans]
-    elsewhere = set().union(*(names for _, names in there)) if there else set()
-    said = set().union(*map(_names, sentence)) if sentence else set()
+    span_numbers = [(parse_numbers(clause.text), _names(clause)) for clause in spans]
+    span_names = set().union(*(names for _, names in span_numbers)) if span_numbers else set()
+    sentence_names = set().union(*map(_names, sentence)) if sentence else set()
     for clause in sentence:
-        own = _names(clause) & elsewhere
-        for number in numerals(clause.text) if own else ():
-            bearers = [names for given, names in there if number.value and not missing([number], given)]
-            if bearers and all(names - said and not own <= names for names in bearers):
-                return min(own - set().union(*bearers), default="")
+        clause_names = _names(clause) & span_names
+        for number in parse_numbers(clause.text) if clause_names else ():
+            owners = [names for numbers, names in span_numbers if number.value and not find_missing([number], numbers)]
+            if owners and all(names - sentence_names and not clause_names <= names for names in owners):
+                return min(clause_names - set().union(*owners), default="")
     return ""
 
 
@@ -33,33 +33,33 @@ def _names(clause: Clause) -> set[str]:
     return {word.text.casefold().removesuffix("'s").removesuffix("’s") for word in clause.words if word.name}
 
 
-def strange_authors(sentence: str, span: str) -> str:
+def find_unknown_author(sentence: str, span: str) -> str:
     """The first author (“Zhao and colleagues”) whom the span does not know; a capital at the start of a sentence hides him from
     those who look for names."""
     known = span.casefold()
     return next((name for name in _AUTHOR.findall(sentence) if name.casefold() not in known), "")
 
 
-def swapped(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+def find_swapped_word(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
     """A word that changed places with another between two clauses that otherwise stayed as they were; empty when none did.
 
     “A raises accuracy but raises coverage only with new knowledge” for the same with coverage and accuracy exchanged. A place
     is the content word before, or the clause's start.
     """
-    ours, theirs = [_places(clause) for clause in sentence], [_places(clause) for clause in spans]
-    for one, other in permutations(ours, 2):
-        for first, second in permutations(theirs, 2):
-            went = [w for w in one if w in second and w not in first and w not in other]
-            came = [w for w in other if w in first and w not in second and w not in one]
-            stayed = [w for w in one if w in first and w not in second], [w for w in other if w in second and w not in first]
+    sentence_places, span_places = [_predecessors(clause) for clause in sentence], [_predecessors(clause) for clause in spans]
+    for one, other in permutations(sentence_places, 2):
+        for first, second in permutations(span_places, 2):
+            moved_out = [w for w in one if w in second and w not in first and w not in other]
+            moved_in = [w for w in other if w in first and w not in second and w not in one]
+            unmoved = [w for w in one if w in first and w not in second], [w for w in other if w in second and w not in first]
             common = one.keys() & other.keys() & first.keys() & second.keys()
-            for there, here in product(went, came):
-                if one[there] & first[here] and other[here] & second[there] and (all(stayed) or (any(stayed) and common)):
+            for there, here in product(moved_out, moved_in):
+                if one[there] & first[here] and other[here] & second[there] and (all(unmoved) or (any(unmoved) and common)):
                     return there
     return ""
 
 
-def _places(clause: Clause) -> dict[str, set[str]]:
+def _predecessors(clause: Clause) -> dict[str, set[str]]:
     """The stems of a clause with the words that each stands behind."""
     out: dict[str, set[str]] = {}
     before = "^"

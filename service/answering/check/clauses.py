@@ -28,7 +28,7 @@ _FRAME = re.compile(
     r"|hence|finally)\s*,\s*)",
     re.I,
 )
-_IDLE = frozenset(
+_GENERIC_WORDS = frozenset(
     """
     according note notes report reports reported find finds found show shows showed shown argue argues say said
     state states stated write writes seem seems appear appears tend tends usually mostly often generally typically
@@ -67,21 +67,21 @@ class Clause:
         return frozenset(word.stem for word in self.words if word.content)
 
 
-def readable(text: str) -> str:
+def strip_markup(text: str) -> str:
     """A text without Markdown, marks of formulas and frames such as “According to the notes,”."""
     powers = _ALONE.sub(r"1e\1", _POWER.sub(r"\1e\2", plain(text).replace("\\%", "%")))
     words = " ".join(_MARKUP.sub(" ", powers).split())
     return _FRAME.sub("", words)
 
 
-def clauses(text: str) -> list[Clause]:
+def split_clauses(text: str) -> list[Clause]:
     """The clauses of a readable text, in order; one that holds fewer than two content words joins the one before it."""
     out: list[Clause] = []
     pos = 0
     for cut in (*(m.span() for m in _CLAUSE.finditer(text)), (len(text), len(text))):
         piece = text[pos : cut[0]]
         pos = cut[1]
-        clause = Clause(piece.strip(), words(piece, first=not out))
+        clause = Clause(piece.strip(), split_words(piece, first=not out))
         if out and len(clause.content) < 2:
             out[-1] = Clause(f"{out[-1].text}, {clause.text}", (*out[-1].words, *clause.words))
         elif clause.words:
@@ -89,13 +89,13 @@ def clauses(text: str) -> list[Clause]:
     return out
 
 
-def words(text: str, *, first: bool = True) -> tuple[Word, ...]:
+def split_words(text: str, *, first: bool = True) -> tuple[Word, ...]:
     """The words of a text; `first` says that its first word begins a sentence, whose capital letter means nothing."""
-    found = _WORD.findall(text)
-    return tuple(_word(token, i == 0 and first) for i, token in enumerate(found) if token != "A" or i)
+    tokens = _WORD.findall(text)
+    return tuple(_make_word(token, i == 0 and first) for i, token in enumerate(tokens) if token != "A" or i)
 
 
-def _word(token: str, opens: bool) -> Word:
+def _make_word(token: str, opens: bool) -> Word:
     low = token.casefold().replace("’", "'")
     letters = [c for c in token if c.isalpha()]
     capitals = sum(c.isupper() for c in letters)
@@ -107,5 +107,5 @@ def _word(token: str, opens: bool) -> Word:
         and (capitals > 1 or odd or (capitals == 1 and not opens))
     )
     name = name and (low not in STOP_WORDS or len(token) == 1) and not re.fullmatch(r"[\d.]+[kmb]?|\d+e-?\d+", low)
-    content = (low not in STOP_WORDS and low not in _IDLE and bool(letters) and len(low) > 1) or name
+    content = (low not in STOP_WORDS and low not in _GENERIC_WORDS and bool(letters) and len(low) > 1) or name
     return Word(token, stem(low.removesuffix("'s")), content and not re.fullmatch(r"[\d.]+[kmb]?|\d+e-?\d+", low), name)

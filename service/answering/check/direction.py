@@ -129,13 +129,13 @@ theory theoretical : practice practical
 input : output
 keep kept : lose lost
 """
-_HARD = frozenset(
+_NEGATIONS = frozenset(
     """
     not no never cannot none neither nor without nothing nobody n't isn't aren't wasn't weren't doesn't don't
     didn't can't won't couldn't wouldn't hasn't haven't shouldn't
     """.split()
 )
-_SOFT = frozenset(
+_WEAK_NEGATIONS = frozenset(
     stem(word)
     for word in """
     fail lack hardly rarely seldom little few impossible unable only merely less least fewer instead rather
@@ -143,12 +143,12 @@ _SOFT = frozenset(
     different decline refute against left leave remain stay unchanged same
     """.split()
 )
-_UNDONE = ("un", "in", "im", "non-", "non", "dis", "ir")
-_NOUNS = frozenset("gains rates drops losses".split())  # as nouns too common to be cues
+_NEGATING_PREFIXES = ("un", "in", "im", "non-", "non", "dis", "ir")
+_NOUN_HOMOGRAPHS = frozenset("gains rates drops losses".split())  # as nouns too common to be cues
 _BEFORE_NOUNS = frozenset("the a an many some these those of any no its their such all".split())
-_FAILS = frozenset(map(stem, "fail unable refuse".split()))
-_NEAR = 3  # words on either side of a cue that tell what it is about
-_SCOPE = 4  # content words after a negation that it may deny
+_FAILURE_VERBS = frozenset(map(stem, "fail unable refuse".split()))
+_CONTEXT_WORDS = 3  # words on either side of a cue that tell what it is about
+_NEGATION_SCOPE = 4  # content words after a negation that it may deny
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def _lexicon() -> dict[str, frozenset[tuple[int, int]]]:
     return {word: frozenset(ends) for word, ends in table.items()}
 
 
-def _ends(word: Word) -> frozenset[tuple[int, int]]:
+def _axis_ends(word: Word) -> frozenset[tuple[int, int]]:
     """Where a word stands on the axes, its comparative and superlative with it."""
     low, lexicon = word.text.casefold(), _lexicon()
     forms = [word.stem, *(stem(low[: -len(end)]) for end in ("est", "er") if low.endswith(end) and len(low) > len(end) + 2)]
@@ -182,29 +182,29 @@ def _ends(word: Word) -> frozenset[tuple[int, int]]:
 
 
 def is_cue(word: Word) -> bool:
-    return bool(_ends(word))
+    return bool(_axis_ends(word))
 
 
-def opposed(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+def find_opposite(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
     """The word with which a sentence turns its span round; empty when none does.
 
     A cue is compared with those cues of the spans whose surroundings share most content words with its own: it conflicts
     when one of them stands at the other end of an axis and none at the same end.
     """
-    there = [cue for clause in spans for cue in _cues(clause)]
+    span_cues = [cue for clause in spans for cue in _cues(clause)]
     for clause in sentence:
         for cue in _cues(clause):
-            rivals = [other for other in there if _side(cue, other)]
-            if not rivals:
+            comparable = [other for other in span_cues if _agreement(cue, other)]
+            if not comparable:
                 continue
-            best = max(_nearness(cue, other) for other in rivals)
-            closest = [other for other in rivals if _nearness(cue, other) == best]
-            if (best or len(rivals) == 1) and all(_side(cue, other) < 0 for other in closest):
+            best = max(_context_overlap(cue, other) for other in comparable)
+            closest = [other for other in comparable if _context_overlap(cue, other) == best]
+            if (best or len(comparable) == 1) and all(_agreement(cue, other) < 0 for other in closest):
                 return cue.word
     return ""
 
 
-def _nearness(one: _Cue, other: _Cue) -> float:
+def _context_overlap(one: _Cue, other: _Cue) -> float:
     """How much the surroundings of two cues share; the content word just beside a cue tells most of what it is about."""
     same_side = sum(mine == theirs for mine, theirs in zip(one.beside, other.beside, strict=True))
     beside = 0.5 * len(frozenset(one.beside) & frozenset(other.beside) - {""}) + 0.5 * same_side
@@ -212,7 +212,7 @@ def _nearness(one: _Cue, other: _Cue) -> float:
     return len(one.near & other.near) + beside + 1.25 * (one.word.casefold() == other.word.casefold())
 
 
-def _side(one: _Cue, other: _Cue) -> int:
+def _agreement(one: _Cue, other: _Cue) -> int:
     """1 at the same end of an axis, -1 at opposite ends, 0 on no common axis; an exchange of roles counts as a turn."""
     axes = {axis for axis, _ in one.ends} & {axis for axis, _ in other.ends}
     if not axes:
@@ -226,9 +226,9 @@ def _side(one: _Cue, other: _Cue) -> int:
     return side * (-1 if one.denied != other.denied else 1)
 
 
-_BE = frozenset("is are was were be been being still also often".split())
-_CONTESTS = frozenset(map(stem, "beat beaten outperform outperformed exceed surpass overtake overtaken outweigh".split()))
-_COMPARES = frozenset(
+_BE_FORMS = frozenset("is are was were be been being still also often".split())
+_CONTEST_VERBS = frozenset(map(stem, "beat beaten outperform outperformed exceed surpass overtake overtaken outweigh".split()))
+_COMPARISON_WORDS = frozenset(
     stem(word)
     for word in "beat win outperform above below ahead behind exceed surpass overtake overtook trail outweigh".split()
 )
@@ -239,26 +239,31 @@ def _cues(clause: Clause) -> list[_Cue]:
     lexicon = _lexicon()
     words = clause.words
     for i, word in enumerate(words):
-        ends = _too_little() if i and _wanting(words[i - 1], word) else _ends(word)
+        ends = _insufficient_ends() if i and _means_too_little(words[i - 1], word) else _axis_ends(word)
         if not ends or _is_noun(words, i):
             continue
         axes = {axis for axis, _ in ends}
         before = [w for w in words[:i] if w.content and not axes & {axis for axis, _ in lexicon.get(w.stem, ())}]
         after = [w for w in words[i + 1 :] if w.content and not axes & {axis for axis, _ in lexicon.get(w.stem, ())}]
-        near = frozenset(w.stem for w in (*before[-_NEAR:], *after[:_NEAR]))
-        if _either(words, i, ends) or _measures(words, i):
+        near = frozenset(w.stem for w in (*before[-_CONTEXT_WORDS:], *after[:_CONTEXT_WORDS]))
+        if _beside_opposite(words, i, ends) or _belongs_to_number(words, i):
             continue
-        denied = any(_hard(w) or w.stem in _FAILS for w in words[max(0, i - 6) : i])
+        denied = any(_is_negation(w) or w.stem in _FAILURE_VERBS for w in words[max(0, i - 6) : i])
         denied ^= any(w.text.casefold() in ("rather", "instead") for w in words[max(0, i - 3) : i])
-        passive = word.stem in _CONTESTS and 0 < i < len(words) - 1 and words[i + 1].text == "by" and words[i - 1].text in _BE
+        passive = (
+            word.stem in _CONTEST_VERBS
+            and 0 < i < len(words) - 1
+            and words[i + 1].text == "by"
+            and words[i - 1].text in _BE_FORMS
+        )
         beside = (before[-1].stem if before else "", after[0].stem if after else "")
-        compares = word.stem in _COMPARES or any(w.text == "than" for w in words[i + 1 : i + 6])
+        compares = word.stem in _COMPARISON_WORDS or any(w.text == "than" for w in words[i + 1 : i + 6])
         left, right = frozenset(w.stem for w in before), frozenset(w.stem for w in after)
         out.append(_Cue(word.text, ends, denied, near, beside, compares, passive, left, right))
     return out
 
 
-def _either(words: Sequence[Word], i: int, ends: frozenset[tuple[int, int]]) -> bool:
+def _beside_opposite(words: Sequence[Word], i: int, ends: frozenset[tuple[int, int]]) -> bool:
     """Whether a cue stands beside its own opposite, as in “right or wrong”, and so says nothing."""
     opposites = {(axis, 1 - end) for axis, end in ends}
     around = [*words[max(0, i - 2) : i], *words[i + 1 : i + 3]]
@@ -267,16 +272,16 @@ def _either(words: Sequence[Word], i: int, ends: frozenset[tuple[int, int]]) -> 
     )
 
 
-def _wanting(before: Word, word: Word) -> bool:
+def _means_too_little(before: Word, word: Word) -> bool:
     """Whether words say that something does not suffice: too few."""
     return before.text == "too" and word.text in ("few", "little", "small", "short", "weak")
 
 
-def _too_little() -> frozenset[tuple[int, int]]:
+def _insufficient_ends() -> frozenset[tuple[int, int]]:
     return _lexicon()[stem("insufficient")]
 
 
-def _measures(words: Sequence[Word], i: int) -> bool:
+def _belongs_to_number(words: Sequence[Word], i: int) -> bool:
     """Whether a cue belongs to a number: near .031, no fewer than six."""
     after = words[i + 1].text if i + 1 < len(words) else ""
     return (words[i].text in ("near", "close") and after[:1].isdigit()) or (
@@ -288,88 +293,92 @@ def _is_noun(words: Sequence[Word], i: int) -> bool:
     """Whether “gains” and its like stand as nouns, which say nothing about a direction."""
     around = {word.text.casefold() for word in words[max(0, i - 3) : i]} & _BEFORE_NOUNS
     following = words[i + 1].text.casefold() if i + 1 < len(words) else ""
-    return words[i].text.casefold() in _NOUNS and (bool(around) or following in ("of", "in", "from", "over", "under"))
+    return words[i].text.casefold() in _NOUN_HOMOGRAPHS and (bool(around) or following in ("of", "in", "from", "over", "under"))
 
 
-def _hard(word: Word) -> bool:
-    return word.text.casefold().replace("’", "'") in _HARD
+def _is_negation(word: Word) -> bool:
+    return word.text.casefold().replace("’", "'") in _NEGATIONS
 
 
-def negated(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+def find_negation(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
     """The negation that a sentence has and its spans lack, or lacks where they have one; empty when they agree.
 
     A negation's words are the next content words of its clause; it is compared with the clause that shares most with them.
     """
-    return _unmatched(sentence, spans) or _unmatched(spans, sentence)
+    return _unmatched_negation(sentence, spans) or _unmatched_negation(spans, sentence)
 
 
-def _unmatched(said: Sequence[Clause], other: Sequence[Clause]) -> str:
-    everything = frozenset(word.stem for clause in said for word in clause.words)
-    for clause in said:
+def _unmatched_negation(clauses: Sequence[Clause], others: Sequence[Clause]) -> str:
+    all_stems = frozenset(word.stem for clause in clauses for word in clause.words)
+    for clause in clauses:
         for i, word in enumerate(clause.words):
-            if not _hard(word) or (i and clause.words[i - 1].text in ("or", "whether")):
+            if not _is_negation(word) or (i and clause.words[i - 1].text in ("or", "whether")):
                 continue
-            reach = 2 if word.text.casefold() in ("without", "no") else _SCOPE
+            reach = 2 if word.text.casefold() in ("without", "no") else _NEGATION_SCOPE
             scope = [w for w in clause.words[i + 1 :] if w.content][:reach]
-            own = {w.stem for w in scope} or {w.stem for w in clause.words[:i] if w.content}
-            most = max((len(own & c.stems) for c in other), default=0)
-            alike = [c for c in other if most and len(own & c.stems) == most and 2 * most >= len(own)]
-            least = _denials(clause, clause.stems)
-            if alike and not any(_denials(c, clause.stems) >= least or _denies(c.words, own, everything) for c in alike):
+            scope_stems = {w.stem for w in scope} or {w.stem for w in clause.words[:i] if w.content}
+            most = max((len(scope_stems & c.stems) for c in others), default=0)
+            alike = [c for c in others if most and len(scope_stems & c.stems) == most and 2 * most >= len(scope_stems)]
+            least = _count_negations(clause, clause.stems)
+            if alike and not any(
+                _count_negations(c, clause.stems) >= least or _has_weak_negation(c.words, scope_stems, all_stems) for c in alike
+            ):
                 return word.text
     return ""
 
 
-def _denials(clause: Clause, about: frozenset[str]) -> int:
+def _count_negations(clause: Clause, about: frozenset[str]) -> int:
     """How many negations of a clause deny something that the other clause speaks of."""
     count = 0
     for i, word in enumerate(clause.words):
         scope = {w.stem for w in clause.words[i + 1 :] if w.content}
         narrow = word.text.casefold() in ("no", "without") or (i > 0 and clause.words[i - 1].text in ("and", "but"))
-        count += _hard(word) and (not narrow or not scope or bool(scope & about))
+        count += _is_negation(word) and (not narrow or not scope or bool(scope & about))
     return count
 
 
-def _denies(words: Sequence[Word], own: set[str], known: frozenset[str]) -> bool:
+def _has_weak_negation(words: Sequence[Word], own: set[str], known: frozenset[str]) -> bool:
     """Whether some of the words deny softly, by an undoing prefix, or by naming the opposite of a denied word."""
     lexicon = _lexicon()
     opposites = {(axis, 1 - end) for denied in own for axis, end in lexicon.get(denied, ())}
     return any(
-        (word.stem in _SOFT and bool({w.stem for w in _beside(words, i)} & own))
-        or any(word.text.casefold().startswith(p) and stem(word.text.casefold()[len(p) :]) in own for p in _UNDONE)
+        (word.stem in _WEAK_NEGATIONS and bool({w.stem for w in _content_neighbours(words, i)} & own))
+        or any(word.text.casefold().startswith(p) and stem(word.text.casefold()[len(p) :]) in own for p in _NEGATING_PREFIXES)
         or bool(lexicon.get(word.stem, frozenset()) & opposites)
         for i, word in enumerate(words)
         if word.stem not in known
     )
 
 
-def _beside(words: Sequence[Word], i: int) -> list[Word]:
+def _content_neighbours(words: Sequence[Word], i: int) -> list[Word]:
     """The content words next to a word: those it may deny."""
-    return [w for w in words[:i] if w.content][-2:] + [w for w in words[i + 1 :] if w.content][:_SCOPE]
+    return [w for w in words[:i] if w.content][-2:] + [w for w in words[i + 1 :] if w.content][:_NEGATION_SCOPE]
 
 
-def undone(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+def find_negating_prefix(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
     """A word that differs from one of the spans by an undoing prefix alone (solvable, unsolvable), neither side denying it."""
-    ours, theirs = (
-        {w.stem: w for clause in said if not _denying(clause) for w in clause.content} for said in (sentence, spans)
+    sentence_words, span_words = (
+        {w.stem: w for clause in clauses if not _has_negation(clause) for w in clause.content} for clauses in (sentence, spans)
     )
-    for mine, word in ours.items():
-        if mine not in theirs and any(_differ_by_prefix(word, other) for key, other in theirs.items() if key not in ours):
+    for own_stem, word in sentence_words.items():
+        if own_stem not in span_words and any(
+            _differ_by_prefix(word, other) for key, other in span_words.items() if key not in sentence_words
+        ):
             return word.text
     return ""
 
 
-def _denying(clause: Clause) -> bool:
-    return any(_hard(word) or word.stem in _FAILS for word in clause.words)
+def _has_negation(clause: Clause) -> bool:
+    return any(_is_negation(word) or word.stem in _FAILURE_VERBS for word in clause.words)
 
 
 def _differ_by_prefix(one: Word, other: Word) -> bool:
     short, long = sorted((one.text.casefold(), other.text.casefold()), key=len)
-    return any(long.startswith(p) and stem(long[len(p) :]) == stem(short) for p in _UNDONE)
+    return any(long.startswith(p) and stem(long[len(p) :]) == stem(short) for p in _NEGATING_PREFIXES)
 
 
-def unmatched_cues(sentence: Sequence[Clause], spans: Sequence[Clause]) -> list[str]:
+def find_unmatched_cues(sentence: Sequence[Clause], spans: Sequence[Clause]) -> list[str]:
     """The comparisons of a sentence for which the spans have no cue on any of its axes."""
-    there = [cue for clause in spans for cue in _cues(clause)]
+    span_cues = [cue for clause in spans for cue in _cues(clause)]
     cues = [cue for clause in sentence for cue in _cues(clause) if cue.compares]
-    return [cue.word for cue in cues if not any(_side(cue, other) for other in there)]
+    return [cue.word for cue in cues if not any(_agreement(cue, other) for other in span_cues)]

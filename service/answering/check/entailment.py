@@ -14,18 +14,20 @@ from typing import Protocol
 
 from kb.embedding import Vectors
 from service.answering.answer import Support
-from service.answering.check.attribution import misattributed, strange_authors, swapped
-from service.answering.check.clauses import Clause, clauses, readable
-from service.answering.check.direction import negated, opposed, undone, unmatched_cues
-from service.answering.check.numbers import bounded, missing, numerals
-from service.answering.check.overlap import Likeness, coverage, extracted, replaced, strange_names
-from service.answering.check.roles import reassigned
-from service.answering.check.scope import strengthened
+from service.answering.check.attribution import find_misattribution, find_swapped_word, find_unknown_author
+from service.answering.check.clauses import Clause, split_clauses, strip_markup
+from service.answering.check.direction import find_negating_prefix, find_negation, find_opposite, find_unmatched_cues
+from service.answering.check.numbers import find_missing, find_unsupported_bounds, parse_numbers
+from service.answering.check.overlap import Similarity, coverage, find_replacement, find_unknown_names, is_extract
+from service.answering.check.roles import find_role_change
+from service.answering.check.scope import find_overclaim
 
 # Chosen on the development pairs of `tests/service/answering/pairs.jsonl`.
-CLAUSE = 1.0  # coverage and nearest cosine of a clause, summed: below it the clause is not covered
-SENTENCE = 1.4  # coverage and cosine of the whole sentence, summed: below it the sentence is covered in part at most
-SURE = 0.8  # cosine of the sentence to a span, or to all of them: below it a true paraphrase can't be told from a false one
+MIN_CLAUSE_SCORE = 1.0  # coverage and nearest cosine of a clause, summed: below it the clause is not covered
+MIN_SENTENCE_SCORE = 1.4  # coverage and cosine of the whole sentence, summed: below it the sentence is covered in part at most
+MIN_COSINE = (
+    0.8  # cosine of the sentence to a span, or to all of them: below it a true paraphrase can't be told from a false one
+)
 
 
 class Reason(StrEnum):
@@ -42,7 +44,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckResult:
     """`grade` is supported, partial or unsupported; `reason` why not supported; `detail` the words or numbers that decided;
     `near` the cosine of a sentence that is not covered to the nearest of its spans."""
 
@@ -63,12 +65,12 @@ class Pair:
 class Checker(Protocol):
     """One function."""
 
-    def check(self, pairs: Sequence[Pair]) -> list[Checked]:
+    def check(self, pairs: Sequence[Pair]) -> list[CheckResult]:
         """A grade for each pair, in order."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _ParsedPair:
     text: str
     clauses: tuple[Clause, ...]
     spans: tuple[str, ...]
@@ -82,85 +84,102 @@ class EmbeddedChecker:
     def __init__(self, vectors: Callable[[Sequence[str]], Vectors]) -> None:
         self._vectors = vectors
 
-    def check(self, pairs: Sequence[Pair]) -> list[Checked]:
-        read = [_read(pair) for pair in pairs]
-        likeness = Likeness(self._vectors, [text for entry in read for text in _texts(entry)])
+    def check(self, pairs: Sequence[Pair]) -> list[CheckResult]:
+        read = [_parse(pair) for pair in pairs]
+        likeness = Similarity(self._vectors, [text for entry in read for text in _texts_to_embed(entry)])
         return [self._graded(entry, likeness) for entry in read]
 
-    def _graded(self, pair: _Read, likeness: Likeness) -> Checked:
+    def _graded(self, pair: _ParsedPair, likeness: Similarity) -> CheckResult:
         if not pair.span_clauses:
-            return Checked(Support.UNSUPPORTED, Reason.NO_CITATION)
-        covered, open_ = self._split(pair, likeness)
+            return CheckResult(Support.UNSUPPORTED, Reason.NO_CITATION)
+        covered, uncovered = self._split(pair, likeness)
         near = max(likeness(pair.text, span) for span in (pair.span, *pair.spans, *(c.text for c in pair.span_clauses)))
         if not covered:
-            return Checked(Support.UNSUPPORTED, Reason.NOT_COVERED, pair.text, near)
-        contradiction = _contradiction(pair, covered, likeness)
+            return CheckResult(Support.UNSUPPORTED, Reason.NOT_COVERED, pair.text, near)
+        contradiction = _find_contradiction(pair, covered, likeness)
         if contradiction is not None:
             return contradiction
-        more = strengthened(pair.clauses, pair.span_clauses)
-        if more:
-            return _refused(Reason.STRONGER, more)
-        if open_:
-            return _partly(open_)
-        drawn = unmatched_cues(covered, pair.span_clauses)
-        if drawn:
-            return Checked(Support.PARTIAL, Reason.PARTLY, ", ".join(drawn))
+        overclaim = find_overclaim(pair.clauses, pair.span_clauses)
+        if overclaim:
+            return _unsupported(Reason.STRONGER, overclaim)
+        if uncovered:
+            return _partial(uncovered)
+        unmatched = find_unmatched_cues(covered, pair.span_clauses)
+        if unmatched:
+            return CheckResult(Support.PARTIAL, Reason.PARTLY, ", ".join(unmatched))
         whole = coverage(pair.clauses, pair.span_clauses, likeness)
-        if whole + likeness(pair.text, pair.span) < SENTENCE:
+        if whole + likeness(pair.text, pair.span) < MIN_SENTENCE_SCORE:
             alone = len(pair.clauses) == 1
-            return Checked(Support.UNSUPPORTED, Reason.NOT_COVERED, pair.text, near) if alone else _partly(pair.clauses)
-        if near < SURE and not extracted(pair.clauses, pair.span_clauses):
-            return Checked(Support.PARTIAL, Reason.FAR, pair.text)
-        return Checked(Support.SUPPORTED)
+            return CheckResult(Support.UNSUPPORTED, Reason.NOT_COVERED, pair.text, near) if alone else _partial(pair.clauses)
+        if near < MIN_COSINE and not is_extract(pair.clauses, pair.span_clauses):
+            return CheckResult(Support.PARTIAL, Reason.FAR, pair.text)
+        return CheckResult(Support.SUPPORTED)
 
-    def _split(self, pair: _Read, likeness: Likeness) -> tuple[list[Clause], list[Clause]]:
+    def _split(self, pair: _ParsedPair, likeness: Similarity) -> tuple[list[Clause], list[Clause]]:
         """The clauses that the spans cover, and those that they do not."""
         covered: list[Clause] = []
-        rest: list[Clause] = []
+        uncovered: list[Clause] = []
         targets = [pair.span, *(clause.text for clause in pair.span_clauses)]
         for clause in pair.clauses:
             share = coverage([clause], pair.span_clauses, likeness)
             near = max(likeness(clause.text, target) for target in targets)
-            (covered if share + near >= CLAUSE else rest).append(clause)
-        return covered, rest
+            (covered if share + near >= MIN_CLAUSE_SCORE else uncovered).append(clause)
+        return covered, uncovered
 
 
-def _contradiction(pair: _Read, covered: Sequence[Clause], likeness: Likeness) -> Checked | None:
+def _find_contradiction(pair: _ParsedPair, covered: Sequence[Clause], likeness: Similarity) -> CheckResult | None:
     """What a covered clause says against the spans, if anything."""
-    stated = [number for clause in covered for number in numerals(clause.text)]
-    given = numerals(pair.span)
-    absent = missing(stated, given)
+    stated = [number for clause in covered for number in parse_numbers(clause.text)]
+    span_numbers = parse_numbers(pair.span)
+    absent = find_missing(stated, span_numbers)
     if absent:
-        return _refused(Reason.NUMBER, ", ".join(f"{number.value:g}" for number in absent))
+        return _unsupported(Reason.NUMBER, ", ".join(f"{number.value:g}" for number in absent))
     spans = pair.span_clauses
-    names = ", ".join(strange_names(covered, spans)) or strange_authors(pair.text, pair.span) or misattributed(covered, spans)
+    names = (
+        ", ".join(find_unknown_names(covered, spans))
+        or find_unknown_author(pair.text, pair.span)
+        or find_misattribution(covered, spans)
+    )
     if names:
-        return _refused(Reason.SUBJECT, names)
-    turned = opposed(covered, spans) or negated(covered, spans) or undone(covered, spans) or reassigned(covered, spans)
-    turned = turned or swapped(covered, spans) or ", ".join(f"{number.value:g}" for number in bounded(stated, given))
-    if turned:
-        return _refused(Reason.DIRECTION, turned)
-    other = replaced(covered, pair.span_clauses, likeness)
-    return _refused(Reason.SUBJECT, other) if other else None
+        return _unsupported(Reason.SUBJECT, names)
+    reversal = (
+        find_opposite(covered, spans)
+        or find_negation(covered, spans)
+        or find_negating_prefix(covered, spans)
+        or find_role_change(covered, spans)
+    )
+    reversal = (
+        reversal
+        or find_swapped_word(covered, spans)
+        or ", ".join(f"{number.value:g}" for number in find_unsupported_bounds(stated, span_numbers))
+    )
+    if reversal:
+        return _unsupported(Reason.DIRECTION, reversal)
+    other = find_replacement(covered, pair.span_clauses, likeness)
+    return _unsupported(Reason.SUBJECT, other) if other else None
 
 
-def _partly(open_: Sequence[Clause]) -> Checked:
-    return Checked(Support.PARTIAL, Reason.PARTLY, "; ".join(clause.text for clause in open_))
+def _partial(uncovered: Sequence[Clause]) -> CheckResult:
+    return CheckResult(Support.PARTIAL, Reason.PARTLY, "; ".join(clause.text for clause in uncovered))
 
 
-def _refused(reason: Reason, detail: str) -> Checked:
-    return Checked(Support.UNSUPPORTED, reason, detail)
+def _unsupported(reason: Reason, detail: str) -> CheckResult:
+    return CheckResult(Support.UNSUPPORTED, reason, detail)
 
 
-def _read(pair: Pair) -> _Read:
-    texts = [readable(span) for span in pair.spans if span.strip()]
-    sentence = readable(pair.sentence)
-    return _Read(
-        sentence, tuple(clauses(sentence)), tuple(texts), " ".join(texts), tuple(c for text in texts for c in clauses(text))
+def _parse(pair: Pair) -> _ParsedPair:
+    texts = [strip_markup(span) for span in pair.spans if span.strip()]
+    sentence = strip_markup(pair.sentence)
+    return _ParsedPair(
+        sentence,
+        tuple(split_clauses(sentence)),
+        tuple(texts),
+        " ".join(texts),
+        tuple(c for text in texts for c in split_clauses(text)),
     )
 
 
-def _texts(pair: _Read) -> list[str]:
+def _texts_to_embed(pair: _ParsedPair) -> list[str]:
     """Everything whose meaning is compared: the sentence, its clauses and words, and those of its spans."""
     if not pair.span_clauses:
         return []

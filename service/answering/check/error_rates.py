@@ -20,17 +20,17 @@ from kb.files import write_atomic
 from kb.notes import PasskbError
 from kb.os_errors import explanation
 from service.answering.answer import Support
-from service.answering.check.entailment import Checked, Pair
+from service.answering.check.entailment import CheckResult, Pair
 
 GRADES = (Support.SUPPORTED, Support.PARTIAL, Support.UNSUPPORTED)
-SHIPPED = Path(__file__).with_name("checker_figures.json")
-PAIRS = Path(__file__).with_name("blind_pairs.jsonl")
-OF_JUDGES = "judge_figures.json"
+CHECKER_RATES = Path(__file__).with_name("checker_figures.json")
+LABELLED_PAIRS = Path(__file__).with_name("blind_pairs.jsonl")
+JUDGE_RATES = "judge_figures.json"
 _Z = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledPair:
     """A pair with the grade it deserves; `kind` says what was done to the sentence (true, number, negated, …)."""
 
     pair: Pair
@@ -71,7 +71,7 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class ErrorRates:
     """What a check made of labelled pairs: for each label and each grade given, how many; for each kind of pair, how many it
     graded as labelled, of how many. `read`: of how many pairs a model's own grade was used; None for the embedded check."""
 
@@ -96,44 +96,44 @@ class Figures:
 
     def to_json(self) -> dict[str, Any]:
         rates = {
-            grade: {name: _as_json(rate(grade)) for name, rate in (("precision", self.precision), ("recall", self.recall))}
+            grade: {name: _rate_json(rate(grade)) for name, rate in (("precision", self.precision), ("recall", self.recall))}
             for grade in map(str, GRADES)
         }
         own = {"check": self.check, "date": self.date, "pairs": self.pairs, "counts": self.counts, "kinds": self.kinds}
         return {**own, "rates": rates, "seconds": round(self.seconds, 3), "read": self.read}
 
 
-def pairs_that_ship() -> list[Labelled]:
-    return [labelled(json.loads(line)) for line in PAIRS.read_text(encoding="utf-8").splitlines()]
+def load_labelled_pairs() -> list[LabelledPair]:
+    return [parse_labelled_pair(json.loads(line)) for line in LABELLED_PAIRS.read_text(encoding="utf-8").splitlines()]
 
 
-def labelled(entry: Mapping[str, Any]) -> Labelled:
+def parse_labelled_pair(entry: Mapping[str, Any]) -> LabelledPair:
     """A line of a file of pairs."""
-    return Labelled(Pair(entry["sentence"], [span["quote"] for span in entry["spans"]]), entry["label"], entry["kind"])
+    return LabelledPair(Pair(entry["sentence"], [span["quote"] for span in entry["spans"]]), entry["label"], entry["kind"])
 
 
-def counted(
-    check: str, pairs: Sequence[Labelled], grades: Sequence[Checked], seconds: float = 0.0, read: int | None = None
-) -> Figures:
-    found = Counter((pair.label, str(checked.grade)) for pair, checked in zip(pairs, grades, strict=True))
+def count_grades(
+    check: str, pairs: Sequence[LabelledPair], grades: Sequence[CheckResult], seconds: float = 0.0, read: int | None = None
+) -> ErrorRates:
+    pair_counts = Counter((pair.label, str(checked.grade)) for pair, checked in zip(pairs, grades, strict=True))
     total = Counter(pair.kind for pair in pairs)
     right = Counter(pair.kind for pair, checked in zip(pairs, grades, strict=True) if checked.grade == pair.label)
-    counts = {str(label): {str(grade): found[label, grade] for grade in GRADES} for label in GRADES}
+    counts = {str(label): {str(grade): pair_counts[label, grade] for grade in GRADES} for label in GRADES}
     kinds = {kind: (right[kind], total[kind]) for kind in sorted(total)}
-    return Figures(check, time.strftime("%Y-%m-%d"), counts, kinds, seconds, read)
+    return ErrorRates(check, time.strftime("%Y-%m-%d"), counts, kinds, seconds, read)
 
 
-def checker_figures() -> Figures:
+def load_checker_rates() -> ErrorRates:
     """Those of the embedded check, as measured when this version was made."""
-    return _from_json(json.loads(SHIPPED.read_text(encoding="utf-8")))
+    return _from_json(json.loads(CHECKER_RATES.read_text(encoding="utf-8")))
 
 
-def judge_figures(home: Path) -> dict[str, Figures]:
+def load_judge_rates(home: Path) -> dict[str, ErrorRates]:
     """Those of the models that were measured as judges in this home, by their names. Raises PasskbError for a torn file."""
-    path = home / OF_JUDGES
+    path = home / JUDGE_RATES
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return {name: _from_json(entry) for name, entry in told.items()}
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+        return {name: _from_json(entry) for name, entry in loaded.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -141,31 +141,31 @@ def judge_figures(home: Path) -> dict[str, Figures]:
         raise PasskbError(f"{path} can not be read {explanation(error, otherwise)}") from error
 
 
-def keep_judge_figures(home: Path, figures: Figures) -> None:
+def save_judge_rates(home: Path, figures: ErrorRates) -> None:
     """Beside those of other models. A file that is torn is begun anew."""
     try:
-        known = judge_figures(home)
+        known = load_judge_rates(home)
     except PasskbError as error:
         if isinstance(error.__cause__, OSError):  # the file may be whole
             raise
         known = {}
-    told = {name: entry.to_json() for name, entry in {**known, figures.check: figures}.items()}
+    entries = {name: entry.to_json() for name, entry in {**known, figures.check: figures}.items()}
     try:
-        write_atomic(home / OF_JUDGES, json.dumps(told, ensure_ascii=False, indent=1))
+        write_atomic(home / JUDGE_RATES, json.dumps(entries, ensure_ascii=False, indent=1))
     except OSError as error:
         cause = explanation(error, "choose another folder with --home")
-        raise PasskbError(f"{home / OF_JUDGES} can not be written {cause}") from error
+        raise PasskbError(f"{home / JUDGE_RATES} can not be written {cause}") from error
 
 
-def in_words(figures: Figures) -> list[str]:
+def describe(figures: ErrorRates) -> list[str]:
     """Sentences for a person: how often a grade is right, and what is overlooked."""
-    right, found = figures.precision(Support.SUPPORTED), figures.recall(Support.SUPPORTED)
+    precision, recall = figures.precision(Support.SUPPORTED), figures.recall(Support.SUPPORTED)
     wrong, partly = figures.precision(Support.UNSUPPORTED), figures.precision(Support.PARTIAL)
     out = [
         f"Measured on {figures.date}, on {figures.pairs} sentences written for the sample notes by somebody who did not know "
         "the check.",
-        f"Of {right.total} sentences called supported, {right.hits} were ({_percent(right)}).",
-        f"Of {found.total} true sentences, {found.hits} were called supported ({_percent(found)}); the others were doubted.",
+        f"Of {precision.total} sentences called supported, {precision.hits} were ({_percent(precision)}).",
+        f"Of {recall.total} true sentences, {recall.hits} were called supported ({_percent(recall)}); the others were doubted.",
         f"Of {wrong.total} called unsupported, {wrong.hits} were ({_percent(wrong)}); of {partly.total} called partial, "
         f"{partly.hits} ({_percent(partly)}).",
     ]
@@ -178,12 +178,12 @@ def _percent(rate: Rate) -> str:
     return f"{100 * rate.share:.0f} %, 95 % interval {100 * rate.low:.0f} to {100 * rate.high:.0f}" if rate.total else "none"
 
 
-def _as_json(rate: Rate) -> dict[str, float | int | None]:
+def _rate_json(rate: Rate) -> dict[str, float | int | None]:
     share, low, high = (None if math.isnan(value) else round(value, 4) for value in (rate.share, rate.low, rate.high))
     return {"hits": rate.hits, "total": rate.total, "share": share, "low": low, "high": high}
 
 
-def _from_json(told: Mapping[str, Any]) -> Figures:
-    counts = {str(label): {str(grade): int(told["counts"][label][grade]) for grade in GRADES} for label in GRADES}
-    kinds = {str(kind): (int(right), int(total)) for kind, (right, total) in told["kinds"].items()}
-    return Figures(str(told["check"]), str(told["date"]), counts, kinds, float(told["seconds"]), told["read"])
+def _from_json(loaded: Mapping[str, Any]) -> ErrorRates:
+    counts = {str(label): {str(grade): int(loaded["counts"][label][grade]) for grade in GRADES} for label in GRADES}
+    kinds = {str(kind): (int(right), int(total)) for kind, (right, total) in loaded["kinds"].items()}
+    return ErrorRates(str(loaded["check"]), str(loaded["date"]), counts, kinds, float(loaded["seconds"]), loaded["read"])

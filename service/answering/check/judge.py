@@ -15,21 +15,23 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from service.answering.answer import Support
-from service.answering.check.entailment import Checked, Checker, Pair, Reason
+from service.answering.check.entailment import Checker, CheckResult, Pair, Reason
 from service.llm.client import Model, ModelError
-from service.llm.completion import Complete, completed
-from service.llm.prompt_text import BYTES_A_TOKEN, inert, shortened
+from service.llm.completion import Complete, complete
+from service.llm.prompt_text import BYTES_PER_TOKEN, escape_prompt, shorten
 
-MOST = 12  # sentences a call: small models lose count in longer lists
-ROOM = 9000  # bytes of sentences and quotes a call
-_CALLS = 4  # at once
+MAX_SENTENCES = 12  # sentences a call: small models lose count in longer lists
+MAX_BYTES = 9000  # bytes of sentences and quotes a call
+_PARALLEL_CALLS = 4  # at once
 _GRADES = {str(grade): grade for grade in (Support.SUPPORTED, Support.PARTIAL, Support.UNSUPPORTED)}
 _REASONS = tuple(str(reason) for reason in (Reason.NUMBER, Reason.DIRECTION, Reason.SUBJECT, Reason.PARTLY, Reason.NOT_COVERED))
-_VETOED = frozenset((Reason.NO_CITATION, Reason.NUMBER))
-_FAR = 0.5  # cosine to its spans below which no sentence can be lifted: of true ones 99 in 100 are nearer, of strange ones none
-_LIMIT = 60.0  # seconds that a model gets to grade a batch
-_TOKENS = 2048  # of a list of grades, with whatever the model thinks beforehand
-_SHARE = 0.3  # of a small context window that a batch's quotes may take
+_VETO_REASONS = frozenset((Reason.NO_CITATION, Reason.NUMBER))
+_MIN_COSINE = (
+    0.5  # cosine to its spans below which no sentence can be lifted: of true ones 99 in 100 are nearer, of strange ones none
+)
+_TIMEOUT = 60.0  # seconds that a model gets to grade a batch
+_MAX_TOKENS = 2048  # of a list of grades, with whatever the model thinks beforehand
+_CONTEXT_SHARE = 0.3  # of a small context window that a batch's quotes may take
 _LINE = re.compile(r"^\W*(\d{1,2})\W+(supported|partial|unsupported)\b[^\w\n]*([^\n]*)$", re.I | re.M)
 _BY_MODEL = "judged by the model"
 
@@ -48,21 +50,21 @@ class ModelJudge:
     """`complete` asks the model; `embedded` grades first, can refuse for good, and stands in. For one answer: after a failure
     the model is not asked again. `room`: bytes of quotes that a call can hold."""
 
-    def __init__(self, complete: Complete, embedded: Checker, room: int = ROOM) -> None:
+    def __init__(self, complete: Complete, embedded: Checker, room: int = MAX_BYTES) -> None:
         self._complete, self._embedded, self._room = complete, embedded, room
         self._fault = ""
         self._unread = 0
         self.read = 0
 
-    def check(self, pairs: Sequence[Pair]) -> list[Checked]:
+    def check(self, pairs: Sequence[Pair]) -> list[CheckResult]:
         grades = self._embedded.check(pairs)
-        open_ = [i for i, checked in enumerate(grades) if checked.reason not in _VETOED]
-        batches = list(_batches(pairs, open_, self._room)) if not self._fault else []
-        with ThreadPoolExecutor(_CALLS) as pool:
+        undecided = [i for i, checked in enumerate(grades) if checked.reason not in _VETO_REASONS]
+        batches = list(_batches(pairs, undecided, self._room)) if not self._fault else []
+        with ThreadPoolExecutor(_PARALLEL_CALLS) as pool:
             judged = list(pool.map(lambda batch: self._judged([pairs[i] for i in batch]), batches))
-        for batch, found in zip(batches, judged, strict=True):
-            for i, grade in zip(batch, found, strict=True):
-                grades[i] = _merged(grades[i], grade)
+        for batch, graded in zip(batches, judged, strict=True):
+            for i, grade in zip(batch, graded, strict=True):
+                grades[i] = _merge(grades[i], grade)
                 self.read += grade is not None
                 self._unread += grade is None
         return grades
@@ -72,36 +74,38 @@ class ModelJudge:
         if self._fault:
             return [f"The model did not judge its sentences ({self._fault}): words, numbers and vectors were compared instead."]
         if self._unread:
-            told = f"{self._unread} of {self.read + self._unread} of the model's grades could not be read"
-            return [f"{told}: there, words, numbers and vectors decided."]
+            message = f"{self._unread} of {self.read + self._unread} of the model's grades could not be read"
+            return [f"{message}: there, words, numbers and vectors decided."]
         return []
 
-    def _judged(self, pairs: Sequence[Pair]) -> list[Checked | None]:
+    def _judged(self, pairs: Sequence[Pair]) -> list[CheckResult | None]:
         if self._fault:
             return [None] * len(pairs)
         try:
-            return verdicts(self._complete(SYSTEM_PROMPT, _prompt(pairs), pattern(len(pairs))), len(pairs))
+            return parse_grades(self._complete(SYSTEM_PROMPT, _prompt(pairs), grades_pattern(len(pairs))), len(pairs))
         except ModelError as error:
             self._fault = str(error)
             return [None] * len(pairs)
 
 
-def judge(model: Model, embedded: Checker, stop: Callable[[], bool] | None = None) -> ModelJudge:
+def make_judge(model: Model, embedded: Checker, stop: Callable[[], bool] | None = None) -> ModelJudge:
     """The model as judge. Raises ModelError when the server does not say what it serves and no model is named."""
 
-    def complete(system: str, user: str, held: str) -> str:
-        return completed(model, system, user, max_tokens=_TOKENS, pattern=held, stop=stop, limit=_LIMIT)
+    def ask_model(system: str, user: str, pattern: str) -> str:
+        return complete(model, system, user, max_tokens=_MAX_TOKENS, pattern=pattern, stop=stop, limit=_TIMEOUT)
 
     window = model.context
-    return ModelJudge(complete, embedded, min(ROOM, int(window * BYTES_A_TOKEN * _SHARE)) if window else ROOM)
+    return ModelJudge(
+        ask_model, embedded, min(MAX_BYTES, int(window * BYTES_PER_TOKEN * _CONTEXT_SHARE)) if window else MAX_BYTES
+    )
 
 
-def _merged(own: Checked, judged: Checked | None) -> Checked:
-    far = own.reason == Reason.NOT_COVERED and own.near < _FAR
+def _merge(embedded: CheckResult, judged: CheckResult | None) -> CheckResult:
+    far = embedded.reason == Reason.NOT_COVERED and embedded.near < _MIN_COSINE
     if judged is None or (far and judged.grade is not Support.UNSUPPORTED):
-        return own
-    disputed = own.reason == Reason.DIRECTION and judged.grade is Support.SUPPORTED
-    return Checked(Support.PARTIAL, Reason.DISPUTED, own.detail) if disputed else judged
+        return embedded
+    disputed = embedded.reason == Reason.DIRECTION and judged.grade is Support.SUPPORTED
+    return CheckResult(Support.PARTIAL, Reason.DISPUTED, embedded.detail) if disputed else judged
 
 
 def _batches(pairs: Sequence[Pair], chosen: Iterable[int], room: int) -> Iterable[list[int]]:
@@ -109,7 +113,7 @@ def _batches(pairs: Sequence[Pair], chosen: Iterable[int], room: int) -> Iterabl
     size = 0
     for i in chosen:
         own = len(_prompt([pairs[i]]).encode())
-        if batch and (len(batch) == MOST or size + own > room):
+        if batch and (len(batch) == MAX_SENTENCES or size + own > room):
             yield batch
             batch, size = [], 0
         batch.append(i)
@@ -118,19 +122,21 @@ def _batches(pairs: Sequence[Pair], chosen: Iterable[int], room: int) -> Iterabl
         yield batch
 
 
-def verdicts(completion: str, count: int) -> list[Checked | None]:
+def parse_grades(completion: str, count: int) -> list[CheckResult | None]:
     """The grades in a completion, by their numbers from 1 to `count`; None for a number that has none or two different ones."""
-    found: dict[int, set[Checked]] = {}
-    for number, grade, said in _LINE.findall(completion):
+    results: dict[int, set[CheckResult]] = {}
+    for number, grade, rest in _LINE.findall(completion):
         support = _GRADES[grade.lower()]
-        reason = next((known for known in _REASONS if known in said.lower()), "")
+        reason = next((known for known in _REASONS if known in rest.lower()), "")
         usual = str(Reason.PARTLY if support is Support.PARTIAL else Reason.NOT_COVERED)
-        checked = Checked(support, "" if support is Support.SUPPORTED else reason or usual, _BY_MODEL)
-        found.setdefault(int(number), set()).add(checked)
-    return [next(iter(own)) if len(own := found.get(number, set())) == 1 else None for number in range(1, count + 1)]
+        checked = CheckResult(support, "" if support is Support.SUPPORTED else reason or usual, _BY_MODEL)
+        results.setdefault(int(number), set()).add(checked)
+    return [
+        next(iter(candidates)) if len(candidates := results.get(number, set())) == 1 else None for number in range(1, count + 1)
+    ]
 
 
-def pattern(count: int) -> str:
+def grades_pattern(count: int) -> str:
     """A regular expression for one grade a line, numbered from 1 to `count`."""
     reasons = "|".join(_REASONS)
     return r"\n".join(rf"{number}: (?:supported|(?:partial|unsupported), (?:{reasons}))" for number in range(1, count + 1))
@@ -140,6 +146,6 @@ def _prompt(pairs: Sequence[Pair]) -> str:
     """Sentences with their quotes, numbered from 1."""
     parts = []
     for number, pair in enumerate(pairs, 1):
-        quotes = [f"Quote: {shortened(inert(span))}" for span in pair.spans]
-        parts += [f"{number}. Sentence: {inert(pair.sentence)}", *quotes, ""]
+        quotes = [f"Quote: {shorten(escape_prompt(span))}" for span in pair.spans]
+        parts += [f"{number}. Sentence: {escape_prompt(pair.sentence)}", *quotes, ""]
     return "\n".join([*parts, "The grades:"])

@@ -38,7 +38,7 @@ _ABOUT = re.compile(r"(?:about|around|roughly|nearly|almost|some|approximately|c
 _BOUND = re.compile(
     r"(?<!no )(?:(?P<more>more than|over|exceeding|above)|(?:less than|fewer than|under|below))\s+(?:an?\s+)?\$?$", re.I
 )
-_LOOSE = 0.1  # share by which a bound may lie beyond what it bounds: under 4 for 3.8
+_BOUND_TOLERANCE = 0.1  # share by which a bound may lie beyond what it bounds: under 4 for 3.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +54,20 @@ class Numeral:
     bound: int = 0
 
 
-def numerals(text: str) -> list[Numeral]:
+def parse_numbers(text: str) -> list[Numeral]:
     """The numbers of a text, in order. “one” alone and vague amounts (several hundred) are none; “1 in 1,000” is 0.001."""
-    found = [(m, value) for m in _NUMBER.finditer(text) if (value := _value(m)) is not None]
+    matches = [(m, value) for m in _NUMBER.finditer(text) if (value := _value(m)) is not None]
     out: list[Numeral] = []
     skip = False
-    for i, (m, value) in enumerate(found):
+    for i, (m, value) in enumerate(matches):
         if skip:
             skip = False
             continue
-        following = found[i + 1] if i + 1 < len(found) else None
+        following = matches[i + 1] if i + 1 < len(matches) else None
         if following and following[1] >= 2 and value >= 1 and _RATIO.match(text[m.end() : following[0].start()]):
             out.append(Numeral(value / following[1], "", m.start(), following[0].end()))
             skip = True
-        elif not _idle(text, m, value):
+        elif not _is_no_count(text, m, value):
             unit = _UNIT.match(text, m.end())
             name = "" if unit is None else "percent" if unit["percent"] else "point"
             out.append(
@@ -76,18 +76,18 @@ def numerals(text: str) -> list[Numeral]:
     return out
 
 
-def missing(stated: Sequence[Numeral], given: Sequence[Numeral]) -> list[Numeral]:
+def find_missing(stated: Sequence[Numeral], available: Sequence[Numeral]) -> list[Numeral]:
     """The stated numbers that none of the given ones equals; 99.9 % equals 0.999, and about 29 equals 28.8."""
-    return [number for number in stated if not any(_equal(number, other) for other in given)]
+    return [number for number in stated if not any(_is_equal(number, other) for other in available)]
 
 
-def bounded(stated: Sequence[Numeral], given: Sequence[Numeral]) -> list[Numeral]:
+def find_unsupported_bounds(stated: Sequence[Numeral], available: Sequence[Numeral]) -> list[Numeral]:
     """The stated numbers with a bound (more than 7) of which the given ones know nothing, or the opposite."""
     return [
         number
         for number in stated
         if number.bound
-        and (same := [g for g in given if _equal(number, g)])
+        and (same := [g for g in available if _is_equal(number, g)])
         and not any(g.bound == number.bound or g.value != number.value for g in same)
     ]
 
@@ -97,22 +97,22 @@ def _bound(text: str, start: int) -> int:
     return 0 if m is None else 1 if m["more"] else -1
 
 
-def _equal(stated: Numeral, given: Numeral) -> bool:
-    if {stated.unit, given.unit} == {"percent", "point"}:
+def _is_equal(stated: Numeral, available: Numeral) -> bool:
+    if {stated.unit, available.unit} == {"percent", "point"}:
         return False
-    scales = (1.0, 0.01, 100.0) if (stated.unit == "percent") != (given.unit == "percent") else (1.0,)
-    return any(_close(stated, given.value * scale) for scale in scales)
+    scales = (1.0, 0.01, 100.0) if (stated.unit == "percent") != (available.unit == "percent") else (1.0,)
+    return any(_is_close(stated, available.value * scale) for scale in scales)
 
 
-def _close(stated: Numeral, value: float) -> bool:
+def _is_close(stated: Numeral, value: float) -> bool:
     if math.isclose(stated.value, value, rel_tol=1e-12, abs_tol=0.0):
         return True
     if stated.bound:
-        return 0 < stated.bound * (value - stated.value) <= _LOOSE * abs(value)
+        return 0 < stated.bound * (value - stated.value) <= _BOUND_TOLERANCE * abs(value)
     return stated.about and stated.value >= 10 and stated.value == round(value)
 
 
-def _idle(text: str, m: re.Match[str], value: float) -> bool:
+def _is_no_count(text: str, m: re.Match[str], value: float) -> bool:
     """Whether a number word counts nothing: “one” as a pronoun or article, “several hundred”."""
     if m["words"] is None:
         return False
@@ -129,11 +129,11 @@ def _value(m: re.Match[str]) -> float | None:
         return value * _SUFFIXES.get((m["suffix"] or "").lower(), 1.0) * _SCALES.get((m["scale"] or "").lower(), 1.0)
     if m["fold"]:
         fold = m["fold"].lower()
-        return float(fold) if fold.isdigit() else _spelled([fold]) or None
-    return _spelled(re.split(r"[\s-]+", m["words"].lower().strip(" -"))) if m["words"] else None
+        return float(fold) if fold.isdigit() else _parse_words([fold]) or None
+    return _parse_words(re.split(r"[\s-]+", m["words"].lower().strip(" -"))) if m["words"] else None
 
 
-def _spelled(words: Sequence[str]) -> float:
+def _parse_words(words: Sequence[str]) -> float:
     """`two hundred and five` -> 205."""
     total = current = 0.0
     for word in words:

@@ -14,9 +14,9 @@ from kb.store.fulltext import stem
 from service.answering.check.clauses import Clause, Word
 from service.answering.check.direction import is_cue
 
-_ALIKE = (0.3, 0.65)  # cosine of two single words at which one begins to stand for the other, and does so wholly
-_FOREIGN = 0.45  # cosine below which one word can not be a paraphrase of another
-_PLACE = 3  # words that another word may have taken the place of
+_SYNONYM_COSINES = (0.3, 0.65)  # cosine of two single words at which one begins to stand for the other, and does so wholly
+_MIN_PARAPHRASE_COSINE = 0.45  # cosine below which one word can not be a paraphrase of another
+_MAX_REPLACED_WORDS = 3  # words that another word may have taken the place of
 _DETERMINERS = frozenset("the a an its their this that these those his her".split())
 _BEFORE_VERBS = frozenset("to can cannot may might will would should must could not never also still".split())
 _SUBJECTS = frozenset("it they which who he she is are was were be been has have had".split())
@@ -37,7 +37,7 @@ _GENERAL = frozenset(
 )
 
 
-class Likeness:
+class Similarity:
     """Cosines between texts that were embedded together, in one call. Other texts are not known to it."""
 
     def __init__(self, vectors: Callable[[Sequence[str]], Vectors], texts: Sequence[str]) -> None:
@@ -57,40 +57,42 @@ class Likeness:
         return float((self._vectors[[self._row[other] for other in others]] @ self._vectors[self._row[text]]).max())
 
 
-def coverage(clauses: Sequence[Clause], spans: Sequence[Clause], likeness: Likeness) -> float:
+def coverage(clauses: Sequence[Clause], spans: Sequence[Clause], likeness: Similarity) -> float:
     """The share, 0 to 1, of the clauses' content words that the spans hold; a word of like meaning counts in part.
 
     1 when there is no content word. Weighing words by their inverse document frequency in the sample vault changed nothing
     that the development pairs could tell.
     """
     stems = frozenset(word.stem for clause in spans for word in clause.words)
-    there = list(dict.fromkeys(word.text.casefold() for clause in spans for word in clause.content))
+    span_words = list(dict.fromkeys(word.text.casefold() for clause in spans for word in clause.content))
     words = [word for clause in clauses for word in clause.content]
-    held = (1.0 if w.stem in stems else _stands_for(likeness.nearest(w.text.casefold(), there)) for w in words)
-    return sum(held) / len(words) if words else 1.0
+    scores = (1.0 if w.stem in stems else _synonym_score(likeness.nearest(w.text.casefold(), span_words)) for w in words)
+    return sum(scores) / len(words) if words else 1.0
 
 
-def extracted(clauses: Sequence[Clause], spans: Sequence[Clause]) -> bool:
+def is_extract(clauses: Sequence[Clause], spans: Sequence[Clause]) -> bool:
     """Whether the content words of the clauses are some of those of the spans, in their order: a shortened copy."""
-    there = iter([word.stem for clause in spans for word in clause.content])
-    return all(word.stem in there for clause in clauses for word in clause.content)
+    span_stems = iter([word.stem for clause in spans for word in clause.content])
+    return all(word.stem in span_stems for clause in clauses for word in clause.content)
 
 
-def _stands_for(cosine: float) -> float:
-    low, high = _ALIKE
+def _synonym_score(cosine: float) -> float:
+    low, high = _SYNONYM_COSINES
     return min(1.0, max(0.0, (cosine - low) / (high - low)))
 
 
-def strange_names(clauses: Sequence[Clause], spans: Sequence[Clause]) -> list[str]:
+def find_unknown_names(clauses: Sequence[Clause], spans: Sequence[Clause]) -> list[str]:
     """The names that no span has, not even as part of another name or under a spelling that differs in signs alone."""
     known = {_letters(word.text) for clause in spans for word in clause.words}
     known |= {part for clause in spans for word in clause.words for part in _parts(word.text)}
     stems = {word.stem for clause in spans for word in clause.words}
     names = [word for clause in clauses for word in clause.words if word.name]
-    return [word.text for word in names if not (_letters(word.text) in known or word.stem in stems or _made_of(word, known))]
+    return [
+        word.text for word in names if not (_letters(word.text) in known or word.stem in stems or _is_composed_of(word, known))
+    ]
 
 
-def _made_of(word: Word, known: set[str]) -> bool:
+def _is_composed_of(word: Word, known: set[str]) -> bool:
     parts = _parts(word.text)
     return len(parts) > 1 and all(part in known for part in parts)
 
@@ -103,25 +105,25 @@ def _letters(text: str) -> str:
     return re.sub(r"[\W_]", "", text.casefold().removesuffix("'s").removesuffix("’s"))
 
 
-def replaced(clauses: Sequence[Clause], spans: Sequence[Clause], likeness: Likeness) -> str:
+def find_replacement(clauses: Sequence[Clause], spans: Sequence[Clause], likeness: Similarity) -> str:
     """Words that stand where the spans have others of unlike meaning, between words that agree; empty when there are none."""
-    ours = [word for clause in clauses for word in clause.content]
-    nouns = {id(word) for clause in clauses for i, word in enumerate(clause.words) if _names_a_thing(clause.words, i)}
-    theirs = [word for clause in spans for word in clause.content]
-    mine, given = {word.stem for word in ours}, {word.stem for word in theirs}
-    matcher = SequenceMatcher(None, [w.stem for w in theirs], [w.stem for w in ours], autojunk=False)
+    sentence_words = [word for clause in clauses for word in clause.content]
+    nouns = {id(word) for clause in clauses for i, word in enumerate(clause.words) if _is_noun_like(clause.words, i)}
+    span_words = [word for clause in spans for word in clause.content]
+    sentence_stems, span_stems = {word.stem for word in sentence_words}, {word.stem for word in span_words}
+    matcher = SequenceMatcher(None, [w.stem for w in span_words], [w.stem for w in sentence_words], autojunk=False)
     for tag, i, j, k, m in matcher.get_opcodes():
-        if tag != "replace" or j - i > _PLACE or m - k > _PLACE or (k == 0 and i > 0):
+        if tag != "replace" or j - i > _MAX_REPLACED_WORDS or m - k > _MAX_REPLACED_WORDS or (k == 0 and i > 0):
             continue
-        new = [word for word in ours[k:m] if word.stem not in given and id(word) in nouns]
-        old = [word.text.casefold() for word in theirs[i:j] if word.stem not in mine]
-        every = [word.text.casefold() for word in theirs]
-        if old and new and any(likeness.nearest(word.text.casefold(), every) < _FOREIGN for word in new):
+        new = [word for word in sentence_words[k:m] if word.stem not in span_stems and id(word) in nouns]
+        old = [word.text.casefold() for word in span_words[i:j] if word.stem not in sentence_stems]
+        every = [word.text.casefold() for word in span_words]
+        if old and new and any(likeness.nearest(word.text.casefold(), every) < _MIN_PARAPHRASE_COSINE for word in new):
             return " ".join(word.text for word in new)
     return ""
 
 
-def _names_a_thing(words: Sequence[Word], i: int) -> bool:
+def _is_noun_like(words: Sequence[Word], i: int) -> bool:
     """Whether a word looks like a noun or its attribute, by the words beside it, and is neither a cue nor of little meaning."""
     word = words[i]
     before = words[i - 1].text.casefold() if i else ""

@@ -10,34 +10,39 @@ from itertools import combinations
 
 from service.answering.check.clauses import Clause, Word
 
-_COPIED = 0.6  # share of a sentence's words, each once in both, from which their order is compared
-_PARTING = frozenset(
+_MIN_COPIED_SHARE = 0.6  # share of a sentence's words, each once in both, from which their order is compared
+_SEPARATORS = frozenset(
     "than over above below under against and but while whereas yet although though not rather instead "
     "versus where when if because "
     "since hardly only beats beat".split()
 )
-_COMPARING = frozenset("than over above below beat beats outperforms exceeds instead versus hardly".split())
+_COMPARISON_WORDS = frozenset("than over above below beat beats outperforms exceeds instead versus hardly".split())
 
 
-def reassigned(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+def find_role_change(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
     """A word by which the sentence exchanges parts of its spans; empty when it does not."""
-    return contrasted(sentence, spans) or exchanged(sentence, spans) or mixed(sentence, spans) or crossed(sentence, spans)
+    return (
+        find_contrast_swap(sentence, spans)
+        or find_word_swap(sentence, spans)
+        or find_mixed_parts(sentence, spans)
+        or find_comparison_swap(sentence, spans)
+    )
 
 
-def contrasted(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+def find_contrast_swap(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
     """A word that the sentence denies and the spans affirm, where another is affirmed that they deny: “A and not B” for
     “B and not A”; empty when there is none."""
-    denied, affirmed = _contrast(sentence)
-    denied_there, affirmed_there = _contrast(spans)
+    denied, affirmed = _split_contrast(sentence)
+    denied_there, affirmed_there = _split_contrast(spans)
     turned = (denied - affirmed) & (affirmed_there - denied_there)
     return min(turned) if turned and (affirmed - denied) & (denied_there - affirmed_there) else ""
 
 
-def _contrast(said: Sequence[Clause]) -> tuple[frozenset[str], frozenset[str]]:
+def _split_contrast(clauses: Sequence[Clause]) -> tuple[frozenset[str], frozenset[str]]:
     """The stems that stand after “not” or “rather than” in their clause, and those elsewhere."""
     denied: set[str] = set()
     rest: set[str] = set()
-    for clause in said:
+    for clause in clauses:
         marks = [i for i, word in enumerate(clause.words) if word.text.casefold() in ("not", "rather", "instead")]
         for i, word in enumerate(clause.words):
             if word.content:
@@ -45,24 +50,26 @@ def _contrast(said: Sequence[Clause]) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(denied), frozenset(rest)
 
 
-def exchanged(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+def find_word_swap(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
     """A word that changed places with another in an otherwise copied sentence (“A above B” for “B above A”), or empty."""
-    said = [word for clause in sentence for word in clause.words if _counts(word)]
-    ours = [word.stem for word in said]
-    theirs = [word.stem for clause in spans for word in clause.words if _counts(word)]
-    shared = [s for s in ours if ours.count(s) == 1 == theirs.count(s)]
-    order = sorted(shared, key=theirs.index)
+    words = [word for clause in sentence for word in clause.words if _is_significant(word)]
+    sentence_stems = [word.stem for word in words]
+    span_stems = [word.stem for clause in spans for word in clause.words if _is_significant(word)]
+    shared = [s for s in sentence_stems if sentence_stems.count(s) == 1 == span_stems.count(s)]
+    order = sorted(shared, key=span_stems.index)
     moved = [i for i, (one, other) in enumerate(zip(shared, order, strict=True)) if one != other]
-    if len(shared) >= max(4, _COPIED * len(ours)) and _blocks_swapped([order.index(s) for s in shared]):
-        return next(word.text for word in said if word.stem == shared[moved[0]])
-    if len(moved) != 2 or len(shared) < max(4, _COPIED * len(ours)):
+    if len(shared) >= max(4, _MIN_COPIED_SHARE * len(sentence_stems)) and _are_blocks_swapped([order.index(s) for s in shared]):
+        return next(word.text for word in words if word.stem == shared[moved[0]])
+    if len(moved) != 2 or len(shared) < max(4, _MIN_COPIED_SHARE * len(sentence_stems)):
         return ""
     one, other = (shared[i] for i in moved)
-    swapped = _compared(sentence, one, other) or (moved[1] - moved[0] > 1 and _took_places(ours, theirs, one, other))
-    return next(word.text for word in said if word.stem == one) if swapped else ""
+    swapped = _are_compared(sentence, one, other) or (
+        moved[1] - moved[0] > 1 and _swapped_neighbours(sentence_stems, span_stems, one, other)
+    )
+    return next(word.text for word in words if word.stem == one) if swapped else ""
 
 
-def _blocks_swapped(places: Sequence[int]) -> bool:
+def _are_blocks_swapped(places: Sequence[int]) -> bool:
     """Whether a row of places is in order but for two stretches, after the first place, that changed sides around a third."""
     moved = [i for i, place in enumerate(places) if place != i]
     if not moved or moved[0] == 0:
@@ -72,74 +79,77 @@ def _blocks_swapped(places: Sequence[int]) -> bool:
     return len(cuts) == 2 and region[0] > region[cuts[0]] > region[cuts[1]]
 
 
-def _took_places(ours: Sequence[str], theirs: Sequence[str], one: str, other: str) -> bool:
+def _swapped_neighbours(ours: Sequence[str], theirs: Sequence[str], one: str, other: str) -> bool:
     """Whether each of two words has taken over a neighbour of the other."""
-    return all(_around(ours, mine) & _around(theirs, given) for mine, given in ((one, other), (other, one)))
+    return all(
+        _neighbours(ours, ours_word) & _neighbours(theirs, theirs_word)
+        for ours_word, theirs_word in ((one, other), (other, one))
+    )
 
 
-def _around(row: Sequence[str], word: str) -> frozenset[str]:
+def _neighbours(row: Sequence[str], word: str) -> frozenset[str]:
     i = row.index(word)
     return frozenset((*row[max(0, i - 1) : i], *row[i + 1 : i + 2]))
 
 
-def _compared(sentence: Sequence[Clause], one: str, other: str) -> bool:
+def _are_compared(sentence: Sequence[Clause], one: str, other: str) -> bool:
     """Whether “than” stands between two words."""
     stems = [word.stem for clause in sentence for word in clause.words]
     return "than" in stems[stems.index(one) : stems.index(other)]
 
 
-def _counts(word: Word) -> bool:
+def _is_significant(word: Word) -> bool:
     return word.content or any(map(str.isdigit, word.text)) or word.text.casefold() in ("zero", "one", "two", "three")
 
 
-def mixed(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+def find_mixed_parts(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
     """A word of one part of the spans that the sentence joins to another part, both ways round, or empty."""
-    ours, theirs = _stretches(sentence), _stretches(spans)
-    said, there = [s for part in ours for s in part], [s for part in theirs for s in part]
-    once = {s for s in said if said.count(s) == 1 == there.count(s)}
-    own, given = [once.intersection(part) for part in ours], [once.intersection(part) for part in theirs]
-    for one, other in combinations(own, 2):
-        for first, second in combinations(given, 2):
+    ours, theirs = _split_parts(sentence), _split_parts(spans)
+    sentence_stems, span_stems = [s for part in ours for s in part], [s for part in theirs for s in part]
+    once = {s for s in sentence_stems if sentence_stems.count(s) == 1 == span_stems.count(s)}
+    sentence_parts, span_parts = [once.intersection(part) for part in ours], [once.intersection(part) for part in theirs]
+    for one, other in combinations(sentence_parts, 2):
+        for first, second in combinations(span_parts, 2):
             if one & first and one & second and other & first and other & second:
                 return min(one & second)
     return ""
 
 
-def crossed(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+def find_comparison_swap(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
     """The comparing word (than, over) whose two sides the sentence exchanges; empty when there is none."""
-    there = list(_sides(spans))
-    for word, left, right in _sides(sentence):
-        rivals = [(before, after) for other, before, after in there if other == word]
-        if rivals and all(_exchanges(left, right, before, after) for before, after in rivals):
+    span_sides = list(_comparison_sides(spans))
+    for word, left, right in _comparison_sides(sentence):
+        same_word = [(before, after) for other, before, after in span_sides if other == word]
+        if same_word and all(_is_swapped(left, right, before, after) for before, after in same_word):
             return word
     return ""
 
 
-def _exchanges(left: set[str], right: set[str], before: set[str], after: set[str]) -> bool:
+def _is_swapped(left: set[str], right: set[str], before: set[str], after: set[str]) -> bool:
     straight = len(left & (before - after)) + len(right & (after - before))
     over, back = len(left & (after - before)), len(right & (before - after))
     return bool(over and back) and over + back > straight
 
 
-def _sides(said: Sequence[Clause]) -> Iterator[tuple[str, set[str], set[str]]]:
-    words = [word for clause in said for word in clause.words]
+def _comparison_sides(clauses: Sequence[Clause]) -> Iterator[tuple[str, set[str], set[str]]]:
+    words = [word for clause in clauses for word in clause.words]
     for i, word in enumerate(words):
-        if word.text.casefold() in _COMPARING:
+        if word.text.casefold() in _COMPARISON_WORDS:
             yield (
                 word.text.casefold(),
-                {w.stem for w in words[:i] if _counts(w)},
-                {w.stem for w in words[i + 1 :] if _counts(w)},
+                {w.stem for w in words[:i] if _is_significant(w)},
+                {w.stem for w in words[i + 1 :] if _is_significant(w)},
             )
 
 
-def _stretches(said: Sequence[Clause]) -> list[list[str]]:
+def _split_parts(clauses: Sequence[Clause]) -> list[list[str]]:
     """The stems of the counting words, parted at clauses, conjunctions and comparing words."""
     out: list[list[str]] = []
-    for clause in said:
+    for clause in clauses:
         out.append([])
         for word in clause.words:
-            if word.text.casefold() in _PARTING:
+            if word.text.casefold() in _SEPARATORS:
                 out.append([])
-            elif _counts(word):
+            elif _is_significant(word):
                 out[-1].append(word.stem)
     return out

@@ -18,7 +18,7 @@ def _stems(words: str) -> frozenset[str]:
 
 
 # Each pair of lines is a class: the words that say it to the full in a sentence, then others of a span that bear them out.
-_FULL = """
+_UNIVERSALS = """
 all every each everything everyone
 any both whole entire no none whatever regardless throughout only never per single same
 always invariably
@@ -39,9 +39,9 @@ best worst largest smallest highest lowest strongest weakest greatest biggest fa
 most least more less top maximum minimum peak max min first any every all no none beats beat better worse larger smaller \
 higher lower stronger weaker greater faster harder easier longer shorter only
 """
-_NEARLY = frozenset("not at in of above after almost nearly".split())  # “not all”, “at all”, “almost every”
+_EXCEPTIONS = frozenset("not at in of above after almost nearly".split())  # “not all”, “at all”, “almost every”
 _ONLY = frozenset("only solely exclusively".split())
-_RESTRICTS = _stems(
+_RESTRICTIONS = _stems(
     "only just merely solely alone exclusively except nothing sole single restricted limited unless but mere purely nobody no "
     "not without mainly"
 )
@@ -56,66 +56,76 @@ _HEDGES = _stems(
     "sign indicate consistent compatible apparently would chance impression"
 )
 _PROOF = _stems("prove proven proof certainly definitely undoubtedly unquestionably established")
-_SHOWN = _PROOF | _stems("certain show shown demonstrate establish confirm theorem must verify verified exact know known")
+_PROVEN = _PROOF | _stems("certain show shown demonstrate establish confirm theorem must verify verified exact know known")
 _CAUSES = _stems("cause because due drive produce induce responsible owing thanks trigger")
-_EXPLAINS = _CAUSES | _stems(
+_EXPLANATIONS = _CAUSES | _stems(
     "lead make explain reason raise lower result consequence since thus therefore so through by from as"
 )
-_GOES_WITH = _stems("correlate correlation associate association coincide relate relation predict")
+_CORRELATIONS = _stems("correlate correlation associate association coincide relate relation predict")
 
 
 @lru_cache(maxsize=1)
 def _classes() -> list[tuple[frozenset[str], frozenset[str]]]:
-    lines = [line.split() for line in _FULL.strip().splitlines()]
+    lines = [line.split() for line in _UNIVERSALS.strip().splitlines()]
     return [(frozenset(own), frozenset((*own, *others))) for own, others in zip(lines[::2], lines[1::2], strict=True)]
 
 
-def strengthened(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+def find_overclaim(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
     """The word by which a sentence claims more than its spans; empty where none does."""
-    return _universal(sentence, spans) or _only(sentence, spans) or _certain(sentence, spans) or _causal(sentence, spans)
+    return (
+        _find_universal(sentence, spans)
+        or _find_only(sentence, spans)
+        or _find_certainty(sentence, spans)
+        or _find_cause(sentence, spans)
+    )
 
 
-def _universal(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
-    given = {part for clause in spans for word in clause.words for part in (_low(word), *_low(word).split("-"))}
+def _find_universal(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+    span_words = {part for clause in spans for word in clause.words for part in (_low(word), *_low(word).split("-"))}
     for clause in sentence:
         for i, word in enumerate(clause.words):
             before = _low(clause.words[i - 1]) if i else ""
-            for own, borne_out in _classes():
-                if _low(word) in own and not given & borne_out and before not in _NEARLY and not _counted(clause.words, i):
+            for own, supporting in _classes():
+                if (
+                    _low(word) in own
+                    and not span_words & supporting
+                    and before not in _EXCEPTIONS
+                    and not _has_count(clause.words, i)
+                ):
                     return word.text
     return ""
 
 
-def _only(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
-    if any(stem(part) in _RESTRICTS for clause in spans for word in clause.words for part in _low(word).split("-")):
+def _find_only(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+    if any(stem(part) in _RESTRICTIONS for clause in spans for word in clause.words for part in _low(word).split("-")):
         return ""
     for clause in sentence:
         for i, word in enumerate(clause.words):
             before = _low(clause.words[i - 1]) if i else ""
-            if _low(word) in _ONLY and before not in ("not", "than") and not _counted(clause.words, i):
+            if _low(word) in _ONLY and before not in ("not", "than") and not _has_count(clause.words, i):
                 return word.text
     return ""
 
 
-def _certain(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+def _find_certainty(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
     """A doubt of the spans that the sentence has dropped, looked for in the clause that shares most with one of its own; or a
     proof that it adds."""
-    said = {word.stem for clause in sentence for word in clause.words}
+    sentence_stems = {word.stem for clause in sentence for word in clause.words}
     proof = next((word for clause in sentence for word in clause.words if word.stem in _PROOF), None)
-    if proof is not None and not {word.stem for clause in spans for word in clause.words} & _SHOWN:
+    if proof is not None and not {word.stem for clause in spans for word in clause.words} & _PROVEN:
         return proof.text
-    if said & _HEDGES:
+    if sentence_stems & _HEDGES:
         return ""
     for clause in sentence:
         best = max(spans, key=lambda other: len(other.stems & clause.stems), default=None)
         if best is not None and 2 * len(best.stems & clause.stems) >= len(clause.stems):
             for i, word in enumerate(best.words):
-                if _doubts(best.words, i):
+                if _is_doubt(best.words, i):
                     return word.text
     return ""
 
 
-def _doubts(words: Sequence[Word], i: int) -> bool:
+def _is_doubt(words: Sequence[Word], i: int) -> bool:
     """Whether a word puts in doubt; “likely” as a degree (more likely) and “appears in” do not."""
     low, before = _low(words[i]), _low(words[i - 1]) if i else ""
     if i + 1 < len(words) and f"{low} {_low(words[i + 1])}" in _READS_AS:
@@ -123,19 +133,19 @@ def _doubts(words: Sequence[Word], i: int) -> bool:
     return low in _DOUBTS and before not in ("more", "less", "as", "most", "least", "how")
 
 
-def _causal(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
-    given = {word.stem for clause in spans for word in clause.words}
-    if not given & _GOES_WITH or given & _EXPLAINS:
+def _find_cause(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
+    span_stems = {word.stem for clause in spans for word in clause.words}
+    if not span_stems & _CORRELATIONS or span_stems & _EXPLANATIONS:
         return ""
     return next((word.text for clause in sentence for word in clause.words if word.stem in _CAUSES), "")
 
 
-def _counted(words: Sequence[Word], i: int) -> bool:
+def _has_count(words: Sequence[Word], i: int) -> bool:
     """Whether a number follows, as in “all five” and “only 3 %”, which says how many and not that there are no others."""
-    return any(word.text[0].isdigit() or _low(word) in _SMALL for word in words[i + 1 : i + 3])
+    return any(word.text[0].isdigit() or _low(word) in _SMALL_NUMBERS for word in words[i + 1 : i + 3])
 
 
-_SMALL = frozenset("one two three four five six seven eight nine ten half a".split())
+_SMALL_NUMBERS = frozenset("one two three four five six seven eight nine ten half a".split())
 
 
 def _low(word: Word) -> str:

@@ -17,7 +17,7 @@ _LIST = r"#?\d{1,3}(?:\s*(?:[,;&–-]|and|to|,\s*and)\s*#?\d{1,3})*"
 _KEYS = re.compile(
     rf"[ \t]{{0,4}}(?:[\[【]\^?\s*{_WORD}?({_LIST})\s*(?:†[^\]】]*)?[\]】]|\(\s*(?:see\s+)?{_WORD}({_LIST})\s*\))", re.I
 )
-_MEASURE = re.compile(r"(?:\b(?:intervals?|CI|CrI|bounds)\s*(?:of|is|=|:)?|[=∈])\s*\Z")
+_INTERVAL_CUE = re.compile(r"(?:\b(?:intervals?|CI|CrI|bounds)\s*(?:of|is|=|:)?|[=∈])\s*\Z")
 _AUTHORS = r"[A-Z][\w’'-]+(?:\s+et\s+al\.?|\s+(?:and|&)\s+[A-Z][\w’'-]+)?"
 _YEAR = r"\(?(?:(?:19|20)\d\d[a-z]?|n\.d\.)\)?"
 _FOREIGN = re.compile(
@@ -28,20 +28,20 @@ _FOREIGN = re.compile(
 _WIKI = re.compile(r"\[\[(?:[^\[\]\n|]*\|)?([^\[\]\n]*)\]\]")
 _ADDRESS = re.compile(r"!?\[([^\[\]\n]{0,200})\]\([^()\n]{0,2000}\)|<?https?://[^\s<>)]+>?")
 _HALF_ADDRESS = re.compile(r"!?\[[^\[\]\n]{0,200}\]\([^()\s]*\Z")
-_LISTED = re.compile(r"(?im)^[^\w\n]*(?:sources?|references?|citations?|bibliography|works cited|notes cited)[^\w\n]*$")
-_LONGEST = 1500  # characters of what passes for a sentence
-_HELD = "\ue000"  # stands for a group of keys while sentences are told apart
-_AFTER_STOP = re.compile(rf"([.!?…。！？][\"'”’»)*_]*)((?:\s*{_HELD})+)(?!\s*[a-z])")
-_LED_IN = re.compile(
-    rf"(?i)\b(?:according to|as (?:shown|noted|stated|described|reported) (?:in|by)|per)(\s*{_HELD}+),?\s*(\w)"
+_SOURCE_LIST = re.compile(r"(?im)^[^\w\n]*(?:sources?|references?|citations?|bibliography|works cited|notes cited)[^\w\n]*$")
+_MAX_SENTENCE = 1500  # characters of what passes for a sentence
+_PLACEHOLDER = "\ue000"  # stands for a group of keys while sentences are told apart
+_AFTER_STOP = re.compile(rf"([.!?…。！？][\"'”’»)*_]*)((?:\s*{_PLACEHOLDER})+)(?!\s*[a-z])")
+_ATTRIBUTION = re.compile(
+    rf"(?i)\b(?:according to|as (?:shown|noted|stated|described|reported) (?:in|by)|per)(\s*{_PLACEHOLDER}+),?\s*(\w)"
 )
-_AS_SUBJECT = re.compile(rf"((?:\A|\n|[.!?])\s*)({_HELD}+)\s+(?=[a-z])")
+_AS_SUBJECT = re.compile(rf"((?:\A|\n|[.!?])\s*)({_PLACEHOLDER}+)\s+(?=[a-z])")
 _HALF_KEY = re.compile(r"[ \t]?[\[【][^\]】\n]{0,48}\Z")
-_ENDED = re.compile(r"[.!?…。！？:][\"'”’»)*_]*\Z")
+_SENTENCE_END = re.compile(r"[.!?…。！？:][\"'”’»)*_]*\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class DraftSentence:
     """A sentence of a model. `keys`: those offered that it cites, in order; `removed`: citations of anything else, as written;
     `paragraph` counts from 0; `cut` marks a last sentence without an end."""
 
@@ -52,108 +52,108 @@ class Written:
     cut: bool = False
 
 
-def numbers(listed: str) -> list[int]:
+def parse_keys(listed: str) -> list[int]:
     """The keys of a list such as `1, 3-5`, in order, each once; a range of more than twelve is no range.
 
     >>> numbers("1, 3-5 and 3")
     [1, 3, 4, 5]
     """
-    found: list[int] = []
+    keys: list[int] = []
     for first, last in re.findall(r"(\d+)(?:\s*(?:[–-]|to)\s*#?(\d+))?", listed):
         end = int(last or first)
-        found += range(int(first), end + 1) if int(first) <= end <= int(first) + 12 else [int(first), end]
-    return list(dict.fromkeys(found))
+        keys += range(int(first), end + 1) if int(first) <= end <= int(first) + 12 else [int(first), end]
+    return list(dict.fromkeys(keys))
 
 
-def written(text: str, offered: Collection[int]) -> list[Written]:
+def parse_draft(text: str, offered: Collection[int]) -> list[DraftSentence]:
     """The sentences of a model's answer, in order, none twice. Headings, code and a list of sources at the end are left out."""
     groups: list[tuple[list[int], list[str]]] = []
 
-    def hold(found: re.Match[str]) -> str:
-        cited = numbers(found[1] or found[2])
-        if _is_measure(cited, text_so_far[: found.start()]):
-            return found[0]
-        kept = [key for key in cited if key in offered]
-        groups.append((kept, [f"[{key}]" for key in cited if key not in offered]))
-        return _HELD
+    def replace_keys(match: re.Match[str]) -> str:
+        cited = parse_keys(match[1] or match[2])
+        if _is_interval(cited, text_so_far[: match.start()]):
+            return match[0]
+        keys = [key for key in cited if key in offered]
+        groups.append((keys, [f"[{key}]" for key in cited if key not in offered]))
+        return _PLACEHOLDER
 
-    def refuse(found: re.Match[str]) -> str:
-        groups.append(([], [found[0].strip()]))
-        return _HELD
+    def remove_citation(match: re.Match[str]) -> str:
+        groups.append(([], [match[0].strip()]))
+        return _PLACEHOLDER
 
-    text_so_far = _without_list(text.replace(_HELD, ""))
-    text_so_far = _HALF_KEY.sub("", _ADDRESS.sub(lambda found: found[1] or "", _WIKI.sub(r"\1", text_so_far)))
-    marked = _in_order(text_so_far, [(_KEYS, hold), (_FOREIGN, refuse)])
-    marked = _AFTER_STOP.sub(lambda found: re.sub(r"\s", "", found[2]) + found[1], marked)
-    marked = _LED_IN.sub(lambda found: found[1].strip() + found[2].upper(), marked)
-    marked = _AS_SUBJECT.sub(lambda found: f"{found[1].rstrip(chr(32))} One note{found[2]} ".lstrip(chr(32)), marked)
-    return _sentences(marked, groups)
+    text_so_far = _remove_source_list(text.replace(_PLACEHOLDER, ""))
+    text_so_far = _HALF_KEY.sub("", _ADDRESS.sub(lambda match: match[1] or "", _WIKI.sub(r"\1", text_so_far)))
+    marked = _replace_in_order(text_so_far, [(_KEYS, replace_keys), (_FOREIGN, remove_citation)])
+    marked = _AFTER_STOP.sub(lambda match: re.sub(r"\s", "", match[2]) + match[1], marked)
+    marked = _ATTRIBUTION.sub(lambda match: match[1].strip() + match[2].upper(), marked)
+    marked = _AS_SUBJECT.sub(lambda match: f"{match[1].rstrip(chr(32))} One note{match[2]} ".lstrip(chr(32)), marked)
+    return _split_sentences(marked, groups)
 
 
-def _is_measure(cited: Collection[int], before: str) -> bool:
+def _is_interval(cited: Collection[int], before: str) -> bool:
     """Whether numbers in brackets are an interval and no citation."""
-    return 0 in cited or (len(cited) == 2 and _MEASURE.search(before[-24:]) is not None)
+    return 0 in cited or (len(cited) == 2 and _INTERVAL_CUE.search(before[-24:]) is not None)
 
 
-def _in_order(text: str, rules: list[tuple[re.Pattern[str], object]]) -> str:
+def _replace_in_order(text: str, rules: list[tuple[re.Pattern[str], object]]) -> str:
     """Replaces the matches of all patterns from left to right, so that groups are numbered in order; the first rule wins."""
     parts: list[str] = []
     position = 0
     while position < len(text):
         matches = [rule.search(text, position) for rule, _ in rules]
-        found = [(match.start(), i, match) for i, match in enumerate(matches) if match]
-        if not found:
+        earliest = [(match.start(), i, match) for i, match in enumerate(matches) if match]
+        if not earliest:
             break
-        _, i, match = min(found, key=lambda entry: entry[:2])
+        _, i, match = min(earliest, key=lambda entry: entry[:2])
         parts += [text[position : match.start()], rules[i][1](match)]  # type: ignore[operator]
         position = match.end()
     return "".join((*parts, text[position:]))
 
 
-def _without_list(text: str) -> str:
-    found = [match for match in _LISTED.finditer(text) if text[: match.start()].strip()]
-    return text[: found[0].start()] if found else text
+def _remove_source_list(text: str) -> str:
+    headings = [match for match in _SOURCE_LIST.finditer(text) if text[: match.start()].strip()]
+    return text[: headings[0].start()] if headings else text
 
 
-def _sentences(marked: str, groups: list[tuple[list[int], list[str]]]) -> list[Written]:
-    out: list[Written] = []
+def _split_sentences(marked: str, groups: list[tuple[list[int], list[str]]]) -> list[DraftSentence]:
+    out: list[DraftSentence] = []
     seen: set[str] = set()
     used = paragraph = last = 0
     for sentence in sentences(marked):
-        used += marked.count(_HELD, last, sentence.start)
+        used += marked.count(_PLACEHOLDER, last, sentence.start)
         paragraph += "\n\n" in marked[last : sentence.start] and bool(out)
         last = sentence.end
         piece = marked[sentence.start : sentence.end]
-        own = groups[used : used + piece.count(_HELD)]
-        used += len(own)
-        words = " ".join(piece.replace(_HELD, "").split())[:_LONGEST]
+        own_groups = groups[used : used + piece.count(_PLACEHOLDER)]
+        used += len(own_groups)
+        words = " ".join(piece.replace(_PLACEHOLDER, "").split())[:_MAX_SENTENCE]
         if words.casefold() in seen or not any(map(str.isalnum, words)):
             continue
         seen.add(words.casefold())
-        keys = dict.fromkeys(key for kept, _ in own for key in kept)
-        out.append(Written(words, tuple(keys), tuple(entry for _, refused in own for entry in refused), paragraph))
-    if out and not _ENDED.search(out[-1].text):
+        keys = dict.fromkeys(key for cited, _ in own_groups for key in cited)
+        out.append(DraftSentence(words, tuple(keys), tuple(entry for _, refused in own_groups for entry in refused), paragraph))
+    if out and not _SENTENCE_END.search(out[-1].text):
         final = out[-1]
-        out[-1] = Written(final.text, final.keys, final.removed, final.paragraph, cut=True)
+        out[-1] = DraftSentence(final.text, final.keys, final.removed, final.paragraph, cut=True)
     return out
 
 
-def renumbered(text: str, offered: Collection[int]) -> str:
+def renumber_keys(text: str, offered: Collection[int]) -> str:
     """Text as it can be shown while it comes: keys numbered in the order of their first use, others gone, no addresses."""
     order: dict[int, int] = {}
-    text = _ADDRESS.sub(lambda found: found[1] or "", _HALF_ADDRESS.sub("", text))
+    text = _ADDRESS.sub(lambda match: match[1] or "", _HALF_ADDRESS.sub("", text))
 
-    def show(found: re.Match[str]) -> str:
-        cited = numbers(found[1] or found[2])
-        if _is_measure(cited, text[: found.start()]):
-            return found[0]
-        kept = [order.setdefault(key, len(order) + 1) for key in cited if key in offered]
-        return "".join(f" [{number}]" if i == 0 else f"[{number}]" for i, number in enumerate(kept))
+    def show(match: re.Match[str]) -> str:
+        cited = parse_keys(match[1] or match[2])
+        if _is_interval(cited, text[: match.start()]):
+            return match[0]
+        numbers = [order.setdefault(key, len(order) + 1) for key in cited if key in offered]
+        return "".join(f" [{number}]" if i == 0 else f"[{number}]" for i, number in enumerate(numbers))
 
     return _KEYS.sub(show, text)
 
 
-def pattern(count: int) -> str:
+def answer_pattern(count: int) -> str:
     """A regular expression for prose in which every sentence ends with keys of 1 to `count`, or for NO_ANSWER.
 
     A bracket opens a key and nothing else, so that a server which decodes by it can write no key that was not offered.

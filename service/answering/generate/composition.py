@@ -12,57 +12,67 @@ from kb.knowledge_base import KnowledgeBase
 from kb.markdown.blocks import plain
 from kb.notes import LinkType, NoteKind
 from service.answering.answer import Answer, Citation, Statement, Support
-from service.answering.extractive import surrounded
-from service.answering.generate.context import Dissent, Offer, Passage, named
-from service.answering.generate.sentence_grades import Settled
-from service.answering.retrieve.candidates import Gathered
+from service.answering.extractive import assemble_answer
+from service.answering.generate.context import Context, Dissent, Passage, evidence_label
+from service.answering.generate.sentence_grades import GradedSentence
+from service.answering.retrieve.candidates import Retrieval
 from service.answering.surroundings import Numbering
 
-_DISSENTS = 2
+_MAX_DISSENTS = 2
 
 
-def composed(
-    kb: KnowledgeBase, gathered: Gathered, exclude: Collection[str], offered: Offer, graded: Sequence[Settled]
+def compose_answer(
+    kb: KnowledgeBase, retrieval: Retrieval, exclude: Collection[str], context: Context, graded: Sequence[GradedSentence]
 ) -> Answer:
     """The answer from its graded sentences: those that their passages go against apart, disagreements told in full."""
     numbering = Numbering()
-    kept: list[Statement] = []
+    statements: list[Statement] = []
     dropped: list[Statement] = []
     with kb.reading():
         for entry in graded:
-            (dropped if entry.contradicted else kept).append(_statement(kb, entry, offered, numbering, entry.contradicted))
-        cited = {citation.note_id for statement in kept for citation in statement.citations}
-        last = kept[-1].paragraph + 1 if kept else 0
-        kept += [made for made in (_dissent(kb, entry, numbering, last) for entry in _unsaid(offered, cited)) if made]
-        answer = surrounded(kb, gathered, exclude, tuple(kept), numbering)
+            (dropped if entry.contradicted else statements).append(
+                _make_statement(kb, entry, context, numbering, entry.contradicted)
+            )
+        cited = {citation.note_id for statement in statements for citation in statement.citations}
+        last = statements[-1].paragraph + 1 if statements else 0
+        statements += [
+            dissent
+            for dissent in (_dissent_statement(kb, entry, numbering, last) for entry in _one_sided_dissents(context, cited))
+            if dissent
+        ]
+        answer = assemble_answer(kb, retrieval, exclude, tuple(statements), numbering)
     return replace(answer, mode="generated", dropped=tuple(dropped))
 
 
-def _statement(kb: KnowledgeBase, entry: Settled, offered: Offer, numbering: Numbering, dropped: bool) -> Statement:
+def _make_statement(
+    kb: KnowledgeBase, entry: GradedSentence, context: Context, numbering: Numbering, dropped: bool
+) -> Statement:
     sentence = entry.sentence
-    passages = [offered.at(key) for key in entry.keys]
-    citations = tuple(found for passage in passages if (found := _citation(kb, passage, Numbering() if dropped else numbering)))
+    passages = [context.at(key) for key in entry.keys]
+    citations = tuple(
+        citation for passage in passages if (citation := _cite(kb, passage, Numbering() if dropped else numbering))
+    )
     grade, reason = entry.grade, entry.reason
     if len(citations) < len(passages):
         grade, reason = Support.UNSUPPORTED, "a note that it cites has changed meanwhile"
     if sentence.cut:
         reason = "; ".join(filter(None, (reason, "broken off")))
-    text = _with_evidence_named(sentence.text, passages)
+    text = _with_evidence_label(sentence.text, passages)
     return Statement(text, grade, citations, "lede" if sentence.paragraph == 0 else "body", reason, sentence.paragraph)
 
 
-def _citation(kb: KnowledgeBase, passage: Passage, numbering: Numbering) -> Citation | None:
+def _cite(kb: KnowledgeBase, passage: Passage, numbering: Numbering) -> Citation | None:
     """None when the note no longer says so at that place: the model may have taken minutes."""
     note = kb.store.note(passage.note.id)
     same = note is not None and note.text[passage.start : passage.end] == passage.quote
     return numbering.cite(note, passage.start, passage.end) if note is not None and same else None
 
 
-def _with_evidence_named(text: str, passages: Sequence[Passage]) -> str:
+def _with_evidence_label(text: str, passages: Sequence[Passage]) -> str:
     """A sentence that uses an evidence note, with its date and figures where it does not tell them."""
     for passage in passages:
         if passage.note.kind is NoteKind.EVIDENCE:
-            label = named(passage.note)
+            label = evidence_label(passage.note)
             date = str(passage.note.properties.get("date") or "")[:10]
             if date and date not in text:
                 stem = text.rstrip(".!?… ")
@@ -70,23 +80,23 @@ def _with_evidence_named(text: str, passages: Sequence[Passage]) -> str:
     return text
 
 
-def _unsaid(offered: Offer, cited: Collection[str]) -> list[Dissent]:
+def _one_sided_dissents(context: Context, cited: Collection[str]) -> list[Dissent]:
     """The contradictions of which an answer tells one side only."""
     return [
         entry
-        for entry in offered.dissents
+        for entry in context.dissents
         if entry.entry.type == LinkType.CONTRADICTS and len({entry.entry.source, entry.entry.target} & set(cited)) == 1
-    ][:_DISSENTS]
+    ][:_MAX_DISSENTS]
 
 
-def _dissent(kb: KnowledgeBase, entry: Dissent, numbering: Numbering, paragraph: int) -> Statement | None:
+def _dissent_statement(kb: KnowledgeBase, entry: Dissent, numbering: Numbering, paragraph: int) -> Statement | None:
     """Both sides in their own words, where the model told one only; nothing in it but quotes is anybody's opinion."""
-    sides = [entry.source, entry.target, *([entry.settled_by] if entry.settled_by else [])]
-    citations = [_citation(kb, side, numbering) for side in sides]
-    found = [citation for citation in citations if citation]
-    if len(found) < len(sides):
+    sides = [entry.source, entry.target, *([entry.reconciled_by] if entry.reconciled_by else [])]
+    citations = [_cite(kb, side, numbering) for side in sides]
+    valid = [citation for citation in citations if citation]
+    if len(valid) < len(sides):
         return None
-    quotes = [f"“{plain(citation.quote)}”" for citation in found]
+    quotes = [f"“{plain(citation.quote)}”" for citation in valid]
     end = f"A note linked to both says: {quotes[2]}" if len(quotes) > 2 else "No note reconciles the two."
     text = f"The notes disagree here. {quotes[0]} Against that: {quotes[1]} {end}"
-    return Statement(text, Support.SUPPORTED, tuple(found), "body", "", paragraph)
+    return Statement(text, Support.SUPPORTED, tuple(valid), "body", "", paragraph)

@@ -16,17 +16,24 @@ from kb.knowledge_base import KnowledgeBase
 from kb.markdown.blocks import plain
 from kb.notes import LinkType, Note, NoteKind
 from service.answering.answer import Citation, Disagreement
-from service.answering.extractive import overlap, standing
-from service.answering.retrieve.candidates import Candidate, Gathered, cached_sentences
-from service.answering.surroundings import Numbering, disagreements, dissenters, evidence, thesis, touched_claims
+from service.answering.extractive import overlaps, with_antecedent
+from service.answering.retrieve.candidates import Candidate, Retrieval, cached_sentences
+from service.answering.surroundings import (
+    Numbering,
+    find_claims,
+    find_disagreements,
+    find_dissenting_notes,
+    find_evidence,
+    thesis_sentence,
+)
 
-_PASSAGES = 20
-_PER_NOTE = 3
-_ALIKE = 0.9  # cosine from which one passage adds nothing to another
-_NEAR = 0.25  # cosine to the question below which a passage is not about it
-_DISSENTS = 3
-_EVIDENCE = 2
-_RECONCILES = frozenset({LinkType.QUALIFIES, LinkType.EXPLAINS, LinkType.EXTENDS})
+_MAX_PASSAGES = 20
+_MAX_PER_NOTE = 3
+_DUPLICATE_COSINE = 0.9  # cosine from which one passage adds nothing to another
+_MIN_COSINE = 0.25  # cosine to the question below which a passage is not about it
+_MAX_DISSENTS = 3
+_MAX_EVIDENCE = 2
+_RECONCILING = frozenset({LinkType.QUALIFIES, LinkType.EXPLAINS, LinkType.EXTENDS})
 _WHOLE = r"(\d+(?:,\d{3})*)"
 _ATTEMPTS = re.compile(rf"\b{_WHOLE} (?:attempts|samples|draws|completions) (?:each|per problem|a problem)\b|\bn ?= ?{_WHOLE}")
 _DEPTHS = re.compile(rf"\bk ?= ?{_WHOLE}|\bpass@{_WHOLE}\b")
@@ -57,11 +64,11 @@ class Dissent:
     entry: Disagreement
     source: Passage
     target: Passage
-    settled_by: Passage | None
+    reconciled_by: Passage | None
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class Context:
     """All that a model gets to know. Keys are 1 to len(passages), in order."""
 
     passages: tuple[Passage, ...]
@@ -76,7 +83,7 @@ class Offer:
         return range(1, len(self.passages) + 1)
 
 
-class _Offering:
+class _PassageList:
     """Gives each span its key, once."""
 
     def __init__(self, room: int) -> None:
@@ -93,101 +100,111 @@ class _Offering:
         if cost > self._room:
             return None
         self._room -= cost
-        label = named(note) if note.kind is NoteKind.EVIDENCE else ""
+        label = evidence_label(note) if note.kind is NoteKind.EVIDENCE else ""
         self.passages.append(Passage(len(self.passages) + 1, note, start, end, text, label))
         return self.passages[-1]
 
 
-def offer(
+def build_context(
     kb: KnowledgeBase,
-    gathered: Gathered,
+    retrieval: Retrieval,
     exclude: Collection[str],
     room: int,
     chosen: Sequence[Candidate] | None = None,
-) -> Offer:
+) -> Context:
     """At most some twenty passages for a question, and what their notes disagree on, in `room` bytes of text.
 
     First come the two best passages, then dissent and evidence, then the others: what has to be said fits before what could be.
     `chosen`: the passages, best first, in place of those that `select` gives.
     """
-    offering = _Offering(room)
-    chosen = select(gathered) if chosen is None else chosen
+    passages = _PassageList(room)
+    chosen = select_passages(retrieval) if chosen is None else chosen
     for candidate in chosen[:2]:
-        offering.add(gathered.notes[candidate.note_id], candidate.start, candidate.end)
-    main = [chosen[0].note_id] if chosen else gathered.main_notes(1)
-    sources = list(dict.fromkeys([*main, *dissenters(kb, main, exclude), *(candidate.note_id for candidate in chosen)]))
-    found = disagreements(kb, main, sources, gathered.vector, Numbering())
-    dissents = [made for entry in found[:_DISSENTS] if (made := _dissent(kb, gathered, entry, offering, exclude))]
-    shown = _evidence(kb, gathered, sources, offering, exclude)
+        passages.add(retrieval.notes[candidate.note_id], candidate.start, candidate.end)
+    main = [chosen[0].note_id] if chosen else retrieval.main_notes(1)
+    sources = list(
+        dict.fromkeys([*main, *find_dissenting_notes(kb, main, exclude), *(candidate.note_id for candidate in chosen)])
+    )
+    disagreements = find_disagreements(kb, main, sources, retrieval.vector, Numbering())
+    dissents = [
+        dissent
+        for entry in disagreements[:_MAX_DISSENTS]
+        if (dissent := _make_dissent(kb, retrieval, entry, passages, exclude))
+    ]
+    evidence = _add_evidence(kb, retrieval, sources, passages, exclude)
     for candidate in chosen[2:]:
-        offering.add(gathered.notes[candidate.note_id], candidate.start, candidate.end)
-    return Offer(tuple(offering.passages), tuple(dissents), tuple(shown))
+        passages.add(retrieval.notes[candidate.note_id], candidate.start, candidate.end)
+    return Context(tuple(passages.passages), tuple(dissents), tuple(evidence))
 
 
-def select(gathered: Gathered) -> list[Candidate]:
+def select_passages(retrieval: Retrieval) -> list[Candidate]:
     """The fittest passages, best first: few of each note, none overlapping another or saying the same."""
-    pool = sorted((standing(candidate) for candidate in gathered.candidates), key=lambda candidate: -candidate.score)
-    each = _PER_NOTE if len(gathered.notes) >= _PASSAGES // _PER_NOTE else _PASSAGES
-    taken: Counter[str] = Counter()
+    pool = sorted((with_antecedent(candidate) for candidate in retrieval.candidates), key=lambda candidate: -candidate.score)
+    each = _MAX_PER_NOTE if len(retrieval.notes) >= _MAX_PASSAGES // _MAX_PER_NOTE else _MAX_PASSAGES
+    counts: Counter[str] = Counter()
     chosen: list[Candidate] = []
     for candidate in pool:
-        if len(chosen) == _PASSAGES:
+        if len(chosen) == _MAX_PASSAGES:
             break
-        if candidate.cosine < _NEAR or taken[candidate.note_id] >= each or any(overlap(candidate, other) for other in chosen):
+        if (
+            candidate.cosine < _MIN_COSINE
+            or counts[candidate.note_id] >= each
+            or any(overlaps(candidate, other) for other in chosen)
+        ):
             continue
-        if chosen and float(np.max(np.stack([other.vector for other in chosen]) @ candidate.vector)) >= _ALIKE:
+        if chosen and float(np.max(np.stack([other.vector for other in chosen]) @ candidate.vector)) >= _DUPLICATE_COSINE:
             continue
-        taken[candidate.note_id] += 1
+        counts[candidate.note_id] += 1
         chosen.append(candidate)
     return chosen
 
 
-def _dissent(
-    kb: KnowledgeBase, gathered: Gathered, entry: Disagreement, offering: _Offering, exclude: Collection[str]
+def _make_dissent(
+    kb: KnowledgeBase, retrieval: Retrieval, entry: Disagreement, passages: _PassageList, exclude: Collection[str]
 ) -> Dissent | None:
-    sides = [_cited(kb, side, offering) for side in (entry.source_says, entry.target_says) if side]
+    sides = [_add_citation(kb, side, passages) for side in (entry.source_says, entry.target_says) if side]
     if len(sides) < 2 or not sides[0] or not sides[1]:
         return None
-    reconciling = reconcilers(kb, entry.source, entry.target)
+    reconciling = find_reconciling_notes(kb, entry.source, entry.target)
     notes = [note for note in kb.store.notes(reconciling).values() if note.text.strip() and note.kind not in exclude]
     if not notes:
         return Dissent(entry, sides[0], sides[1], None)
-    nearness = kb.sentence_vectors([note.title for note in notes]) @ gathered.vector
-    best = thesis(notes[int(np.argmax(nearness))], Numbering())
-    return Dissent(entry, sides[0], sides[1], _cited(kb, best, offering) if best else None)
+    nearness = kb.sentence_vectors([note.title for note in notes]) @ retrieval.vector
+    best = thesis_sentence(notes[int(np.argmax(nearness))], Numbering())
+    return Dissent(entry, sides[0], sides[1], _add_citation(kb, best, passages) if best else None)
 
 
-def _cited(kb: KnowledgeBase, citation: Citation, offering: _Offering) -> Passage | None:
+def _add_citation(kb: KnowledgeBase, citation: Citation, passages: _PassageList) -> Passage | None:
     note = kb.store.note(citation.note_id)
-    return offering.add(note, citation.start, citation.end) if note else None
+    return passages.add(note, citation.start, citation.end) if note else None
 
 
-def reconcilers(kb: KnowledgeBase, one: str, other: str) -> list[str]:
+def find_reconciling_notes(kb: KnowledgeBase, one: str, other: str) -> list[str]:
     """The notes that qualify, explain or extend both of two notes, by their authors' links."""
 
     def around(note_id: str) -> set[str]:
-        return {link.source for link in kb.store.links(note_id, into=True) if link.type in _RECONCILES}
+        return {link.source for link in kb.store.links(note_id, into=True) if link.type in _RECONCILING}
 
     return sorted((around(one) & around(other)) - {one, other})
 
 
-def _evidence(
-    kb: KnowledgeBase, gathered: Gathered, sources: Sequence[str], offering: _Offering, exclude: Collection[str]
+def _add_evidence(
+    kb: KnowledgeBase, retrieval: Retrieval, sources: Sequence[str], passages: _PassageList, exclude: Collection[str]
 ) -> list[Passage]:
     """The first sentence of each evidence note on a claim that the question touches, newest first."""
-    found: list[Passage] = []
-    claims = touched_claims(kb, sources, gathered.vector)
-    for item in evidence(kb, claims)[: 2 * _EVIDENCE]:
+    added: list[Passage] = []
+    claims = find_claims(kb, sources, retrieval.vector)
+    for item in find_evidence(kb, claims)[: 2 * _MAX_EVIDENCE]:
         note = kb.store.note(item.note_id)
-        if note is None or note.kind in exclude or len(found) == _EVIDENCE or any(p.note.id == note.id for p in found):
+        if note is None or note.kind in exclude or len(added) == _MAX_EVIDENCE or any(p.note.id == note.id for p in added):
             continue
-        first = thesis(note, Numbering())
-        passage = offering.add(note, first.start, first.end) if first else None
-        found += [passage] if passage else []
-    return found
+        first = thesis_sentence(note, Numbering())
+        passage = passages.add(note, first.start, first.end) if first else None
+        added += [passage] if passage else []
+    return added
 
 
-def named(note: Note) -> str:
+def evidence_label(note: Note) -> str:
     """What an evidence note has to be called where it is used: its date, n (the attempts at a problem, said anywhere in it),
     and k and intervals of its first paragraph.
 
@@ -200,13 +217,13 @@ def named(note: Note) -> str:
     opening = note.text[: end if end >= 0 else len(note.text)]
     return ", ".join([
         f"evidence of {str(note.properties.get('date') or 'no date')[:10]}",
-        *_values("n =", _ATTEMPTS, opening, 1),
-        *(_values("n =", _ATTEMPTS, note.text, 1) if not _ATTEMPTS.search(opening) else ()),
-        *_values("k =", _DEPTHS, opening, 4),
-        *_values("interval", _INTERVAL, opening, 3),
+        *_label_values("n =", _ATTEMPTS, opening, 1),
+        *(_label_values("n =", _ATTEMPTS, note.text, 1) if not _ATTEMPTS.search(opening) else ()),
+        *_label_values("k =", _DEPTHS, opening, 4),
+        *_label_values("interval", _INTERVAL, opening, 3),
     ])  # fmt: skip
 
 
-def _values(name: str, wanted: re.Pattern[str], text: str, most: int) -> list[str]:
-    values = list(dict.fromkeys(next(filter(None, found.groups())) for found in wanted.finditer(text)))[:most]
+def _label_values(name: str, pattern: re.Pattern[str], text: str, most: int) -> list[str]:
+    values = list(dict.fromkeys(next(filter(None, match.groups())) for match in pattern.finditer(text)))[:most]
     return [f"{name} {'; '.join(values)}"] if values else []

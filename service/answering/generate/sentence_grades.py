@@ -14,14 +14,14 @@ import numpy as np
 from kb.embedding import Vectors
 from service.answering.answer import Support
 from service.answering.check.entailment import Checker, Pair, Reason
-from service.answering.generate.citations import Written
-from service.answering.generate.context import Offer, Passage
+from service.answering.generate.citations import DraftSentence
+from service.answering.generate.context import Context, Passage
 
-MOST_SENTENCES = 40
-_CORRECTED = 8
-_NEAREST = 2
-_NEAR = 0.45  # cosine below which a passage is not about a sentence
-_LEAD_IN = 3  # so many sentences without a citation before the first cited one are an opening, more a preamble
+MAX_SENTENCES = 40
+_MAX_CORRECTIONS = 8
+_MAX_NEAREST = 2
+_MIN_COSINE = 0.45  # cosine below which a passage is not about a sentence
+_MAX_LEAD_IN = 3  # so many sentences without a citation before the first cited one are an opening, more a preamble
 _CHATTER = re.compile(
     r"(?:sure|certainly|of course|okay|ok|great question|absolutely|alright|here(?:['’]s| is| are)|let(?:['’]s| me)|"
     r"i(?:['’]ll| will| need| can| hope| have| am|['’]m)|in summary\W*$|answer\W*$|note that this answer|please (?:let|note)|"
@@ -29,19 +29,21 @@ _CHATTER = re.compile(
     r"feel free)\b",
     re.I,
 )
-_AGAINST = frozenset((Reason.NUMBER, Reason.DIRECTION))  # reasons of the check for which a sentence is not shown, only listed
+_CONTRADICTIONS = frozenset(
+    (Reason.NUMBER, Reason.DIRECTION)
+)  # reasons of the check for which a sentence is not shown, only listed
 
-Texts = Callable[[Sequence[str]], Vectors]
+Embed = Callable[[Sequence[str]], Vectors]
 
 
-Rewrite = Callable[[Sequence[tuple[str, str, Sequence[Passage]]]], Sequence[Written | None]]
+Rewrite = Callable[[Sequence[tuple[str, str, Sequence[Passage]]]], Sequence[DraftSentence | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class GradedSentence:
     """A sentence with the keys it may cite, its grade and what is wrong with it."""
 
-    sentence: Written
+    sentence: DraftSentence
     keys: tuple[int, ...]
     grade: Support
     reason: str
@@ -49,60 +51,66 @@ class Settled:
     @property
     def contradicted(self) -> bool:
         """Whether the passages it cites say something else, rather than nothing."""
-        return self.grade is Support.UNSUPPORTED and self.reason in _AGAINST
+        return self.grade is Support.UNSUPPORTED and self.reason in _CONTRADICTIONS
 
 
-def settled(
-    sentences: Sequence[Written],
-    offered: Offer,
+def grade_sentences(
+    sentences: Sequence[DraftSentence],
+    context: Context,
     checker: Checker,
-    vectors: Texts,
+    vectors: Embed,
     rewrite: Rewrite | None,
     mover: Checker | None = None,
-) -> list[Settled]:
+) -> list[GradedSentence]:
     """The sentences, graded. One that its passages do not support is first tried on the nearest other ones, which heals a wrong
     or missing key, if `mover` (else `checker`) says so; what is then still unsupported though it cites something is rewritten
     once."""
-    graded = _graded([(sentence, sentence.keys) for sentence in sentences], offered, checker)
-    graded = _moved(graded, offered, mover or checker, vectors)
-    return _rewritten(graded, offered, checker, rewrite) if rewrite else graded
+    graded = _grade([(sentence, sentence.keys) for sentence in sentences], context, checker)
+    graded = _try_other_passages(graded, context, mover or checker, vectors)
+    return _correct(graded, context, checker, rewrite) if rewrite else graded
 
 
-def without_chatter(sentences: Sequence[Written]) -> list[Written]:
+def remove_chatter(sentences: Sequence[DraftSentence]) -> list[DraftSentence]:
     """Without what a model says about its answer: polite openings and ends, a long preamble before the first citation."""
     first = next((i for i, sentence in enumerate(sentences) if sentence.keys), None)
-    kept = []
+    remaining = []
     for i, sentence in enumerate(sentences):
         empty = not sentence.keys and (_CHATTER.match(sentence.text) or sentence.text.endswith(":"))
-        if not empty and (first is None or i >= first or first <= _LEAD_IN):
-            kept.append(sentence)
-    return kept
+        if not empty and (first is None or i >= first or first <= _MAX_LEAD_IN):
+            remaining.append(sentence)
+    return remaining
 
 
-def _graded(sentences: Sequence[tuple[Written, tuple[int, ...]]], offered: Offer, checker: Checker) -> list[Settled]:
+def _grade(
+    sentences: Sequence[tuple[DraftSentence, tuple[int, ...]]], context: Context, checker: Checker
+) -> list[GradedSentence]:
     cited = [i for i, (_, keys) in enumerate(sentences) if keys]
-    pairs = [Pair(sentences[i][0].text, [offered.at(key).text for key in sentences[i][1]]) for i in cited]
-    found = dict(zip(cited, checker.check(pairs), strict=True)) if pairs else {}
+    pairs = [Pair(sentences[i][0].text, [context.at(key).text for key in sentences[i][1]]) for i in cited]
+    results = dict(zip(cited, checker.check(pairs), strict=True)) if pairs else {}
     out = []
     for i, (sentence, keys) in enumerate(sentences):
-        grade, reason = (found[i].grade, found[i].reason) if i in found else (Support.UNSUPPORTED, str(Reason.NO_CITATION))
-        out.append(Settled(sentence, keys, grade, "" if grade is Support.SUPPORTED else reason))
+        grade, reason = (
+            (results[i].grade, results[i].reason) if i in results else (Support.UNSUPPORTED, str(Reason.NO_CITATION))
+        )
+        out.append(GradedSentence(sentence, keys, grade, "" if grade is Support.SUPPORTED else reason))
     return out
 
 
-def _moved(graded: Sequence[Settled], offered: Offer, checker: Checker, vectors: Texts) -> list[Settled]:
+def _try_other_passages(
+    graded: Sequence[GradedSentence], context: Context, checker: Checker, vectors: Embed
+) -> list[GradedSentence]:
     weak = [i for i, entry in enumerate(graded) if entry.grade is Support.UNSUPPORTED and not entry.sentence.cut]
     if not weak:
         return list(graded)
-    near = vectors([graded[i].sentence.text[:600] for i in weak]) @ vectors([p.text[:600] for p in offered.passages]).T
+    near = vectors([graded[i].sentence.text[:600] for i in weak]) @ vectors([p.text[:600] for p in context.passages]).T
     tried: list[tuple[int, int]] = []
     for row, i in zip(near, weak, strict=True):
-        keys = [int(at) + 1 for at in np.argsort(-row, kind="stable")[:_NEAREST] if row[at] >= _NEAR]
+        keys = [int(at) + 1 for at in np.argsort(-row, kind="stable")[:_MAX_NEAREST] if row[at] >= _MIN_COSINE]
         following = graded[i + 1] if i + 1 < len(graded) else None
         if following and following.sentence.paragraph == graded[i].sentence.paragraph:
             keys += following.keys
         tried += [(i, key) for key in dict.fromkeys(keys) if (key,) != graded[i].keys]
-    pairs = [Pair(graded[i].sentence.text, [offered.at(key).text]) for i, key in tried]
+    pairs = [Pair(graded[i].sentence.text, [context.at(key).text]) for i, key in tried]
     results = checker.check(pairs) if pairs else []
     out = list(graded)
     for (i, key), result in zip(tried, results, strict=True):
@@ -111,19 +119,19 @@ def _moved(graded: Sequence[Settled], offered: Offer, checker: Checker, vectors:
     return out
 
 
-def _rewritten(graded: Sequence[Settled], offered: Offer, checker: Checker, rewrite: Rewrite) -> list[Settled]:
+def _correct(graded: Sequence[GradedSentence], context: Context, checker: Checker, rewrite: Rewrite) -> list[GradedSentence]:
     weak = [i for i, entry in enumerate(graded) if entry.grade is Support.UNSUPPORTED and entry.keys and not entry.sentence.cut]
-    weak = weak[:_CORRECTED]
+    weak = weak[:_MAX_CORRECTIONS]
     if not weak:
         return list(graded)
-    asked = [(graded[i].sentence.text, graded[i].reason, [offered.at(key) for key in graded[i].keys]) for i in weak]
-    made = [(i, text) for i, text in zip(weak, rewrite(asked), strict=True) if text is not None]
+    requests = [(graded[i].sentence.text, graded[i].reason, [context.at(key) for key in graded[i].keys]) for i in weak]
+    corrections = [(i, text) for i, text in zip(weak, rewrite(requests), strict=True) if text is not None]
     again = []
-    for i, text in made:
+    for i, text in corrections:
         keys = tuple(key for key in text.keys if key in graded[i].keys) or graded[i].keys
         again.append((replace(text, paragraph=graded[i].sentence.paragraph), keys))
     out = list(graded)
-    for (i, _), better in zip(made, _graded(again, offered, checker), strict=True):
+    for (i, _), better in zip(corrections, _grade(again, context, checker), strict=True):
         if better.grade is not Support.UNSUPPORTED:
             out[i] = better
     return out

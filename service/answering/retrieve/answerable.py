@@ -10,32 +10,32 @@ from collections.abc import Collection
 from weakref import WeakKeyDictionary
 
 from kb.knowledge_base import KnowledgeBase
-from service.answering.retrieve.candidates import gather
-from service.answering.retrieve.sufficiency import judge
+from service.answering.retrieve.candidates import retrieve
+from service.answering.retrieve.sufficiency import assess
 
-_SENTENCES = 48  # read for a look
-_REMEMBERED = 20_000  # questions of one state of the notes
+_MAX_SENTENCES = 48  # read for a look
+_CACHE_SIZE = 20_000  # questions of one state of the notes
 
 _lock = threading.Lock()
-_known: WeakKeyDictionary[KnowledgeBase, tuple[int, dict[tuple[frozenset[str], str], bool]]] = WeakKeyDictionary()
+_caches: WeakKeyDictionary[KnowledgeBase, tuple[int, dict[tuple[frozenset[str], str], bool]]] = WeakKeyDictionary()
 
 
-def answerable(kb: KnowledgeBase, question: str, exclude: Collection[str]) -> bool:
+def is_answerable(kb: KnowledgeBase, question: str, exclude: Collection[str]) -> bool:
     """Whether `question` would be answered. `exclude`: kinds of notes not to quote."""
-    answers, key = _of(kb), (frozenset(map(str, exclude)), question)
+    answers, key = _cache_of(kb), (frozenset(map(str, exclude)), question)
     if (known := answers.get(key)) is not None:
         return known
-    found = judge(gather(kb, question, exclude, _SENTENCES)).enough
-    if len(answers) < _REMEMBERED:
-        answers[key] = found
-    return found
+    answered = assess(retrieve(kb, question, exclude, _MAX_SENTENCES)).enough
+    if len(answers) < _CACHE_SIZE:
+        answers[key] = answered
+    return answered
 
 
-def _of(kb: KnowledgeBase) -> dict[tuple[frozenset[str], str], bool]:
+def _cache_of(kb: KnowledgeBase) -> dict[tuple[frozenset[str], str], bool]:
     """What is known of the notes as they are now."""
     generation = kb.store.generation
     with _lock:
-        known = _known.get(kb)
+        known = _caches.get(kb)
         if known is None or known[0] != generation:
-            _known[kb] = known = (generation, {})
+            _caches[kb] = known = (generation, {})
         return known[1]

@@ -20,7 +20,7 @@ _CHUNKS = 24
 _NOTES = 16
 _CHUNKS_PER_NOTE = 3
 _SENTENCES = 160
-_LEANS_BACK = re.compile(
+_ANAPHOR = re.compile(
     r"(?:\W*)(?:this|that|these|those|it|its|they|their|them|he|she|his|her|such|so|but|and|or|also|however|moreover|"
     r"furthermore|thus|therefore|hence|yet|still|instead|conversely|similarly|likewise|then|both|neither|again|here|"
     r"there|another|the latter|the former|the same|as a result|in contrast|by contrast|for (?:this|that) reason|"
@@ -45,15 +45,15 @@ class Candidate:
     text: str
     score: float
     cosine: float
-    covers: frozenset[str]
-    leans: bool
-    opens: bool
+    stems: frozenset[str]
+    is_dependent: bool
+    is_opening: bool
     before: tuple[int, int] | None
     vector: Vectors
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class Retrieval:
     """What was found: `weights` the question's stems with their inverse document frequency, `unknown` its words that no
     note has, `nearest_chunk` the cosine of the chunk nearest to it, `notes` those read; candidates best first."""
 
@@ -71,26 +71,26 @@ class Gathered:
         return list(dict.fromkeys(candidate.note_id for candidate in self.candidates))[:count]
 
 
-def gather(kb: KnowledgeBase, question: str, exclude: Collection[str] = (), limit: int = _SENTENCES) -> Gathered:
+def retrieve(kb: KnowledgeBase, question: str, exclude: Collection[str] = (), limit: int = _SENTENCES) -> Retrieval:
     """Searches, reads the best chunks sentence by sentence and scores at most `limit` sentences against the question.
 
     The weights of a score were chosen on the 184 answerable questions of `tests/service/answering/questions_dev*.jsonl`,
     for how often the best sentence comes from a note that answers.
     """
     vector, hits = kb.search(question, HITS, exclude=exclude)
-    chosen = _chosen_hits(hits)
+    chosen = _select_hits(hits)
     notes = kb.store.notes(hit.note_id for hit in chosen)
-    weights, unknown = _weights(kb, question)
+    weights, unknown = _stem_weights(kb, question)
     spans = [
         (hit, sentence, before)
         for hit in chosen
         if hit.note_id in notes
-        for sentence, before in _within(notes[hit.note_id].text, hit)
+        for sentence, before in _sentences_in(notes[hit.note_id].text, hit)
         if sentence.block != "table" or notes[hit.note_id].kind is not NoteKind.EVIDENCE  # its sentences say what they hold
     ][:limit]
     texts = [plain(notes[hit.note_id].text[sentence.start : sentence.end]) for hit, sentence, _ in spans]
     vectors = kb.sentence_vectors([text[:600] for text in texts])
-    about = _subjects(kb, notes, vector, weights)
+    about = _title_matches(kb, notes, vector, weights)
     wants_number = bool(_ASKS_NUMBER.search(question))
     best_hit: dict[str, float] = {}
     for hit in hits:
@@ -99,12 +99,12 @@ def gather(kb: KnowledgeBase, question: str, exclude: Collection[str] = (), limi
     for (hit, sentence, before), text, own in zip(spans, texts, vectors, strict=True):
         nearness, names = about[hit.note_id]
         covers = stems(text) & weights.keys()
-        leans = _leans(text, weights.keys() | stems(hit.title))
-        opens = sentence.start < _opening(notes[hit.note_id].text)
+        leans = _is_dependent(text, weights.keys() | stems(hit.title))
+        opens = sentence.start < _opening_end(notes[hit.note_id].text)
         cosine = float(own @ vector)
-        score = cosine + 0.3 * share(covers, weights) + 0.2 * share(covers | names, weights)
+        score = cosine + 0.3 * weight_share(covers, weights) + 0.2 * weight_share(covers | names, weights)
         score += 0.2 * hit.score + 0.2 * best_hit[hit.note_id] + 0.25 * nearness
-        score += 0.06 * opens - 0.05 * leans + _form(sentence, text)
+        score += 0.06 * opens - 0.05 * leans + _form_score(sentence, text)
         score += 0.05 * (wants_number and any(map(str.isdigit, text)))
         span = (before.start, before.end) if before else None
         candidates.append(
@@ -113,12 +113,12 @@ def gather(kb: KnowledgeBase, question: str, exclude: Collection[str] = (), limi
             )
         )
     candidates.sort(key=lambda candidate: (-candidate.score, candidate.note_id, candidate.start))
-    _, found = kb.store.vectors_of(kb.embedder.name, kb.embedder.size, [hit.chunk_id for hit in hits])
-    nearest = float((found @ vector).max()) if len(found) else 0.0
-    return Gathered(question, vector, hits, notes, weights, unknown, nearest, candidates)
+    _, vectors_found = kb.store.vectors_of(kb.embedder.name, kb.embedder.size, [hit.chunk_id for hit in hits])
+    nearest = float((vectors_found @ vector).max()) if len(vectors_found) else 0.0
+    return Retrieval(question, vector, hits, notes, weights, unknown, nearest, candidates)
 
 
-def _subjects(
+def _title_matches(
     kb: KnowledgeBase, notes: Mapping[str, Note], vector: Vectors, weights: Mapping[str, float]
 ) -> dict[str, tuple[float, frozenset[str]]]:
     """For each note the nearness of its title to the question, and the question's stems that its title and aliases hold."""
@@ -129,28 +129,28 @@ def _subjects(
     }
 
 
-def _leans(text: str, subjects: Collection[str]) -> bool:
+def _is_dependent(text: str, subjects: Collection[str]) -> bool:
     """Whether a sentence opens on something said before it: a pronoun, a connective, or “the …” of no known subject."""
-    if _LEANS_BACK.match(text):
+    if _ANAPHOR.match(text):
         return True
     definite = _DEFINITE.match(text)
     return definite is not None and not stems(definite[1]) & frozenset(subjects)
 
 
-def _chosen_hits(hits: Sequence[Hit]) -> list[Hit]:
+def _select_hits(hits: Sequence[Hit]) -> list[Hit]:
     """The best chunks, few of each note while there are many notes; where one note says it all, more of it."""
     notes = list(dict.fromkeys(hit.note_id for hit in hits))[:_NOTES]
     each = _CHUNKS_PER_NOTE if len(notes) > 6 else _CHUNKS
-    taken: dict[str, int] = {}
+    counts: dict[str, int] = {}
     chosen = []
     for hit in hits:
-        if hit.note_id in notes and taken.get(hit.note_id, 0) < each:
-            taken[hit.note_id] = taken.get(hit.note_id, 0) + 1
+        if hit.note_id in notes and counts.get(hit.note_id, 0) < each:
+            counts[hit.note_id] = counts.get(hit.note_id, 0) + 1
             chosen.append(hit)
     return chosen[:_CHUNKS] if len(notes) <= 6 else chosen
 
 
-def _within(text: str, hit: Hit) -> list[tuple[Sentence, Sentence | None]]:
+def _sentences_in(text: str, hit: Hit) -> list[tuple[Sentence, Sentence | None]]:
     """The sentences of a chunk, each with the one before it in the same block."""
     out: list[tuple[Sentence, Sentence | None]] = []
     before: Sentence | None = None
@@ -165,7 +165,7 @@ def _within(text: str, hit: Hit) -> list[tuple[Sentence, Sentence | None]]:
     return out
 
 
-def _opening(text: str) -> int:
+def _opening_end(text: str) -> int:
     """Where a note's first paragraph of prose ends: there its author says what it holds."""
     first = next((s for s in cached_sentences(text) if s.block == "paragraph"), None)
     end = text.find("\n\n", first.start) if first else 0
@@ -177,7 +177,7 @@ def cached_sentences(text: str) -> tuple[Sentence, ...]:
     return sentences(text)
 
 
-def _weights(kb: KnowledgeBase, question: str) -> tuple[dict[str, float], list[str]]:
+def _stem_weights(kb: KnowledgeBase, question: str) -> tuple[dict[str, float], list[str]]:
     total = len(kb.catalogue.numbers)
     weights: dict[str, float] = {}
     unknown: list[str] = []
@@ -189,13 +189,13 @@ def _weights(kb: KnowledgeBase, question: str) -> tuple[dict[str, float], list[s
     return weights, unknown
 
 
-def share(covers: Collection[str], weights: Mapping[str, float]) -> float:
+def weight_share(covers: Collection[str], weights: Mapping[str, float]) -> float:
     """How much of the question's weight these stems carry, 0 to 1."""
     total = sum(weights.values())
     return sum(weights[word] for word in covers) / total if total else 0.0
 
 
-def _form(sentence: Sentence, text: str) -> float:
+def _form_score(sentence: Sentence, text: str) -> float:
     """What a sentence gains or loses by its shape alone: a quote should stand on its own and be neither stub nor sprawl."""
     words = len(text.split())
     score = {"paragraph": 0.0, "quote": -0.02, "list": -0.04, "table": -0.2}[sentence.block]

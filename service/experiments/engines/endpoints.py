@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from service.experiments.engines.base import EngineError
-from service.llm.http_limits import HEADERS, LARGEST, ResponseError, ResponseLimits, largest_answer, redirect_target
+from service.llm.http_limits import HEADERS, MAX_BYTES, ResponseError, ResponseLimits, max_answer_bytes, redirect_target
 
 _RETRIED = (408, 409, 425, 429)
 _LOCAL = ("127.", "localhost", "[::1]", "::1")
@@ -132,7 +132,7 @@ class Endpoints:
         try:
             # Bytes that come one by one are never late: the whole exchange has an end as well.
             async with asyncio.timeout(2 * self.patience.timeout):
-                response = await self._client.request(method, url, json=body, extensions={LARGEST: _largest(body or {})})
+                response = await self._client.request(method, url, json=body, extensions={MAX_BYTES: _largest(body or {})})
         except ResponseError as error:
             raise EngineError(f"{url}: {error}: see to the server, then resume the run") from None
         except TimeoutError:
@@ -189,7 +189,7 @@ def _root(url: str) -> str:
 
 def _largest(body: Mapping[str, Any]) -> int:
     """Bytes that the answer to a request may have."""
-    return largest_answer(int(body.get("n") or 1), int(body.get("max_tokens") or 0), len(body.get("prompt") or ""))
+    return max_answer_bytes(int(body.get("n") or 1), int(body.get("max_tokens") or 0), len(body.get("prompt") or ""))
 
 
 def _message(response: httpx.Response) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from service.answering.answer import Answer, Statement
-from service.inquiries.save import EditedByHand, KeptInquiry
+from service.inquiries.save import EditedByHand, SavedInquiry
 from service.web.components.html import note_link, text
 from service.web.components.markdown import inline
 
@@ -36,7 +36,7 @@ def waiting_html(question: str, words: str, *, writing: bool = False) -> str:
     return f'<article{state}><h2 class="question">{text(question)}</h2>{said}</article>'
 
 
-def kept_html(kept: KeptInquiry) -> str:
+def kept_html(kept: SavedInquiry) -> str:
     """Where an answer is kept."""
     link = note_link(kept.id, kept.title)
     if kept.unchanged:

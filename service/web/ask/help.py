@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kb.notes import PasskbError
-from service.answering.check.error_rates import checker_figures, in_words, judge_figures
+from service.answering.check.error_rates import describe, load_checker_rates, load_judge_rates
 from service.config import read_config
 from service.web.components.html import text
 
@@ -32,13 +32,13 @@ def help_html(home: Path) -> str:
 
 def _figures(home: Path) -> str:
     """The check's own errors as they were measured, and those of a model that judges too."""
-    parts = ["<h3>How often the check errs</h3>", _told(in_words(checker_figures()))]
+    parts = ["<h3>How often the check errs</h3>", _told(describe(load_checker_rates()))]
     try:
-        measured, judges = judge_figures(home), read_config(home).llm_judge
+        measured, judges = load_judge_rates(home), read_config(home).llm_judge
     except PasskbError as error:
         return "".join([*parts, f'<p class="message">{text(error)}</p>'])
     for name, figures in measured.items():
-        parts += [f"<h3>How often {text(name)} errs as a judge</h3>", _told(in_words(figures))]
+        parts += [f"<h3>How often {text(name)} errs as a judge</h3>", _told(describe(figures))]
     if judges and not measured:
         told = "The model judges too (llm_judge). How often it errs was not measured here: passkb judge-check does that."
         parts.append(_told([told]))

@@ -19,9 +19,9 @@ from service.answering.answer import Answer
 from service.answering.extractive import ask
 from service.answering.generate.writer import write
 from service.answering.retrieve.question_rewrite import Turn, needs_context
-from service.api.admission import Abandoned, Admission
+from service.api.admission import Admission, Cancelled
 from service.config import read_config
-from service.inquiries.save import EditedByHand, keep
+from service.inquiries.save import EditedByHand, save_inquiry
 from service.llm.client import Model
 from service.web.ask import run_offers
 from service.web.ask.answer import Offer, answer_html
@@ -90,7 +90,7 @@ def exchange(desk: Desk, talk: Conversation, question: str, mode: str = QUOTED) 
                 made = _quoted(desk, talk, question, over)
             answer = made.answer
             yield from _shown(desk, talk, made, growing=answer.mode == QUOTED and not answer.fault)
-        except Abandoned:
+        except Cancelled:
             yield (keep,) * WIDTH
         except Exception as error:
             failed = waiting_html(question, "") + sentence(explained(error))
@@ -126,7 +126,7 @@ def answered_again(desk: Desk, talk: Conversation, wanted: str) -> Iterator[tupl
             else:
                 made = _quoted(desk, talk, top.question, over, top.at)
             yield from _shown(desk, talk, made, growing=False, watching=talk.watched)
-        except Abandoned:
+        except Cancelled:
             yield (keep,) * WIDTH
         except Exception as error:
             yield keep, sentence(explained(error)), *(keep,) * (WIDTH - 2)
@@ -155,7 +155,7 @@ def kept(desk: Desk, talk: Conversation, key: str, *, replace_edited: bool = Fal
     if found is None:
         return gr.skip(), gr.skip()
     try:
-        told = kept_html(keep(desk.kb, found.answer, replace_edited=replace_edited))
+        told = kept_html(save_inquiry(desk.kb, found.answer, replace_edited=replace_edited))
     except EditedByHand as error:
         told = edited_html(error)
     except Exception as error:

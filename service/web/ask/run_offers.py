@@ -13,7 +13,7 @@ from typing import Any
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import Note, PasskbError
 from service.answering.answer import Answer, Citation
-from service.answering.surroundings import Numbering, thesis
+from service.answering.surroundings import Numbering, thesis_sentence
 from service.experiments.claims import claim_named, spec_of
 from service.experiments.execution import control
 from service.experiments.execution.run_store import Runs, RunStatus
@@ -99,7 +99,7 @@ def findings(kb: KnowledgeBase, answer: Answer, notes: Mapping[str, Note]) -> di
 
 
 def _cited(note: Note, numbers: dict[tuple[str, int, int], int]) -> Citation | None:
-    first = thesis(note, Numbering())
+    first = thesis_sentence(note, Numbering())
     if first is None:
         return None
     number = numbers.setdefault((note.id, first.start, first.end), max(numbers.values(), default=0) + 1)

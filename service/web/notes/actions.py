@@ -11,10 +11,10 @@ from kb.notes import LinkType, PasskbError
 from service.inquiries.refresh import refresh
 from service.inquiries.save import EditedByHand
 from service.llm.client import Model
-from service.suggestions.accepted_links import accept, take_back
+from service.suggestions.accepted_links import accept_link, remove_link
 from service.suggestions.dismissals import dismiss
-from service.suggestions.link_types import proposed
-from service.suggestions.ranking import Suggestion, suggestions
+from service.suggestions.link_types import propose_link_types
+from service.suggestions.ranking import Suggestion, suggest_links
 from service.web.components.html import explained, sentence
 from service.web.notes.inquiry import edited_html
 
@@ -37,15 +37,15 @@ def tend(kb: KnowledgeBase, given: Mapping[str, Any], model: Model | None = None
             refresh(kb, note_id, model, replace_edited=act == "replace")
         elif act == "accept":
             named = str(given.get("type") or LinkType.RELATED)
-            accept(
+            accept_link(
                 kb, source, target, LinkType(named) if named in set(LinkType) else LinkType.RELATED, str(given.get("why") or "")
             )
         elif act == "dismiss":
             dismiss(kb.home, source, target)
         elif act == "take_back":
-            take_back(kb, source, target)
+            remove_link(kb, source, target)
         elif act == "propose" and model is not None:
-            found, fault = proposed(kb, suggestions(kb, note_id), model)
+            found, fault = propose_link_types(kb, suggest_links(kb, note_id), model)
             return Tended(sentence(fault) if fault else "", act, found)
         else:
             raise PasskbError("there is no such thing to be done")

@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from kb.notes import Link, LinkType
-from service.inquiries.answer_diff import Changes, Sentence
-from service.inquiries.front_matter import Reason
-from service.inquiries.staleness import Standing
+from service.inquiries.answer_diff import ChangedSentence, Changes
+from service.inquiries.front_matter import StaleReason
+from service.inquiries.staleness import InquiryStatus
 from service.suggestions.ranking import Suggestion
 from service.web.components.html import counted, note_link, text, verb
 
 _FEW = 3  # suggestions that are shown unfolded
 
 
-def standing_html(entry: Standing, known: Iterable[str] = ()) -> str:
+def standing_html(entry: InquiryStatus, known: Iterable[str] = ()) -> str:
     """Whether an inquiry is stale, and why; `known`: the ids of notes that can be opened."""
     record, there = entry.record, set(known)
     how = f"written by {text(record.model or 'a model')}" if record.mode == "generated" else "in quotes"
@@ -33,7 +33,7 @@ def standing_html(entry: Standing, known: Iterable[str] = ()) -> str:
     )
 
 
-def _reason(reason: Reason, there: set[str]) -> str:
+def _reason(reason: StaleReason, there: set[str]) -> str:
     if reason.kind == "changed" and reason.was:
         named = note_link(reason.note_id, reason.title) if reason.note_id in there else text(f"“{reason.title}”")
         now = f"<ins>{text(reason.now)}</ins>" if reason.now else '<span class="quiet">nothing like it</span>'
@@ -63,7 +63,7 @@ def changes_html(found: Changes, *, shown: bool) -> str:
     )
 
 
-def _sentences(entries: Sequence[Sentence], tag: str, word: str) -> list[str]:
+def _sentences(entries: Sequence[ChangedSentence], tag: str, word: str) -> list[str]:
     return [
         f'<li><span class="diff-mark">{word}</span> <{tag}>{text(entry.text)}</{tag}> '
         f'<span class="why">{text(entry.why)}</span></li>'
@@ -86,7 +86,7 @@ def suggestions_html(note_id: str, found: Sequence[Suggestion], *, shown: bool =
 
 
 def _suggestion(note_id: str, entry: Suggestion) -> str:
-    grounds = "".join(f'<span class="why">{text(ground.text)}</span>' for ground in entry.grounds)
+    grounds = "".join(f'<span class="why">{text(ground.text)}</span>' for ground in entry.signals)
     if entry.by:
         way = verb(entry.type) if entry.source == note_id else f"{verb(entry.type)} this, it"
         told = f'<span class="why"><em>{way}</em>: {text(entry.why)} <span class="quiet">({text(entry.by)})</span></span>'

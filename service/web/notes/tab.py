@@ -13,11 +13,11 @@ import gradio as gr
 from kb.knowledge_base import KnowledgeBase, NoteView
 from kb.notes import Hit, LinkType, NoteKind, PasskbError
 from service.api.admission import Admission
-from service.inquiries.note_text import named_notes
+from service.inquiries.note_text import list_source_ids
 from service.inquiries.refresh import last_change
-from service.inquiries.staleness import standing, standings
-from service.suggestions.accepted_links import accepted_in
-from service.suggestions.ranking import suggestions
+from service.inquiries.staleness import inquiry_status, list_inquiry_statuses
+from service.suggestions.accepted_links import accepted_link_notes
+from service.suggestions.ranking import suggest_links
 from service.web.components.html import explained, note_link, sentence
 from service.web.components.markdown import NoteHref
 from service.web.event_effects import reads
@@ -88,21 +88,21 @@ def note_page(kb: KnowledgeBase, name: str, done: Tended | None = None, *, can_p
         "",
         title_html(view),
         _above(kb, view, done) + _text(kb, view, notes, href),
-        links_html(view, notes, accepted_in(kb)) + _suggested(kb, note_id, done, can_propose),
+        links_html(view, notes, accepted_link_notes(kb)) + _suggested(kb, note_id, done, can_propose),
         map_html(note_id, near, points, notes),
     )
 
 
 def _text(kb: KnowledgeBase, view: NoteView, notes: Notes, href: NoteHref) -> str:
     html = text_html(view, notes, href, *kb.store.standing(view.note.id), _pictures(kb, view))
-    ids = named_notes(view.note.properties) if view.note.kind is NoteKind.INQUIRY else []
+    ids = list_source_ids(view.note.properties) if view.note.kind is NoteKind.INQUIRY else []
     return linked_ids(html, [note_id for note_id in ids if note_id in notes])
 
 
 def _above(kb: KnowledgeBase, view: NoteView, done: Tended | None) -> str:
     """What was just done, whether an inquiry still stands on its sources, and what changed in it last."""
-    told, kept = (done.told if done else ""), standing(kb, view.note)
-    if view.note.id in accepted_in(kb):
+    told, kept = (done.told if done else ""), inquiry_status(kb, view.note)
+    if view.note.id in accepted_link_notes(kb):
         links = [link for link in kb.store.links() if link.writer == view.note.id]
         ends = kb.store.notes(end for link in links for end in (link.source, link.target))
         return told + accepted_list_html(view.note.id, links, {i: note.title for i, note in ends.items()})
@@ -117,7 +117,7 @@ def _above(kb: KnowledgeBase, view: NoteView, done: Tended | None) -> str:
 def _suggested(kb: KnowledgeBase, note_id: str, done: Tended | None, can_propose: bool) -> str:
     """A page without suggestions is better than none: whatever is wrong with them says so in their place."""
     try:
-        found = suggestions(kb, note_id) if done is None or done.found is None else done.found
+        found = suggest_links(kb, note_id) if done is None or done.found is None else done.found
     except PasskbError as error:
         return sentence(error)
     return suggestions_html(note_id, found, shown=done is not None and not done.act.startswith("re"), can_propose=can_propose)
@@ -147,7 +147,7 @@ def start_page(kb: KnowledgeBase) -> str:
         return "<p>There are no notes here yet: <code>passkb ingest PATH</code> adds a folder of them.</p>"
     links = kb.store.links()
     degree = Counter(link.target for link in links if link.type is not LinkType.MENTIONS or link.why)
-    stale = [entry.note.id for entry in standings(kb) if entry.reasons]
+    stale = [entry.note.id for entry in list_inquiry_statuses(kb) if entry.reasons]
     inquiries = [note_id for note_id, _, kind, _ in titles if kind == NoteKind.INQUIRY]
     asked = list(dict.fromkeys([*stale, *inquiries]))[:6]
     most = [note_id for note_id, _ in degree.most_common(10)] or [row[0] for row in titles[:10]]

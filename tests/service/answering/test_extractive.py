@@ -14,10 +14,10 @@ from ingest.pipeline import ingest
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from service.answering.answer import Answer, Support
-from service.answering.extractive import ask, checked
-from service.answering.retrieve.candidates import gather
-from service.answering.retrieve.question_rewrite import LONGEST_QUESTION
-from service.answering.retrieve.sufficiency import judge
+from service.answering.extractive import ask, validate_question
+from service.answering.retrieve.candidates import retrieve
+from service.answering.retrieve.question_rewrite import MAX_QUESTION
+from service.answering.retrieve.sufficiency import assess
 
 HERE = Path(__file__).parent
 VAULT = HERE.parents[2] / "samples" / "vault"
@@ -111,7 +111,7 @@ def test_the_same_question_gets_the_same_answer(kb: KnowledgeBase, answer: Answe
 @pytest.mark.parametrize("answerable", [True, False])
 def test_answers_and_refusals_on_the_acceptance_questions(kb: KnowledgeBase, answerable: bool) -> None:
     asked = [str(entry["question"]) for entry in questions("questions.jsonl") if entry["answerable"] is answerable]
-    wrong = [question for question in asked if judge(gather(kb, question, ("inquiry",))).enough is not answerable]
+    wrong = [question for question in asked if assess(retrieve(kb, question, ("inquiry",))).enough is not answerable]
     assert len(asked) == 40
     assert len(wrong) <= 4, wrong
 
@@ -160,16 +160,16 @@ def test_a_note_that_gives_orders_is_only_quoted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("question", ["", "   ", "?!…", "\n"])
 def test_an_empty_question_is_named(question: str) -> None:
     with pytest.raises(PasskbError, match="empty"):
-        checked(question)
+        validate_question(question)
 
 
 def test_an_endless_question_is_named() -> None:
     with pytest.raises(PasskbError, match="at most 2,000"):
-        checked("why " * 10_000)
+        validate_question("why " * 10_000)
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.text(max_size=LONGEST_QUESTION))
+@given(st.text(max_size=MAX_QUESTION))
 def test_no_question_breaks_it(kb: KnowledgeBase, question: str) -> None:
     try:
         found = ask(kb, question)

@@ -12,13 +12,13 @@ from ingest.pipeline import ingest
 from kb.embedding import MiniLM
 from kb.knowledge_base import KnowledgeBase
 from service.answering.answer import Answer, Support
-from service.answering.generate.prompts import REWRITING
+from service.answering.generate.prompts import CORRECTION_RULES
 from service.answering.generate.writer import write
-from service.llm.client import LanguageModel, Patience
+from service.llm.client import LanguageModel, Timeouts
 from tests.service.answering.scripted_server import Body, Reply, ScriptedServer, said
 
 KEY = "sk-secret-4711"
-QUICK = Patience(tries=2, pause=0.01, asked=1.0, first=1.0, silence=0.3)
+QUICK = Timeouts(tries=2, pause=0.01, asked=1.0, first=1.0, silence=0.3)
 QUESTION = "Why do zebras have stripes, do zebra stripes keep biting flies away?"
 FLIES = "Zebra stripes keep biting flies from landing."
 TRIAL = "In a field trial striped horses had 25 % fewer fly landings than plain horses."
@@ -70,7 +70,7 @@ def writes(template: str, again: str = "1. DROP\n2. DROP", **more: Any) -> Calla
     """A model that fills `{flies}`, `{trial}`, `{heat}`, `{both}` with the keys it was offered; asked to correct, `again`."""
 
     def reply(body: Body) -> Reply:
-        if body["messages"][0]["content"] == REWRITING:
+        if body["messages"][0]["content"] == CORRECTION_RULES:
             return said(again)
         texts = {"flies": FLIES, "trial": TRIAL, "heat": HEAT, "both": BOTH}
         wanted = {name: key_of(body, text) for name, text in texts.items() if f"{{{name}}}" in template}

@@ -14,7 +14,7 @@ import pytest
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from service.api import operations
-from service.api.admission import RETRY_AFTER, Abandoned, Admission, Busy
+from service.api.admission import RETRY_AFTER, Admission, Busy, Cancelled
 from service.api.operations import Access
 from service.web.api_mount import Gate
 from tests.service.api.examples import ADDRESS, _nothing
@@ -106,7 +106,7 @@ def test_threads_wait_in_the_same_line_and_leave_it_when_nobody_waits_for_them()
         try:
             with admission.place(left):
                 order.append(name)
-        except Abandoned:
+        except Cancelled:
             order.append(f"{name} left")
 
     with admission.place():

@@ -25,8 +25,8 @@ from tests.service.api.conftest import contents
 from tests.service.api.examples import REQUESTS, asked, client
 
 SHAPES: Mapping[str, type[BaseModel]] = {
-    "status": schemas.Standing, "search": schemas.Hits, "note": schemas.Note, "neighbours": schemas.Neighbours,
-    "claims": schemas.Claims, "ask": schemas.Answer, "propose": schemas.Proposed,
+    "status": schemas.Overview, "search": schemas.Hits, "note": schemas.Note, "neighbours": schemas.Neighbours,
+    "claims": schemas.Claims, "ask": schemas.Answer, "propose": schemas.Proposal,
 }  # fmt: skip
 DRY: dict[str, Any] = {
     "problems": {"set": "countdown", "limit": 50},
@@ -179,7 +179,7 @@ def test_a_mistake_is_answered_in_a_sentence(
     content = json.dumps(body).encode() if body is not None else None
     answer = web.request(method, path, content=content, headers={"content-type": "application/json"} if content else None)
     assert (answer.status_code, words in answer.json()["error"]) == (status, True), answer.text
-    fits(described, {"$ref": "#/components/schemas/Fault"}, answer.json())
+    fits(described, {"$ref": "#/components/schemas/Error"}, answer.json())
 
 
 def test_an_unknown_note_brings_the_nearest(web: TestClient) -> None:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from ingest.readers.markdown import Reading, read_markdown
 from kb.notes import LinkType, NoteKind
 from service.answering.answer import Answer, Citation, Disagreement, EvidenceItem, SourceNote, Statement, Support
-from service.inquiries.front_matter import Drawn, Reason, Record, Touched, read_record
-from service.inquiries.markdown_escape import inert
-from service.inquiries.note_text import Page, citations_of, edited, inquiry_markdown
+from service.inquiries.front_matter import ClaimSnapshot, InquiryRecord, SourceSnapshot, StaleReason, read_record
+from service.inquiries.markdown_escape import escape
+from service.inquiries.note_text import InquiryPage, inquiry_markdown, is_edited, list_citations
 
 SYNTAX = st.sampled_from([
     "[[", "]]", "[[Other]]", "![[x.md]]", "[x](y.md)", "[x]: y.md", "contradicts:: [[A]] because b", "(supports:: [[A]])",
@@ -28,7 +28,7 @@ TEXT = st.one_of(
 )
 
 
-def page(words: str, *, generated: bool = True, why: str = "", title: str = "Why?") -> Page:
+def page(words: str, *, generated: bool = True, why: str = "", title: str = "Why?") -> InquiryPage:
     """An answer in which every text is `words`."""
     cited = Citation(1, "vault/a", words, 3, 9, words)
     other = Citation(2, "vault/b", words, 0, 4, words)
@@ -41,12 +41,12 @@ def page(words: str, *, generated: bool = True, why: str = "", title: str = "Why
         mode="generated" if generated else "quoted", model=words if generated else None,
         dropped=(Statement(words, grades[-1], ()),), incomplete=True, fault=words,
     )  # fmt: skip
-    record = Record(
-        words, "2026-11-27T06:00:00+00:00", answer.mode, answer.model or "", statements, citations_of(answer),
-        (Drawn("vault/a", words, "00ff"),), (Touched("vault/a#c", words, "untested", ("vault/e",)),),
-        (Reason("changed", "vault/a", words, words, words, words),), ".earlier/x/y.md",
+    record = InquiryRecord(
+        words, "2026-11-27T06:00:00+00:00", answer.mode, answer.model or "", statements, list_citations(answer),
+        (SourceSnapshot("vault/a", words, "00ff"),), (ClaimSnapshot("vault/a#c", words, "untested", ("vault/e",)),),
+        (StaleReason("changed", "vault/a", words, words, words, words),), ".earlier/x/y.md",
     )  # fmt: skip
-    return Page(title, answer, record)
+    return InquiryPage(title, answer, record)
 
 
 def read(text: str) -> Reading:
@@ -78,17 +78,17 @@ def test_a_record_comes_back_as_it_was(words: str) -> None:
 @given(TEXT, st.integers(0, 10_000))
 def test_a_note_that_was_changed_by_hand_is_known(words: str, at: int) -> None:
     text = inquiry_markdown(page(words))
-    assert not edited(text)
+    assert not is_edited(text)
     at %= len(text) - 1
     if text[at] != "~":
-        assert edited(f"{text[:at]}~{text[at + 1 :]}")
-    assert edited(text + "Mine.\n") and edited("Mine.\n")
+        assert is_edited(f"{text[:at]}~{text[at + 1 :]}")
+    assert is_edited(text + "Mine.\n") and is_edited("Mine.\n")
 
 
 @settings(deadline=None)
 @given(TEXT)
 def test_a_line_made_inert_stays_one_line(words: str) -> None:
-    assert "\n" not in inert(words)
+    assert "\n" not in escape(words)
 
 
 def test_grades_reasons_and_both_sides_can_be_read() -> None:

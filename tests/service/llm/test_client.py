@@ -10,20 +10,20 @@ from collections.abc import Iterator
 import pytest
 
 from service.llm import client
-from service.llm.client import Interrupted, LanguageModel, ModelError, Patience, Stopped
+from service.llm.client import Interrupted, LanguageModel, ModelError, Stopped, Timeouts
 from tests.service.answering.scripted_server import Reply, said, serving
 
 KEY = "sk-secret-4711"
-QUICK = Patience(tries=3, pause=0.01, asked=0.5, first=0.4, silence=0.3, connect=1.0)
+QUICK = Timeouts(tries=3, pause=0.01, asked=0.5, first=0.4, silence=0.3, connect=1.0)
 
 
-def model(url: str, name: str = "scripted", patience: Patience = QUICK, key: str = KEY) -> LanguageModel:
-    return LanguageModel(url, name, key, patience)
+def model(url: str, name: str = "scripted", timeouts: Timeouts = QUICK, key: str = KEY) -> LanguageModel:
+    return LanguageModel(url, name, key, timeouts)
 
 
 def text_of(language_model: LanguageModel, **more: object) -> str:
     pieces = language_model.stream("Be short.", "Hello?", max_tokens=50, **more)  # type: ignore[arg-type]
-    return "".join(piece.text for piece in pieces if not piece.thought)
+    return "".join(piece.text for piece in pieces if not piece.is_reasoning)
 
 
 def test_words_come_as_they_are_written_and_the_key_goes_into_the_header_only() -> None:
@@ -47,8 +47,8 @@ def test_no_key_of_the_environment_is_sent_to_a_server_of_ones_own(monkeypatch: 
 def test_reasoning_that_the_server_tells_apart_is_marked() -> None:
     with serving(said("Yes.", thoughts=["Hm, ", "let me see."])) as server:
         pieces = list(model(server.url).stream("", "Well?", max_tokens=50))
-    assert "".join(p.text for p in pieces if p.thought) == "Hm, let me see."
-    assert "".join(p.text for p in pieces if not p.thought) == "Yes."
+    assert "".join(p.text for p in pieces if p.is_reasoning) == "Hm, let me see."
+    assert "".join(p.text for p in pieces if not p.is_reasoning) == "Yes."
 
 
 def test_what_the_server_says_of_itself_is_asked_once() -> None:
@@ -63,7 +63,7 @@ def test_what_the_server_says_of_itself_is_asked_once() -> None:
 
 
 def test_a_server_that_starts_later_or_serves_another_model_by_now_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_UNKNOWN", 0.0)
+    monkeypatch.setattr(client, "_RETRY_FACTS_SECONDS", 0.0)
     with serving(said("Hi."), Reply(status=404, error="no such model"), said("Hi."), model="one", window=2048) as server:
         early = list(server.models)
         server.models.clear()
@@ -113,7 +113,7 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names(status: int) -> No
 
 
 @pytest.mark.parametrize("headers", [{}, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}])
-def test_patience_has_an_end(headers: dict[str, str]) -> None:
+def test_timeouts_has_an_end(headers: dict[str, str]) -> None:
     with serving(Reply(status=500, error="out of memory", headers=headers)) as server:
         with pytest.raises(ModelError, match=r"does not answer \(500 out of memory\): see to the server"):
             text_of(model(server.url))
@@ -186,7 +186,7 @@ def test_an_empty_stream_cut_short_is_tried_again_and_one_that_ends_well_is_empt
 
 
 @pytest.mark.parametrize("comments", [False, True])
-def test_silence_is_waited_for_as_long_as_patience_says(comments: bool) -> None:
+def test_silence_is_waited_for_as_long_as_timeouts_says(comments: bool) -> None:
     with serving(said("Half a sen", silent=3, comments=comments)) as server:
         started = time.perf_counter()
         pieces, fault = collected(model(server.url).stream("", "Go on.", max_tokens=50))
@@ -197,7 +197,7 @@ def test_silence_is_waited_for_as_long_as_patience_says(comments: bool) -> None:
 
 
 def test_a_person_waits_half_a_minute_at_most_for_the_next_word() -> None:
-    assert Patience().silence == 30 and Patience().asked == 30
+    assert Timeouts().silence == 30 and Timeouts().asked == 30
 
 
 def test_a_stream_without_end_is_ended() -> None:
@@ -210,9 +210,9 @@ def test_stopping_needs_no_word_of_the_server() -> None:
     stopped = threading.Event()
     threading.Timer(0.2, stopped.set).start()
     with serving(said("Half a sen", silent=3)) as server:
-        patient = Patience(first=20, silence=20)
+        patient = Timeouts(first=20, silence=20)
         started = time.perf_counter()
-        pieces, fault = collected(model(server.url, patience=patient).stream("", "Go.", max_tokens=50, stop=stopped.is_set))
+        pieces, fault = collected(model(server.url, timeouts=patient).stream("", "Go.", max_tokens=50, stop=stopped.is_set))
         assert pieces == "Half a sen" and isinstance(fault, Stopped) and time.perf_counter() - started < 2
 
 
@@ -223,7 +223,7 @@ def test_stopping_frees_the_server_at_once() -> None:
         for reply in (Reply(["word "] * 4000, between=0.005), Reply(["word "] * 4000, first=1.0, between=0.005)):
             asked = threading.Event()
             with serving(reply) as server:
-                found = model(server.url, patience=Patience(first=20, silence=20))
+                found = model(server.url, timeouts=Timeouts(first=20, silence=20))
                 threading.Timer(0.3, asked.set).start()
                 _, fault = collected(found.stream("", "Go on.", max_tokens=5000, stop=asked.is_set))
                 assert isinstance(fault, Stopped)

@@ -10,29 +10,29 @@ import pytest
 from ingest.pipeline import rebuild, sync
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import Link, LinkType, Origin, PasskbError
-from service.suggestions.accepted_links import accept, accepted_in, safe_reason, take_back
-from service.suggestions.ranking import linked, suggestions
+from service.suggestions.accepted_links import accept_link, accepted_link_notes, clean_reason, remove_link
+from service.suggestions.ranking import links_between, suggest_links
 from tests.service.suggestions.conftest import VAULT
 
 A, B = "vault/alpha", "vault/beta"
 
 
 def links(kb: KnowledgeBase) -> list[Link]:
-    return linked(kb, A, B)
+    return links_between(kb, A, B)
 
 
 def test_an_accepted_link_is_a_link_that_says_who_wrote_it(linkless: KnowledgeBase, tmp_path: Path) -> None:
-    made = accept(linkless, A, B, LinkType.EXTENDS, "both sing: \"on\" 'rails' #x [[Hub]]\nsupports:: [[Hub]]")
+    made = accept_link(linkless, A, B, LinkType.EXTENDS, "both sing: \"on\" 'rails' #x [[Hub]]\nsupports:: [[Hub]]")
     assert (made.source, made.target, made.type, made.origin) == (A, B, LinkType.EXTENDS, Origin.AUTHORED)
-    assert made.why == "both sing: \"on\" 'rails' #x [Hub] supports:: [Hub]" and {made.writer} == accepted_in(linkless)
+    assert made.why == "both sing: \"on\" 'rails' #x [Hub] supports:: [Hub]" and {made.writer} == accepted_link_notes(linkless)
     assert links(linkless) == [made] and linkless.store.links(made.writer) == []
     assert {name: (tmp_path / "vault" / name).read_text("utf-8") for name in VAULT} == VAULT
-    assert B not in {entry.other for entry in suggestions(linkless, A)}
+    assert B not in {entry.other for entry in suggest_links(linkless, A)}
     assert [step.link for step in linkless.path(A, B) or ()] == [made]
 
 
 def test_it_outlives_sync_rebuild_and_changes_of_its_notes(linkless: KnowledgeBase, tmp_path: Path) -> None:
-    made = accept(linkless, A, B)
+    made = accept_link(linkless, A, B)
     for change in ("More.\n", f"extends:: [[{B}]]\n", "related:: [[Beta]] because they say so\n", "None of it.\n"):
         (tmp_path / "vault" / "Alpha.md").write_text(f"# Alpha\n\nWhales sing. {change}\n\n{change}", "utf-8")
         sync(linkless)
@@ -50,45 +50,45 @@ def test_it_outlives_sync_rebuild_and_changes_of_its_notes(linkless: KnowledgeBa
 
 
 def test_several_are_kept_in_one_note_and_each_can_be_taken_back(linkless: KnowledgeBase) -> None:
-    accept(linkless, A, B)
-    other = accept(linkless, A, "vault/training", LinkType.SUPPORTS)
-    assert len(accepted_in(linkless)) == 1
-    assert [link.target for link in take_back(linkless, B, A)] == [B] and links(linkless) == []
-    assert linked(linkless, A, "vault/training") == [other]
-    assert B in {entry.other for entry in suggestions(linkless, A)}
-    take_back(linkless, A, "vault/training")
-    assert accepted_in(linkless) == set() and list((linkless.home / "notes" / "links").iterdir()) == []
+    accept_link(linkless, A, B)
+    other = accept_link(linkless, A, "vault/training", LinkType.SUPPORTS)
+    assert len(accepted_link_notes(linkless)) == 1
+    assert [link.target for link in remove_link(linkless, B, A)] == [B] and links(linkless) == []
+    assert links_between(linkless, A, "vault/training") == [other]
+    assert B in {entry.other for entry in suggest_links(linkless, A)}
+    remove_link(linkless, A, "vault/training")
+    assert accepted_link_notes(linkless) == set() and list((linkless.home / "notes" / "links").iterdir()) == []
     with pytest.raises(PasskbError, match="no accepted link"):
-        take_back(linkless, A, B)
+        remove_link(linkless, A, B)
 
 
 def test_what_can_not_be_linked_is_refused(linkless: KnowledgeBase) -> None:
-    accept(linkless, A, B)
+    accept_link(linkless, A, B)
     for one, other, said in ((A, B, "already"), (B, A, "already"), (A, A, "itself"), (A, "vault/no", "no note"),
                              (A, "stub/nobody-wrote-this", "no note")):  # fmt: skip
         with pytest.raises(PasskbError, match=said):
-            accept(linkless, one, other)
+            accept_link(linkless, one, other)
 
 
 def test_a_list_that_a_person_broke_is_left_as_it_is(linkless: KnowledgeBase) -> None:
-    made = accept(linkless, A, B)
+    made = accept_link(linkless, A, B)
     path = next((linkless.home / "notes" / "links").glob("*.md"))
     path.write_text(path.read_text("utf-8").replace("links:", "links: ["), "utf-8")
     broken = path.read_text("utf-8")
-    for act in (lambda: accept(linkless, A, "vault/training"), lambda: take_back(linkless, A, B)):
+    for act in (lambda: accept_link(linkless, A, "vault/training"), lambda: remove_link(linkless, A, B)):
         with pytest.raises(PasskbError, match="mend it"):
             act()
     assert path.read_text("utf-8") == broken and made in links(linkless)
 
 
 def test_an_entry_that_a_person_removes_takes_its_link_back(linkless: KnowledgeBase) -> None:
-    accept(linkless, A, B)
-    accept(linkless, A, "vault/training")
+    accept_link(linkless, A, B)
+    accept_link(linkless, A, "vault/training")
     path = next((linkless.home / "notes" / "links").glob("*.md"))
     lines = path.read_text("utf-8").splitlines(keepends=True)
     path.write_text("".join(line for line in lines if B not in line), "utf-8")
     sync(linkless)
-    assert links(linkless) == [] and linked(linkless, A, "vault/training")
+    assert links(linkless) == [] and links_between(linkless, A, "vault/training")
 
 
 def test_a_link_of_a_third_note_needs_both_ends(linkless: KnowledgeBase, add: Callable[[str, str], None]) -> None:
@@ -100,4 +100,4 @@ def test_a_link_of_a_third_note_needs_both_ends(linkless: KnowledgeBase, add: Ca
 
 
 def test_a_reason_is_one_short_line() -> None:
-    assert safe_reason(" a\n\u2028b [[c]]\0 ") == "a b [c]" and len(safe_reason("word " * 200)) <= 300
+    assert clean_reason(" a\n\u2028b [[c]]\0 ") == "a b [c]" and len(clean_reason("word " * 200)) <= 300

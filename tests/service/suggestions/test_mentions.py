@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.suggestions.mentions import Names, is_plain, tokens
+from service.suggestions.mentions import NameIndex, is_distinctive, tokenize_name
 
-NAMES = Names([
+NAMES = NameIndex([
     ("pass@k", "k"), ("Pass@K Policy Optimization", "pkpo"), ("Entropy collapse", "e"), ("Twice", "t1"), ("Twice", "t2"),
     ("What is it?", "q"), ("The", "the"), ("2024-05-01", "day"),
 ])  # fmt: skip
@@ -37,7 +37,7 @@ def test_what_stands_in_code_links_headings_or_within_words_is_no_mention() -> N
 
 def test_names_of_several_notes_numbers_and_small_words_are_none() -> None:
     assert found("Twice the day 2024-05-01. What is it? He said so.") == []
-    assert [is_plain(name) for name in ("Go", "AI", "of the", "2024", "((a-b))", "^id", "", "Überlauf", "pass@k")] == [
+    assert [is_distinctive(name) for name in ("Go", "AI", "of the", "2024", "((a-b))", "^id", "", "Überlauf", "pass@k")] == [
         False, False, False, False, False, False, False, True, True
     ]  # fmt: skip
 
@@ -45,9 +45,9 @@ def test_names_of_several_notes_numbers_and_small_words_are_none() -> None:
 @settings(deadline=None)
 @given(st.text("ab@ -\n`[]().#*é", max_size=60), st.lists(st.text("ab @-é", min_size=1, max_size=8), max_size=6))
 def test_places_point_at_the_names_they_claim(text: str, names: list[str]) -> None:
-    given_names = Names((name, f"n{i}") for i, name in enumerate(names))
+    given_names = NameIndex((name, f"n{i}") for i, name in enumerate(names))
     last = 0
     for mention in given_names.mentions(text):
         assert last <= mention.at < mention.until <= len(text) and mention.start <= mention.at <= mention.until <= mention.end
-        assert tokens(text[mention.at : mention.until]) == tokens(mention.name) and mention.name in names
+        assert tokenize_name(text[mention.at : mention.until]) == tokenize_name(mention.name) and mention.name in names
         last = mention.until

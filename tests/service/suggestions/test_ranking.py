@@ -8,20 +8,20 @@ import pytest
 
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import LinkType, NoteKind, PasskbError
-from service.suggestions.dismissals import dismiss, dismissed, recall
-from service.suggestions.ranking import suggestions
+from service.suggestions.dismissals import dismiss, list_dismissed, undismiss
+from service.suggestions.ranking import suggest_links
 
 
 def by_target(kb: KnowledgeBase, note_id: str) -> dict[str, list[str]]:
-    return {entry.other: [ground.kind for ground in entry.grounds] for entry in suggestions(kb, note_id)}
+    return {entry.other: [ground.kind for ground in entry.signals] for entry in suggest_links(kb, note_id)}
 
 
 def test_a_name_without_a_link_is_suggested_from_who_names_to_who_is_named(linkless: KnowledgeBase) -> None:
     for note_id, forward in (("vault/training", True), ("vault/entropy-collapse", False)):
         other = "vault/entropy-collapse" if forward else "vault/training"
-        (entry,) = [entry for entry in suggestions(linkless, note_id) if entry.other == other]
+        (entry,) = [entry for entry in suggest_links(linkless, note_id) if entry.other == other]
         assert (entry.source, entry.target) == ("vault/training", "vault/entropy-collapse")
-        (ground,) = [ground for ground in entry.grounds if ground.kind == "mention"]
+        (ground,) = [ground for ground in entry.signals if ground.kind == "mention"]
         note = linkless.store.note(ground.note_id)
         assert note and note.text[ground.start : ground.end] == ground.quote
         assert ground.quote == "A long run often ends in entropy collapse, and a bonus helps." and ground.quote in ground.text
@@ -30,17 +30,17 @@ def test_a_name_without_a_link_is_suggested_from_who_names_to_who_is_named(linkl
 
 
 def test_notes_among_the_same_others_are_suggested_with_those(linkless: KnowledgeBase) -> None:
-    (entry,) = [entry for entry in suggestions(linkless, "vault/alpha") if entry.other == "vault/beta"]
-    assert [ground.text for ground in entry.grounds if ground.kind == "neighbours"] == [
+    (entry,) = [entry for entry in suggest_links(linkless, "vault/alpha") if entry.other == "vault/beta"]
+    assert [ground.text for ground in entry.signals if ground.kind == "neighbours"] == [
         "2 notes are linked with both: “Hub”, “Other hub”"
     ]
 
 
 def test_alike_notes_are_suggested_with_their_cosine(linkless: KnowledgeBase, add: Callable[[str, str], None]) -> None:
     add("Gamma.md", "# Gamma\n\nWhales sing below the ice.\n\nOf alpha one may say: whales sing below the ice.\n")
-    (entry,) = [entry for entry in suggestions(linkless, "vault/gamma") if entry.other == "vault/alpha"]
+    (entry,) = [entry for entry in suggest_links(linkless, "vault/gamma") if entry.other == "vault/alpha"]
     cosine = dict(linkless.similar("vault/gamma"))["vault/alpha"]
-    assert f"alike in meaning (cosine {cosine:.2f})" in [ground.text for ground in entry.grounds]
+    assert f"alike in meaning (cosine {cosine:.2f})" in [ground.text for ground in entry.signals]
 
 
 def test_what_is_linked_dismissed_a_stub_an_inquiry_or_itself_is_not_suggested(
@@ -53,14 +53,14 @@ def test_what_is_linked_dismissed_a_stub_an_inquiry_or_itself_is_not_suggested(
         joined = {end for into in (False, True) for link in linkless.store.links(note_id, into=into) for end in
                   (link.source, link.target)}  # fmt: skip
         assert not set(by_target(linkless, note_id)) & (joined | stubs | {note_id, "vault/inquiry"})
-    assert suggestions(linkless, "vault/inquiry") == [] == suggestions(linkless, next(iter(stubs)))
+    assert suggest_links(linkless, "vault/inquiry") == [] == suggest_links(linkless, next(iter(stubs)))
     assert "vault/entropy-collapse" in by_target(linkless, "vault/training")
     dismiss(linkless.home, "vault/training", "vault/entropy-collapse")
     dismiss(linkless.home, "vault/entropy-collapse", "vault/training")
     assert "vault/entropy-collapse" not in by_target(linkless, "vault/training")
     assert "vault/training" not in by_target(linkless, "vault/entropy-collapse")
-    recall(linkless.home, "vault/entropy-collapse", "vault/training")
-    assert "vault/entropy-collapse" in by_target(linkless, "vault/training") and dismissed(linkless.home, "x") == set()
+    undismiss(linkless.home, "vault/entropy-collapse", "vault/training")
+    assert "vault/entropy-collapse" in by_target(linkless, "vault/training") and list_dismissed(linkless.home, "x") == set()
 
 
 def test_a_lone_word_that_stands_everywhere_says_nothing(linkless: KnowledgeBase, add: Callable[[str, str], None]) -> None:
@@ -72,14 +72,14 @@ def test_a_lone_word_that_stands_everywhere_says_nothing(linkless: KnowledgeBase
 
 
 def test_better_grounds_come_first_and_an_unknown_note_is_refused(linkless: KnowledgeBase) -> None:
-    scores = [entry.score for entry in suggestions(linkless, "vault/entropy-collapse")]
+    scores = [entry.score for entry in suggest_links(linkless, "vault/entropy-collapse")]
     assert scores == sorted(scores, reverse=True) and all(0 < score <= 1 for score in scores)
     with pytest.raises(PasskbError, match="no note"):
-        suggestions(linkless, "vault/nowhere")
+        suggest_links(linkless, "vault/nowhere")
 
 
 def test_a_damaged_list_of_dismissals_is_named(linkless: KnowledgeBase) -> None:
     for text in ("{}", "[1]", '[["a"]]', "nonsense"):
         (linkless.home / "dismissed.json").write_text(text)
         with pytest.raises(PasskbError, match=r"dismissed\.json can not be read"):
-            suggestions(linkless, "vault/training")
+            suggest_links(linkless, "vault/training")

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from kb.embedding import HashedWords, MiniLM
 from service.answering.answer import Support
-from service.answering.check.clauses import clauses, readable
+from service.answering.check.clauses import split_clauses, strip_markup
 from service.answering.check.entailment import EmbeddedChecker, Pair, Reason
-from service.answering.check.error_rates import PAIRS as PAIRS_FILE
-from service.answering.check.error_rates import checker_figures, counted, labelled, pairs_that_ship
-from service.answering.check.numbers import missing, numerals
+from service.answering.check.error_rates import LABELLED_PAIRS as PAIRS_FILE
+from service.answering.check.error_rates import count_grades, load_checker_rates, load_labelled_pairs, parse_labelled_pair
+from service.answering.check.numbers import find_missing, parse_numbers
 
 HERE = Path(__file__).parents[1]
 VAULT = HERE.parents[2] / "samples" / "vault"
@@ -134,14 +134,14 @@ def test_several_spans_are_one_ground(checker: EmbeddedChecker) -> None:
 def test_pairs_are_graded_in_order_with_one_call_to_the_embedder(minilm: MiniLM) -> None:
     calls = []
 
-    def counted(texts: Sequence[str]) -> object:
+    def count_grades(texts: Sequence[str]) -> object:
         calls.append(len(texts))
         return minilm(texts)
 
     pairs = [Pair(SPAN, [SPAN]), Pair(SPAN, []), Pair(SPAN.replace("36", "38"), [SPAN])]
-    grades = [checked.grade for checked in EmbeddedChecker(counted).check(pairs)]  # type: ignore[arg-type]
+    grades = [checked.grade for checked in EmbeddedChecker(count_grades).check(pairs)]  # type: ignore[arg-type]
     assert grades == [Support.SUPPORTED, Support.UNSUPPORTED, Support.UNSUPPORTED] and len(calls) == 1
-    assert EmbeddedChecker(counted).check([]) == [] and len(calls) == 1  # type: ignore[arg-type]
+    assert EmbeddedChecker(count_grades).check([]) == [] and len(calls) == 1  # type: ignore[arg-type]
 
 
 @given(st.text(max_size=120), st.lists(st.text(max_size=120), max_size=3))
@@ -164,7 +164,7 @@ def test_any_text_gets_a_grade(sentence: str, spans: list[str]) -> None:
     ],
 )
 def test_numbers_are_read_as_values(text: str, values: list[float]) -> None:
-    assert [number.value for number in numerals(text)] == pytest.approx(values)
+    assert [number.value for number in parse_numbers(text)] == pytest.approx(values)
 
 
 @pytest.mark.parametrize(
@@ -180,19 +180,19 @@ def test_numbers_are_read_as_values(text: str, values: list[float]) -> None:
     ],
 )
 def test_numbers_agree_across_spellings(stated: str, given: str, lacks: bool) -> None:
-    assert bool(missing(numerals(stated), numerals(given))) == lacks
+    assert bool(find_missing(parse_numbers(stated), parse_numbers(given))) == lacks
 
 
 @given(st.integers(2, 10**9))
 def test_an_integer_is_the_same_with_and_without_thousands(value: int) -> None:
-    assert not missing(numerals(f"{value:,} runs"), numerals(f"{value} runs"))
-    assert missing(numerals(f"{value + 1} runs"), numerals(f"{value} runs"))
+    assert not find_missing(parse_numbers(f"{value:,} runs"), parse_numbers(f"{value} runs"))
+    assert find_missing(parse_numbers(f"{value + 1} runs"), parse_numbers(f"{value} runs"))
 
 
 @given(st.text(max_size=200))
 def test_clauses_keep_to_the_text(text: str) -> None:
-    words = readable(text)
-    assert all(word.text in words for clause in clauses(words) for word in clause.words)
+    words = strip_markup(text)
+    assert all(word.text in words for clause in split_clauses(words) for word in clause.words)
 
 
 def test_the_pairs_quote_their_notes_and_no_span_is_on_both_sides() -> None:
@@ -212,19 +212,19 @@ def test_the_pairs_quote_their_notes_and_no_span_is_on_both_sides() -> None:
 
 def test_the_figures_that_the_app_shows_are_those_of_this_check(checker: EmbeddedChecker) -> None:
     """To a pair or two: another processor rounds otherwise."""
-    shown, pairs = checker_figures(), pairs_that_ship()
-    now = counted("embedded", pairs, checker.check([entry.pair for entry in pairs]))
+    shown, pairs = load_checker_rates(), load_labelled_pairs()
+    now = count_grades("embedded", pairs, checker.check([entry.pair for entry in pairs]))
     assert shown.pairs == now.pairs == 160 and shown.check == "embedded"
     for label, row in now.counts.items():
         assert all(abs(shown.counts[label][grade] - count) <= 2 for grade, count in row.items()), (label, row)
 
 
 def test_supported_is_right_in_nine_of_ten_on_sentences_it_never_saw(checker: EmbeddedChecker) -> None:
-    figures = counted("embedded", pairs_that_ship(), checker.check([entry.pair for entry in pairs_that_ship()]))
+    figures = count_grades("embedded", load_labelled_pairs(), checker.check([entry.pair for entry in load_labelled_pairs()]))
     assert figures.precision("supported").share >= 0.9 and figures.recall("supported").share >= 0.5
 
 
 def test_what_was_learned_is_not_forgotten(checker: EmbeddedChecker) -> None:
-    pairs = [labelled(entry) for entry in PAIRS]
-    figures = counted("embedded", pairs, checker.check([entry.pair for entry in pairs]))
+    pairs = [parse_labelled_pair(entry) for entry in PAIRS]
+    figures = count_grades("embedded", pairs, checker.check([entry.pair for entry in pairs]))
     assert figures.precision("supported").share >= 0.94 and figures.recall("supported").share >= 0.7

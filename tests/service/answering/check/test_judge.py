@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from kb.embedding import HashedWords, MiniLM
 from kb.knowledge_base import KnowledgeBase
 from service.answering.answer import Support
-from service.answering.check.entailment import Checked, EmbeddedChecker, Pair, Reason
-from service.answering.check.judge import MOST, ModelJudge, judge, pattern, verdicts
+from service.answering.check.entailment import CheckResult, EmbeddedChecker, Pair, Reason
+from service.answering.check.judge import MAX_SENTENCES, ModelJudge, grades_pattern, make_judge, parse_grades
 from service.answering.check.judge import SYSTEM_PROMPT as JUDGING
 from service.llm.client import LanguageModel, ModelError
 from tests.service.answering.generate.test_injection import ORDERS
@@ -58,18 +58,18 @@ def says(text: str) -> Callable[[str, str, str], str]:
     ],
 )
 def test_grades_are_read_by_their_numbers(completion: str, expected: list[tuple[str, str] | None]) -> None:
-    assert verdicts(completion, 2) == [Checked(Support(e[0]), e[1], BY_MODEL) if e else None for e in expected]
+    assert parse_grades(completion, 2) == [CheckResult(Support(e[0]), e[1], BY_MODEL) if e else None for e in expected]
 
 
 @given(st.text(max_size=300), st.integers(1, 5))
 def test_whatever_the_model_says_there_is_a_grade_or_none(completion: str, count: int) -> None:
-    found = verdicts(completion, count)
+    found = parse_grades(completion, count)
     assert len(found) == count and all(entry is None or bool(entry.reason) == (entry.grade != "supported") for entry in found)
 
 
-@given(st.from_regex(pattern(3), fullmatch=True))
+@given(st.from_regex(grades_pattern(3), fullmatch=True))
 def test_what_the_pattern_allows_can_be_read(text: str) -> None:
-    assert all(verdicts(text, 3))
+    assert all(parse_grades(text, 3))
 
 
 def test_the_model_lifts_and_lowers_but_not_against_a_missing_number(embedded: EmbeddedChecker) -> None:
@@ -77,14 +77,14 @@ def test_the_model_lifts_and_lowers_but_not_against_a_missing_number(embedded: E
 
     def complete(system: str, user: str, held: str) -> str:
         asked.append(user)
-        assert system == JUDGING and held == pattern(3)
+        assert system == JUDGING and held == grades_pattern(3)
         return "1: supported\n2: unsupported, other subject\n3: supported"
 
     own = embedded.check(pairs(FREE, SPAN, TURNED))
     assert [str(entry.grade) for entry in own] == ["unsupported", "supported", "unsupported"]
     judged = ModelJudge(complete, embedded)
     free, copy, turned, number, bare = judged.check([*pairs(FREE, SPAN, TURNED, NUMBER), Pair(SPAN, [])])
-    assert free == Checked(Support.SUPPORTED, "", BY_MODEL)
+    assert free == CheckResult(Support.SUPPORTED, "", BY_MODEL)
     assert (copy.grade, copy.reason) == (Support.UNSUPPORTED, Reason.SUBJECT)
     assert (turned.grade, turned.reason) == (Support.PARTIAL, Reason.DISPUTED)
     assert (number.grade, number.reason) == (Support.UNSUPPORTED, Reason.NUMBER) and bare.reason == Reason.NO_CITATION
@@ -101,7 +101,7 @@ def test_many_sentences_take_few_calls(embedded: EmbeddedChecker) -> None:
         return "\n".join(f"{i}: partial, only partly covered" for i in range(1, count + 1))
 
     grades = ModelJudge(complete, embedded).check(pairs(*[FREE] * 30))
-    assert sorted(sizes) == [6, MOST, MOST] and {entry.grade for entry in grades} == {Support.PARTIAL}
+    assert sorted(sizes) == [6, MAX_SENTENCES, MAX_SENTENCES] and {entry.grade for entry in grades} == {Support.PARTIAL}
     sizes.clear()
     ModelJudge(complete, embedded, room=600).check(pairs(*[FREE] * 6))
     assert len(sizes) > 1 and sum(sizes) == 6
@@ -111,7 +111,7 @@ def test_many_sentences_take_few_calls(embedded: EmbeddedChecker) -> None:
 def test_where_the_model_says_nothing_of_use_the_embedded_grade_stands_and_that_is_told(embedded: EmbeddedChecker) -> None:
     own = embedded.check(pairs(FREE, SPAN, TURNED))
     judged = ModelJudge(says("1: supported\nno idea"), embedded)
-    assert judged.check(pairs(FREE, SPAN, TURNED)) == [Checked(Support.SUPPORTED, "", BY_MODEL), *own[1:]]
+    assert judged.check(pairs(FREE, SPAN, TURNED)) == [CheckResult(Support.SUPPORTED, "", BY_MODEL), *own[1:]]
     assert judged.remarks() == ["2 of 3 of the model's grades could not be read: there, words, numbers and vectors decided."]
 
 
@@ -236,6 +236,6 @@ def test_a_judge_of_a_small_window_gets_small_batches(embedded: EmbeddedChecker)
         return said("\n".join(f"{i}: supported" for i in range(1, count + 1)))
 
     with serving(reply, window=1024, owner="vllm") as server:
-        judged = judge(LanguageModel(server.url, "scripted", "", QUICK), embedded)
+        judged = make_judge(LanguageModel(server.url, "scripted", "", QUICK), embedded)
         assert {entry.grade for entry in judged.check(pairs(*[FREE] * 8))} == {Support.SUPPORTED}
         assert len(server.asked) > 1 and all("structured_outputs" in asked for asked in server.asked)

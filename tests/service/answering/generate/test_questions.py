@@ -10,7 +10,7 @@ from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from service.answering.answer import Support
 from service.answering.check.judge import SYSTEM_PROMPT as JUDGING
-from service.answering.generate.prompts import SCORING, WRITING
+from service.answering.generate.prompts import ANSWER_RULES, SCORING_RULES
 from service.answering.retrieve.question_rewrite import SYSTEM_PROMPT as UNDERSTANDING
 from service.answering.retrieve.question_rewrite import Turn
 from service.cli.main import main
@@ -26,7 +26,7 @@ from tests.service.answering.zebras import (
     written,
 )
 
-TASKS = {"write": WRITING, "judge": JUDGING, "score": SCORING}
+TASKS = {"write": ANSWER_RULES, "judge": JUDGING, "score": SCORING_RULES}
 
 
 def test_a_follow_up_is_understood_shown_and_cites_no_memory(zebras: KnowledgeBase) -> None:
@@ -122,7 +122,9 @@ def test_judging_and_scoring_are_asked_for_by_flags_or_settings(
     def asked(*flags: str) -> list[str]:
         """The tasks that the model was set, in order, and that `remarks` tells of what came of them."""
         writer = writes(f"{FLIES[:-1]} [{{flies}}].")
-        with serving(lambda body: writer(body) if body["messages"][0]["content"] == WRITING else said("No idea.")) as server:
+        with serving(
+            lambda body: writer(body) if body["messages"][0]["content"] == ANSWER_RULES else said("No idea.")
+        ) as server:
             assert main(["--home", str(zebras.home), "ask", QUESTION, "--llm", server.url, "--json", *flags]) == 0
             tasks = [
                 next(name for name, told in TASKS.items() if told == body["messages"][0]["content"]) for body in server.asked

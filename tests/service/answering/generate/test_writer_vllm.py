@@ -17,19 +17,18 @@ import pytest
 from kb.embedding import MiniLM
 from kb.knowledge_base import KnowledgeBase
 from service.answering.check.entailment import EmbeddedChecker, Pair
-from service.answering.check.judge import judge
-from service.answering.generate.citations import pattern, written
-from service.answering.generate.prompts import SCORING, scoring
-from service.answering.generate.rerank import pattern as scores_held
-from service.answering.generate.rerank import scores
+from service.answering.check.judge import make_judge
+from service.answering.generate.citations import answer_pattern, parse_draft
+from service.answering.generate.prompts import SCORING_RULES, scoring_prompt
+from service.answering.generate.rerank import parse_scores, scores_pattern
 from service.cli.main import main
-from service.llm.client import Interrupted, LanguageModel, ModelError, Patience, Stopped
-from service.llm.completion import completed
+from service.llm.client import Interrupted, LanguageModel, ModelError, Stopped, Timeouts
+from service.llm.completion import complete
 from tests.service.answering.served_by_vllm import WINDOW, VLLMServer, write_model
 from tests.service.answering.zebras import FLIES, QUESTION
 
 ROOT = Path(__file__).parents[4]
-PATIENT = Patience(tries=3, pause=1.0, first=240.0, silence=120.0, facts=60.0)
+PATIENT = Timeouts(tries=3, pause=1.0, first=240.0, silence=120.0, facts=60.0)
 ENDLESS = "(?:(?:[a-z]+Y)+Z){40}"  # a Z behind a Y comes once in thousands of tokens, so that this goes on to the limit
 LONG = 15_000  # tokens: many seconds of them, even where nothing else runs
 
@@ -50,7 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLMServer]:
 @pytest.fixture(scope="module")
 def warm(server: VLLMServer) -> LanguageModel:
     """Writes something else each time."""
-    return LanguageModel(server.url, patience=PATIENT, temperature=1.0)
+    return LanguageModel(server.url, timeouts=PATIENT, temperature=1.0)
 
 
 def drawn(model: LanguageModel, prompt: str, held: str, most: int = 120) -> tuple[str, bool]:
@@ -71,14 +70,14 @@ def test_the_server_says_what_it_serves(warm: LanguageModel) -> None:
 def test_constrained_keys_hold_on_200_generations(warm: LanguageModel) -> None:
     asked = [(count, f"Passage {i} of {count}?") for count in (1, 3, 12, 20) for i in range(50)]
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda one: drawn(warm, one[1], pattern(one[0])), asked))
+        found = list(pool.map(lambda one: drawn(warm, one[1], answer_pattern(one[0])), asked))
         free = list(pool.map(lambda one: drawn(warm, one[1], "")[0], asked[50:66]))
     for (count, _), (text, ended) in zip(asked, found, strict=True):
         keys = re.findall(r"\[([^\[\]]*)\]", text)
         assert all(key in map(str, range(1, count + 1)) for key in keys), text
         assert not re.search(r"[\[\]【】]", re.sub(r"\[\d+\]", "", text if ended else re.sub(r"\[\d*\Z", "", text))), text
-        assert not ended or re.fullmatch(pattern(count), text), text
-        assert all(sentence.keys and not sentence.removed for sentence in written(text, range(1, count + 1)) if ended), text
+        assert not ended or re.fullmatch(answer_pattern(count), text), text
+        assert all(sentence.keys and not sentence.removed for sentence in parse_draft(text, range(1, count + 1)) if ended), text
     ends = sum(ended for _, ended in found)
     assert ends >= 50 and len({text for text, _ in found}) >= 150, (ends, found[:5])
     assert len({key for text, _ in found[150:] for key in re.findall(r"\[(\d+)\]", text)}) >= 10
@@ -87,12 +86,14 @@ def test_constrained_keys_hold_on_200_generations(warm: LanguageModel) -> None:
 
 
 def test_grades_and_scores_are_held_to_their_form(warm: LanguageModel, minilm: MiniLM) -> None:
-    judged = judge(warm, EmbeddedChecker(minilm))
+    judged = make_judge(warm, EmbeddedChecker(minilm))
     sentences = [f"{FLIES[:-1]} and {thing}." for thing in ("horses", "tents", "cows", "goats", "lamps")]
     grades = judged.check([Pair(sentence, [FLIES]) for sentence in sentences])
     assert judged.read == 5 and judged.remarks() == [] and all(grade.detail for grade in grades)
-    found = completed(warm, SCORING, scoring(QUESTION, [("Flies", FLIES)] * 8), max_tokens=200, pattern=scores_held(8))
-    assert len(scores(found, 8) or ()) == 8
+    found = complete(
+        warm, SCORING_RULES, scoring_prompt(QUESTION, [("Flies", FLIES)] * 8), max_tokens=200, pattern=scores_pattern(8)
+    )
+    assert len(parse_scores(found, 8) or ()) == 8
 
 
 def test_words_come_while_the_server_works_and_stopping_frees_it(server: VLLMServer, warm: LanguageModel) -> None:
@@ -139,7 +140,7 @@ def test_a_server_that_is_killed_and_started_again(server: VLLMServer, warm: Lan
                 server.kill()
     assert re.fullmatch("[a-zYZ]{5,}", text)
     with pytest.raises(ModelError, match="does not answer"):
-        drawn(warm, "Are you there?", pattern(3))
+        drawn(warm, "Are you there?", answer_pattern(3))
     server.start()
-    again, ended = drawn(warm, "And now?", pattern(3))
-    assert again and (not ended or re.fullmatch(pattern(3), again))
+    again, ended = drawn(warm, "And now?", answer_pattern(3))
+    assert again and (not ended or re.fullmatch(answer_pattern(3), again))

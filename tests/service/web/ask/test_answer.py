@@ -18,7 +18,7 @@ from service.answering.answer import (
     Statement,
     Support,
 )
-from service.answering.check.error_rates import checker_figures, in_words, keep_judge_figures
+from service.answering.check.error_rates import describe, load_checker_rates, save_judge_rates
 from service.web.ask.answer import Offer, answer_html
 from service.web.ask.help import help_html
 from service.web.ask.progress import LONGEST, earlier_html, refused
@@ -142,11 +142,11 @@ def test_hostile_offers_are_only_text(evil: str, harmless: Callable[[str], None]
 
 
 def test_the_help_tells_how_often_the_check_errs(home: Path, audit: Any) -> None:
-    figures = checker_figures()
+    figures = load_checker_rates()
     html = help_html(home)
     audit(html)
-    assert in_words(figures)[1] in html and "errs as a judge" not in html
-    keep_judge_figures(home, replace(figures, check="<b>judge", read=150))
+    assert describe(figures)[1] in html and "errs as a judge" not in html
+    save_judge_rates(home, replace(figures, check="<b>judge", read=150))
     assert "How often &lt;b&gt;judge errs as a judge" in help_html(home) and "150 of them" in help_html(home)
     (home / "judge_figures.json").write_text("{")
     assert "can not be read" in help_html(home)

@@ -8,13 +8,13 @@ from ingest.pipeline import sync
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import Link, LinkType, Note, NoteKind
 from service.answering.extractive import ask
-from service.inquiries.answer_diff import Changes, Sentence
-from service.inquiries.front_matter import Reason, Record
-from service.inquiries.save import keep
-from service.inquiries.staleness import Standing
+from service.inquiries.answer_diff import ChangedSentence, Changes
+from service.inquiries.front_matter import InquiryRecord, StaleReason
+from service.inquiries.save import save_inquiry
+from service.inquiries.staleness import InquiryStatus
 from service.llm.client import LanguageModel
-from service.suggestions.accepted_links import accepted_in
-from service.suggestions.ranking import Ground, Suggestion
+from service.suggestions.accepted_links import accepted_link_notes
+from service.suggestions.ranking import Signal, Suggestion
 from service.web.notes.actions import tend
 from service.web.notes.inquiry import (
     accepted_html,
@@ -29,17 +29,22 @@ from service.web.notes.tab import note_page, start_page
 from tests.service.answering.scripted_server import said, serving
 from tests.service.answering.zebras import QUESTION, QUICK
 
-RECORD = Record("Why?", "2026-11-27T06:00:00+00:00", "quoted", "", (), (), (), ())
+RECORD = InquiryRecord("Why?", "2026-11-27T06:00:00+00:00", "quoted", "", (), (), (), ())
 NOTE = Note("notes/inquiries/why", "Why?", NoteKind.INQUIRY)
 
 
 def test_whatever_notes_say_nothing_on_the_page_runs(evil: str, harmless: Callable[[str], None]) -> None:
-    reasons = tuple(Reason(kind, "v/a", evil, evil, was, evil) for kind in ("changed", "deleted", evil) for was in ("", evil))
-    suggestion = Suggestion("v/a", "v/b", "v/b", evil, 0.5, (Ground("mention", evil, 0.5),), LinkType.EXTENDS, evil, evil)
+    reasons = tuple(
+        StaleReason(kind, "v/a", evil, evil, was, evil) for kind in ("changed", "deleted", evil) for was in ("", evil)
+    )
+    suggestion = Suggestion("v/a", "v/b", "v/b", evil, 0.5, (Signal("mention", evil, 0.5),), LinkType.EXTENDS, evil, evil)
     for html in (
-        standing_html(Standing(NOTE, RECORD, reasons), ["v/a"]),
-        standing_html(Standing(NOTE, RECORD, ())),
-        changes_html(Changes((Sentence(evil, evil),), (Sentence(evil, evil),), (Sentence(evil),), (evil,)), shown=True),
+        standing_html(InquiryStatus(NOTE, RECORD, reasons), ["v/a"]),
+        standing_html(InquiryStatus(NOTE, RECORD, ())),
+        changes_html(
+            Changes((ChangedSentence(evil, evil),), (ChangedSentence(evil, evil),), (ChangedSentence(evil),), (evil,)),
+            shown=True,
+        ),
         suggestions_html("v/a", [suggestion] * 5, can_propose=True),
         edited_html(evil, evil),
         accepted_html("v/a", Link("v/a", "v/b", LinkType.RELATED, evil, writer=evil)),
@@ -49,15 +54,17 @@ def test_whatever_notes_say_nothing_on_the_page_runs(evil: str, harmless: Callab
 
 
 def test_a_stale_inquiry_says_what_was_and_what_is() -> None:
-    html = standing_html(Standing(NOTE, RECORD, (Reason("changed", "v/a", "A", "…", "It was so.", "It is so."),)), ["v/a"])
+    html = standing_html(
+        InquiryStatus(NOTE, RECORD, (StaleReason("changed", "v/a", "A", "…", "It was so.", "It is so."),)), ["v/a"]
+    )
     assert "Stale" in html and "<del>It was so.</del> <ins>It is so.</ins>" in html and 'data-note="v/a">A</a>' in html
     assert 'data-tend="refresh"' in html and "1 thing it stood on has changed" in html
-    calm = standing_html(Standing(NOTE, RECORD, ()))
+    calm = standing_html(InquiryStatus(NOTE, RECORD, ()))
     assert "Stale" not in calm and "as they were" in calm
 
 
 def test_a_reason_beside_its_sentence_is_not_told_twice() -> None:
-    found = Changes((Sentence("New.", "“A” has changed"),), (Sentence("Old.", "“A” now says: “New.”"),), (),
+    found = Changes((ChangedSentence("New.", "“A” has changed"),), (ChangedSentence("Old.", "“A” now says: “New.”"),), (),
                     ("“A” no longer says “Old.”; it says “New.”", "“B” is gone"))  # fmt: skip
     html = changes_html(found, shown=True)
     assert html.count("Old.") == 1 and "“B” is gone" in html and '<details class="changes" open>' in html
@@ -65,7 +72,7 @@ def test_a_reason_beside_its_sentence_is_not_told_twice() -> None:
 
 
 def test_many_suggestions_are_folded_and_say_what_accepting_does() -> None:
-    entry = Suggestion("v/b", "v/a", "v/b", "B", 0.5, (Ground("similar", "alike", 0.5),), LinkType.EXTENDS, "goes on", "tiny")
+    entry = Suggestion("v/b", "v/a", "v/b", "B", 0.5, (Signal("similar", "alike", 0.5),), LinkType.EXTENDS, "goes on", "tiny")
     html = suggestions_html("v/a", [entry] * 4)
     assert "<details>" in html and 'data-from="v/b" data-to="v/a" data-type="extends" data-why="goes on"' in html
     assert "extends this, it" in html and "Accept “extends”" in html and "Propose" not in html
@@ -103,14 +110,14 @@ def test_a_click_asks_the_model_and_accepts_nothing(zebra_notes: KnowledgeBase) 
 
 def test_a_note_of_accepted_links_lists_them(zebra_notes: KnowledgeBase) -> None:
     tend(zebra_notes, {"act": "accept", "from": "vault/evidence", "to": "vault/heat", "why": "warm"})
-    (writer,) = accepted_in(zebra_notes)
+    (writer,) = accepted_link_notes(zebra_notes)
     page = note_page(zebra_notes, writer)
     assert "Zebra stripes against heat" in page[3] and "warm" in page[3] and 'data-tend="take_back"' in page[3]
     assert 'data-tend="take_back"' in note_page(zebra_notes, "vault/heat")[4]
 
 
 def test_a_click_accepts_and_takes_back(zebra_notes: KnowledgeBase) -> None:
-    made = keep(zebra_notes, ask(zebra_notes, QUESTION))
+    made = save_inquiry(zebra_notes, ask(zebra_notes, QUESTION))
     ends = {"of": "vault/evidence", "from": "vault/evidence", "to": "vault/heat"}
     assert tend(zebra_notes, {**ends, "act": "accept", "type": "no such", "why": "<b>x</b>\n"}).act == "accept"
     (link,) = [link for link in zebra_notes.store.links("vault/evidence") if link.target == "vault/heat"]
