@@ -1,4 +1,4 @@
-"""The accounts that may sign in to a served app: read from USER:PASSWORD or a file of such lines, compared in constant time."""
+"""The accounts that may sign in: read from USER:PASSWORD or a password file, compared in constant time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 from kb.notes import PasskbError
 
-_LONGEST = 64 * 1024  # bytes of a password file
+_MAX_BYTES = 64 * 1024  # of a password file
 
 
 class Accounts:
-    """Users and the digests of their passwords. The passwords themselves are not kept."""
+    """User names and SHA-256 digests of USER:PASSWORD. Passwords are not stored."""
 
     def __init__(self, accounts: Iterable[tuple[str, str]]) -> None:
         self._digests = {user: _digest(f"{user}:{password}") for user, password in accounts}
@@ -28,43 +28,43 @@ class Accounts:
         return user in self._digests
 
     def user(self, credentials: bytes) -> str | None:
-        """The user whose `USER:PASSWORD` (UTF-8) this is, or None. All accounts are compared, in constant time."""
+        """The user of `credentials` (USER:PASSWORD as UTF-8), or None. Compares with all accounts in constant time."""
         digest = sha256(credentials).digest()
         matches = [user for user, expected in self._digests.items() if hmac.compare_digest(digest, expected)]
         return matches[0] if matches else None
 
 
 def parse_account(text: str, origin: str) -> tuple[str, str]:
-    """User and password of `USER:PASSWORD`; a password may contain colons. Raises PasskbError that names `origin`."""
+    """Splits USER:PASSWORD at the first colon. Raises PasskbError that names `origin`."""
     user, colon, password = text.partition(":")
     if not (user and colon and password):
-        raise PasskbError(f"{origin} wants USER:PASSWORD")
+        raise PasskbError(f"{origin} must have the form USER:PASSWORD")
     return user, password
 
 
 def read_accounts(path: Path) -> Accounts:
-    """The accounts of a file with one USER:PASSWORD a line; empty lines and lines that start with # are skipped.
+    """Reads a file with one USER:PASSWORD per line. Skips empty lines and lines that start with #.
 
-    Warns on stderr when other users of this machine can read the file. Raises PasskbError for a file that can't be used.
+    Warns on stderr when other users of this machine can read the file. Raises PasskbError for an unusable file.
     """
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            content = file.read(_LONGEST + 1)
+            content = file.read(_MAX_BYTES + 1)
         text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise PasskbError(f"cannot read the password file {path}: {reason}") from error
-    if len(content) > _LONGEST:
-        raise PasskbError(f"the password file {path} is too large: at most {_LONGEST:,} bytes")
+    if len(content) > _MAX_BYTES:
+        raise PasskbError(f"the password file {path} is too large: the limit is {_MAX_BYTES:,} bytes")
     if stat.S_ISREG(mode) and mode & 0o077:
         print(f"passkb: other users can read {path}: run `chmod 600 {path}`", file=sys.stderr, flush=True)
     lines = [(number, line) for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1) if line.strip()]
     entries = [parse_account(line, f"{path}, line {number},") for number, line in lines if not line.startswith("#")]
     if not entries:
-        raise PasskbError(f"the password file {path} has no account: write USER:PASSWORD into it")
+        raise PasskbError(f"the password file {path} has no account: add a line USER:PASSWORD")
     if len({user for user, _ in entries}) < len(entries):
-        raise PasskbError(f"the password file {path} names a user twice: keep one line for each")
+        raise PasskbError(f"the password file {path} lists a user twice: keep one line per user")
     return Accounts(entries)
 
 

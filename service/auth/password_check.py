@@ -1,4 +1,4 @@
-"""Checks the passwords that requests carry: one check and one limiter, whichever door they come through."""
+"""Checks the passwords in requests to the sign-in page, REST and MCP, with one shared rate limiter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.auth.rate_limit import SignInLimiter
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """`user`: who signed in, or None. `retry_after`: whole seconds until the address may try again; 0 if now."""
+    """`user`: the authenticated user, or None. `retry_after`: seconds until the address may try again, 0 for now."""
 
     user: str | None = None
     retry_after: int = 0
@@ -23,13 +23,13 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Authenticator:
-    """Shared by the sign-in page, REST and MCP."""
+    """Checks passwords and counts failures. Shared by the sign-in page, REST and MCP."""
 
     accounts: Accounts
     limiter: SignInLimiter = field(default_factory=SignInLimiter)
 
     async def attempt(self, scope: Scope, candidates: Sequence[bytes], via: str) -> Attempt:
-        """Compares `candidates`, readings of one `USER:PASSWORD`, with the accounts; a wrong one is logged as tried `via`."""
+        """Compares `candidates`, possible decodings of one USER:PASSWORD, with the accounts. Logs a failure with `via`."""
         address = client_address(scope)
         wait = self.limiter.wait(address, candidates[0])
         if wait > 0:

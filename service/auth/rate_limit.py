@@ -1,7 +1,4 @@
-"""Limits attempts to guess a password: a wait that grows with each wrong one, per client address and per account.
-
-One limiter serves every way to sign in. It knows nothing of HTTP.
-"""
+"""Limits password guessing: a wait per client address and a delay per account, both growing with each failure."""
 
 from __future__ import annotations
 
@@ -15,12 +12,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-FREE_TRIES = 5  # wrong passwords from one address before it has to wait
-LONGEST_WAIT = 300.0  # seconds
-_ACCOUNT_TRIES = 20  # wrong passwords for one account, from whatever address, before each further try is delayed
-_LONGEST_DELAY = 5.0  # seconds
-_FORGOTTEN_AFTER = 3600.0  # seconds without a wrong password
-_REMEMBERED = 8  # the newest wrong passwords of an address
+FREE_ATTEMPTS = 5  # wrong passwords from one address before it has to wait
+MAX_WAIT = 300.0  # seconds
+_FREE_ACCOUNT_ATTEMPTS = 20  # wrong passwords for one account, from any address, before attempts are delayed
+_MAX_DELAY = 5.0  # seconds
+_RESET_AFTER = 3600.0  # seconds without a wrong password
+_MAX_DIGESTS = 8  # recent wrong passwords stored per address
 
 log = logging.getLogger("passkb.sign_in")
 
@@ -34,11 +31,11 @@ class _Record:
 
 
 class SignInLimiter:
-    """Counts wrong passwords. Safe to use from several threads; holds at most `capacity` addresses and as many accounts.
+    """Counts wrong passwords. Thread-safe. Stores at most `capacity` addresses and `capacity` accounts.
 
-    An address is refused while it waits: after 5 wrong passwords for 1 s, then 2 s, 4 s, up to 5 minutes. An account is never
-    refused because of what other addresses tried: each of its tries is only delayed, by 5 s at most, after 20 wrong ones.
-    The same wrong password again is no new guess and counts once, so a program with an old password locks nobody out.
+    After 5 wrong passwords an address must wait 1 s, then 2 s, 4 s, up to 5 minutes. An account is never blocked: after 20
+    wrong passwords its attempts are delayed by at most 5 s, so that other addresses cannot lock out its owner.
+    A repeated wrong password counts once, so that a program with an outdated password does not block its address.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, capacity: int = 10_000) -> None:
@@ -49,7 +46,7 @@ class SignInLimiter:
         self._lock = threading.Lock()
 
     def wait(self, address: str, credentials: bytes) -> float:
-        """Seconds until this address may try these credentials; 0 if now."""
+        """Seconds until this address may try these credentials; 0 for now."""
         with self._lock:
             record = self._addresses.get(_network(address))
             if record is None or self._digest(credentials) in record.digests:
@@ -57,36 +54,37 @@ class SignInLimiter:
             return max(0.0, record.blocked_until - self._clock())
 
     def delay(self, user: str) -> float:
-        """Seconds to wait before these credentials are compared, because many addresses guess this account's password."""
+        """Seconds to wait before comparing a password of `user`; above 0 after many failures from any address."""
         with self._lock:
             record = self._accounts.get(user)
-            if record is None or self._clock() - record.latest > _FORGOTTEN_AFTER:
+            if record is None or self._clock() - record.latest > _RESET_AFTER:
                 return 0.0
-            return min(_LONGEST_DELAY, max(0.0, 0.5 * (record.failures - _ACCOUNT_TRIES)))
+            return min(_MAX_DELAY, max(0.0, 0.5 * (record.failures - _FREE_ACCOUNT_ATTEMPTS)))
 
     def failed(self, address: str, credentials: bytes, user: str | None, via: str) -> float:
-        """Counts a wrong password and logs it; the seconds that the address now has to wait. `user`: an account that exists,
-        or None. `via`: where it was tried, for the log."""
+        """Records and logs a wrong password. Returns the seconds that the address has to wait.
+
+        `user`: an existing account, or None. `via`: the interface used, for the log."""
         now, digest = self._clock(), self._digest(credentials)
         with self._lock:
             record = self._record(self._addresses, _network(address), now)
             repeated = digest in record.digests
             if not repeated:
-                record.digests = [*record.digests, digest][-_REMEMBERED:]
+                record.digests = [*record.digests, digest][-_MAX_DIGESTS:]
                 record.failures += 1
                 if user is not None:
                     self._record(self._accounts, user, now).failures += 1
-                if record.failures >= FREE_TRIES:
-                    record.blocked_until = now + min(LONGEST_WAIT, 2.0 ** min(record.failures - FREE_TRIES, 20))
+                if record.failures >= FREE_ATTEMPTS:
+                    record.blocked_until = now + min(MAX_WAIT, 2.0 ** min(record.failures - FREE_ATTEMPTS, 20))
             wait, failures = max(0.0, record.blocked_until - now), record.failures
-        named = f"for {user!r}" if user is not None else "for an unknown user"
-        again = "the same again" if repeated else f"number {failures} from there"
-        then = f"; the next try is possible in {wait:.0f} s" if wait else ""
-        log.warning("wrong password %s from %s (%s), %s%s", named, address, via, again, then)
+        account = repr(user) if user is not None else "an unknown user"
+        attempt = "repeated" if repeated else f"attempt {failures}"
+        next_attempt = f"; next attempt allowed in {wait:.0f} s" if wait else ""
+        log.warning("wrong password for %s from %s (%s), %s%s", account, address, via, attempt, next_attempt)
         return 0.0 if repeated else wait
 
     def succeeded(self, address: str) -> None:
-        """Forgets the wrong passwords of an address that signed in."""
+        """Clears the failures of an address after a successful sign-in."""
         with self._lock:
             self._addresses.pop(_network(address), None)
 
@@ -95,7 +93,7 @@ class SignInLimiter:
 
     def _record(self, records: OrderedDict[str, _Record], key: str, now: float) -> _Record:
         record = records.get(key)
-        if record is None or now - record.latest > _FORGOTTEN_AFTER:
+        if record is None or now - record.latest > _RESET_AFTER:
             record = records[key] = _Record()
         record.latest = now
         records.move_to_end(key)
@@ -108,7 +106,7 @@ class SignInLimiter:
 
 
 def _network(address: str) -> str:
-    """The address, or for IPv6 the /64 that one subscriber has to choose from."""
+    """The IPv4 address, or the /64 network of an IPv6 address (one subscriber)."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

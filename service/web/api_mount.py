@@ -1,7 +1,6 @@
-"""Where other programs come in: REST below /api, the Model Context Protocol at /mcp.
+"""Mounts REST below /api and the Model Context Protocol at /mcp.
 
-Who may come in is decided here: nobody from another site's page, nobody without the account where there is one, and nothing too
-large. What is behind is loaded when it is first asked for.
+Refuses cross-site requests, requests without a required account, and large bodies. Loads each API on its first request.
 """
 
 from __future__ import annotations
@@ -19,77 +18,77 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.operations import Access
 from service.auth.password_check import Authenticator
-from service.web.experiments.downloads import from_elsewhere
+from service.web.security.same_site import is_cross_site
 from service.web.server.request_body import read_body, replayed
 
-LARGEST = 256 * 1024  # bytes of a body
-_PROMPT = {"www-authenticate": 'Basic realm="passkb", charset="UTF-8"'}
+MAX_BYTES = 256 * 1024  # of a body
+_CHALLENGE = {"www-authenticate": 'Basic realm="passkb", charset="UTF-8"'}
 
 
-class Gate:
-    """`authenticator`: checks the account that is asked for, if any. Passes on whatever is not for programs."""
+class ApiMount:
+    """`authenticator`: checks the credentials of each request; None if passkb is served without accounts."""
 
     def __init__(self, app: ASGIApp, access: Access, authenticator: Authenticator | None = None) -> None:
         self.app, self._authenticator = app, authenticator
-        self._rooms = {"api": _Room(lambda: _rest(access)), "mcp": _Room(lambda: _mcp(access))}
+        self._apps = {"api": _LazyApp(lambda: _rest(access)), "mcp": _LazyApp(lambda: _mcp(access))}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        room = self._rooms.get((*scope["path"].split("/"), "")[1]) if scope["type"] == "http" else None
-        if room is None:
+        mounted = self._apps.get((*scope["path"].split("/"), "")[1]) if scope["type"] == "http" else None
+        if mounted is None:
             await self.app(scope, receive, send)
             return
         refusal = await self._refusal(scope)
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        body = await read_body(scope, receive, LARGEST)
+        body = await read_body(scope, receive, MAX_BYTES)
         if body is None:
-            await _told(413, f"the body is too large: send at most {LARGEST:,} bytes")(scope, receive, send)
+            await _error(413, f"the body is too large: the limit is {MAX_BYTES:,} bytes")(scope, receive, send)
             return
-        # Only what FastAPI and the SDK are to see of the app around them.
+        # Without the keys that Gradio's Starlette app sets, so that FastAPI and the MCP SDK use their own.
         inner = {key: value for key, value in scope.items() if key not in ("app", "router", "endpoint", "path_params")}
-        await (await room.opened())(inner, replayed(body, receive), send)
+        await (await mounted.get())(inner, replayed(body, receive), send)
 
     async def _refusal(self, scope: Scope) -> JSONResponse | None:
-        if from_elsewhere(scope):
-            return _told(403, "this request came from a page of another site: programs send no Origin or Sec-Fetch-Site of one")
-        unknown = await self._unknown(scope)
-        if unknown is not None:
-            return unknown
+        if is_cross_site(scope):
+            return _error(403, "cross-site request refused: send no Origin or Sec-Fetch-Site header of another site")
+        unauthorized = await self._unauthorized(scope)
+        if unauthorized is not None:
+            return unauthorized
         if scope["path"].startswith("/mcp") and scope["path"] not in ("/mcp", "/mcp/"):
-            return _told(404, "there is nothing here: the Model Context Protocol is at /mcp")
+            return _error(404, "not found: the Model Context Protocol is at /mcp")
         if scope["path"].startswith("/mcp") and scope["method"] != "POST":
-            return _told(405, "the Model Context Protocol takes POST here; nothing is streamed to a GET", {"allow": "POST"})
+            return _error(405, "send POST: this MCP server offers no GET stream", {"allow": "POST"})
         return None
 
-    async def _unknown(self, scope: Scope) -> JSONResponse | None:
-        """Why a request may not pass that brings no account, or a wrong one."""
+    async def _unauthorized(self, scope: Scope) -> JSONResponse | None:
+        """The response to missing or wrong credentials; None for valid ones, or if none are needed."""
         if self._authenticator is None:
             return None
-        words = "sign in: send the USER:PASSWORD that passkb is served with, by HTTP basic or as a bearer token"
+        message = "sign in: send USER:PASSWORD of a passkb account with HTTP Basic or as a bearer token"
         candidates = _credentials(scope)
         if not candidates:
-            return _told(401, words, _PROMPT)
+            return _error(401, message, _CHALLENGE)
         attempt = await self._authenticator.attempt(scope, candidates, "MCP" if scope["path"].startswith("/mcp") else "REST")
         if attempt.user is not None:
             return None
         if attempt.retry_after:
-            words = f"too many wrong passwords from this address: wait {attempt.retry_after} s, then send the right one"
-            return _told(429, words, {"retry-after": str(attempt.retry_after)})
-        return _told(401, words, _PROMPT)
+            wait = f"too many wrong passwords from this address: wait {attempt.retry_after} s, then try again"
+            return _error(429, wait, {"retry-after": str(attempt.retry_after)})
+        return _error(401, message, _CHALLENGE)
 
 
-class _Room:
-    """An application that is made, in a thread, when it is first asked for."""
+class _LazyApp:
+    """An application that is built, in a thread, on its first request."""
 
     def __init__(self, make: Callable[[], ASGIApp]) -> None:
         self._make, self._lock = make, threading.Lock()
         self._app: ASGIApp | None = None
 
-    async def opened(self) -> ASGIApp:
-        return await asyncio.to_thread(self._made) if self._app is None else self._app
+    async def get(self) -> ASGIApp:
+        return await asyncio.to_thread(self._build) if self._app is None else self._app
 
-    def _made(self) -> ASGIApp:
+    def _build(self) -> ASGIApp:
         with self._lock:
             if self._app is None:
                 self._app = self._make()
@@ -109,7 +108,7 @@ def _mcp(access: Access) -> ASGIApp:
 
 
 def _credentials(scope: Scope) -> list[bytes]:
-    """Readings of the `USER:PASSWORD` that a request carries: as it stands in a bearer token, and decoded."""
+    """The possible USER:PASSWORD values of a request: a bearer token as it is, and Base64-decoded."""
     kind, _, rest = HTTPConnection(scope).headers.get("authorization", "").partition(" ")
     value = rest.strip().encode("latin-1")
     if not value or kind.lower() not in ("basic", "bearer"):
@@ -120,5 +119,5 @@ def _credentials(scope: Scope) -> list[bytes]:
     return candidates
 
 
-def _told(status: int, words: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": words, "nearest": []}, status, headers)
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": message, "nearest": []}, status, headers)

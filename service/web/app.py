@@ -26,22 +26,22 @@ from service.web.ask.events import listen_for_questions
 from service.web.ask.progress import Desk
 from service.web.ask.tab import build_ask_tab, welcome_html
 from service.web.claims.tab import build_claims_tab, ledger
-from service.web.components.event_order import by_page, in_turn
+from service.web.components.event_order import in_parallel, one_at_a_time
 from service.web.components.html import explained, sentence
 from service.web.event_effects import protect, reads, writes
 from service.web.experiments.form import filled
 from service.web.experiments.tab import build_experiments_tab, reopened, run_page, start_page
-from service.web.experiments.worker_process import Working
-from service.web.header import build_masthead, header, opened_panel
+from service.web.experiments.worker_process import WorkerSupervisor
+from service.web.header import build_header, header_values, open_panel_values
 from service.web.indexing_progress import Indexing
-from service.web.middleware import guards
+from service.web.middleware import middleware_stack
 from service.web.notes.actions import Tended, tend
 from service.web.notes.tab import build_notes_tab, note_page
 from service.web.security.session_token import SessionTokens
 from service.web.security.sessions import Sessions
 from service.web.server.health import HealthCheck
 from service.web.server.uploads import upload_folder
-from service.web.watcher import keep_up
+from service.web.watcher import watch_sources
 
 _STATIC = Path(__file__).parent / "static"
 # Events that the page sends over the bridge: the names stand here so that Gradio knows them.
@@ -57,7 +57,7 @@ _LARGEST = "50mb"  # of a file that is imported
 def build(
     kb: KnowledgeBase,
     indexing: Indexing | None = None,
-    working: Working | None = None,
+    working: WorkerSupervisor | None = None,
     model: Model | None = None,
     sessions: Sessions | None = None,
     admission: Admission | None = None,
@@ -67,10 +67,10 @@ def build(
     """The app as `gr.Blocks`. `indexing`: shown in the header while it runs. `working`: told when a run is queued; without it
     nothing works on them. `model`: writes answers; without it they are quotes. `sessions`: whose pages may start and write.
     `admission`: the queue that questions and pages wait in, with whoever else uses this knowledge base."""
-    reading, worker = indexing or Indexing(), working or Working(kb.home, allowed=False)
+    reading, worker = indexing or Indexing(), working or WorkerSupervisor(kb.home, allowed=False)
     desk, talks = Desk(kb, worker, model, admission or Admission()), Conversations()
     with gr.Blocks(title="passkb", analytics_enabled=False, fill_width=True) as blocks:
-        masthead = build_masthead(kb, reading, worker, can_sign_out=can_sign_out)
+        header = build_header(kb, reading, worker, can_sign_out=can_sign_out)
         bridge = gr.HTML(elem_id="bridge", elem_classes="offstage", js_on_load=_BRIDGE, apply_default_css=False)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Ask", id="ask", elem_id="tab-ask", render_children=True) as ask:
@@ -88,7 +88,7 @@ def build(
             welcome = gr.skip() if wanted.get("q", "").strip() else _welcome(desk, reading)
             runs = run_page(kb, wanted.get("run", ""), worker.problem)
             page = _page(desk, wanted.get("note", ""))
-            return *header(kb, reading, worker), welcome, *page, ledger(kb), *runs
+            return *header_values(kb, reading, worker), welcome, *page, ledger(kb), *runs
 
         @reads
         def walked(event: gr.EventData) -> tuple[Any, ...]:
@@ -112,20 +112,20 @@ def build(
             return *start_page(kb), *filled(kb, **given)
 
         quietly = {"show_progress": "hidden", "api_visibility": "private"}
-        everything = [*masthead.line, ask_tab.answer, *notes_tab.outputs, claims_tab.table, *experiments_tab.outputs]
+        everything = [*header.line, ask_tab.answer, *notes_tab.outputs, claims_tab.table, *experiments_tab.outputs]
         blocks.load(opened, None, everything, **quietly)
-        looked = [masthead.looked_at, *masthead.panel]
-        bridge.sources(reads(lambda: opened_panel(kb, reading, worker)), None, looked, **quietly)
-        bridge.walk(walked, None, notes_tab.outputs, **in_turn("walk"))
-        bridge.tend(tended, None, notes_tab.outputs, **by_page("tend"))
+        looked = [header.panel_is_open, *header.panel]
+        bridge.sources(reads(lambda: open_panel_values(kb, reading, worker)), None, looked, **quietly)
+        bridge.walk(walked, None, notes_tab.outputs, **one_at_a_time("walk"))
+        bridge.tend(tended, None, notes_tab.outputs, **in_parallel("tend"))
         listen_for_questions(bridge, desk, talks, ask_tab)
         blocks.unload(left)
-        bridge.run(run_opened, None, experiments_tab.outputs, **in_turn("run"))
-        bridge.fill(form_filled, None, [*experiments_tab.outputs, *experiments_tab.form], **in_turn("run"))
+        bridge.run(run_opened, None, experiments_tab.outputs, **one_at_a_time("run"))
+        bridge.fill(form_filled, None, [*experiments_tab.outputs, *experiments_tab.form], **one_at_a_time("run"))
         claims.select(reads(lambda words, status: ledger(kb, words, status)), claims_tab.filters, claims_tab.table, **quietly)
         shown, pages = experiments_tab.shown, experiments_tab.outputs
-        experiments.select(reads(lambda now: reopened(kb, now, worker.problem)), shown, pages, **in_turn("run"))
-        experiments.select(*experiments_tab.check, **in_turn("check"))
+        experiments.select(reads(lambda now: reopened(kb, now, worker.problem)), shown, pages, **one_at_a_time("run"))
+        experiments.select(*experiments_tab.check, **one_at_a_time("check"))
         for elsewhere in (ask, notes, claims):
             elsewhere.select(reads(lambda: gr.Timer(active=False)), None, experiments_tab.timer, **quietly)
     protect(blocks, (sessions or Sessions(SessionTokens())).refusal)
@@ -177,13 +177,13 @@ def serve(
 
 
 def _serve(kb: KnowledgeBase, host: str, port: int, accounts: Accounts | None, *, worker: bool, model: Model | None) -> None:
-    reading, working = Indexing(), Working(kb.home, allowed=worker)
+    reading, working = Indexing(), WorkerSupervisor(kb.home, allowed=worker)
     sessions, launched = Sessions(SessionTokens()), threading.Event()
     waiting = read_config(kb.home).max_waiting
     admission = Admission(waiting=waiting)
     blocks = build(kb, reading, working, model, sessions, admission, can_sign_out=accounts is not None)
     access = Access(kb, lambda: model, f"http://{host}:{port}", admission)
-    before = guards(host, access, accounts, sessions, launched, HealthCheck(kb.home, lambda: reading.ready))
+    before = middleware_stack(host, access, accounts, sessions, launched, HealthCheck(kb.home, lambda: reading.ready))
     # Events that Gradio holds back (16 questions are let through at once) are limited as well: beyond, it says that it is busy.
     blocks.queue(api_open=False, default_concurrency_limit=8, max_size=max(1, waiting))
     try:
@@ -197,18 +197,18 @@ def _serve(kb: KnowledgeBase, host: str, port: int, accounts: Accounts | None, *
         reason = "is in use or not allowed" if taken else f"can not be opened ({error})"
         raise PasskbError(f"port {port} on {host} {reason}: choose another with --port") from None
     stop = threading.Event()
-    watching = threading.Thread(target=keep_up, args=(kb, reading, stop), name="watching", daemon=True)
+    watching = threading.Thread(target=watch_sources, args=(kb, reading, stop), name="watching", daemon=True)
     try:  # from here on an interrupt must close the server: its thread would keep the process alive
         launched.set()
         print(f"passkb: http://{host}:{port}", flush=True)
         _log.info("serving %s at http://%s:%d, %d questions at once", kb.home, host, port, admission.running)
         reading.start(kb)
-        working.begin()
+        working.start()
         watching.start()
         _until_ended()
     finally:
         stop.set()
-        working.end()
+        working.stop()
         blocks.close(verbose=False)
         if watching.is_alive():
             watching.join(timeout=10)

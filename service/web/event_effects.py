@@ -1,7 +1,6 @@
-"""What each event of the page may do: `reads`, or `writes` and then only with the token of the page's own session.
+"""Marks each event handler as `reads` or `writes`, and lets handlers that write run only with a valid page token.
 
-Every handler is marked with one of the two. `protect` refuses to build an app with an unmarked one, and puts the check into the
-writing handlers themselves: whichever of Gradio's addresses calls one, it does nothing for a request without a valid token.
+`protect` rejects unmarked handlers, and adds the token check to the handlers themselves, whichever Gradio route calls them.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import gradio as gr
 from gradio.context import LocalContext
 
 log = logging.getLogger("passkb.events")
-REFUSED = "Nothing was done: this page is out of date. Reload it and try again."
+REFUSED = "Nothing was changed: this page is out of date. Reload it and try again."
 _MARK = "passkb_effect"
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 Check = Callable[[Any], str | None]
@@ -25,7 +24,7 @@ Check = Callable[[Any], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """`action`: what a writing handler does, for the log; empty for one that only reads."""
+    """`action`: what a handler writes, for the log; empty for a handler that only reads."""
 
     action: str = ""
 
@@ -35,13 +34,13 @@ class Effect:
 
 
 def reads(handler: Handler) -> Handler:
-    """Marks a handler that changes nothing but what its own page shows."""
+    """Marks a handler that changes only its own page."""
     setattr(handler, _MARK, Effect())
     return handler
 
 
 def writes(action: str) -> Callable[[Handler], Handler]:
-    """Marks a handler that starts something or writes. `action` says what, for the log."""
+    """Marks a handler that starts or writes something. `action`: a verb phrase for the log."""
 
     def mark(handler: Handler) -> Handler:
         setattr(handler, _MARK, Effect(action))
@@ -51,14 +50,14 @@ def writes(action: str) -> Callable[[Handler], Handler]:
 
 
 def effects(blocks: Any) -> dict[int, Effect | None]:
-    """The effect of every event that runs code on the server, by its number; None for an unmarked one."""
+    """The effect of every event with a server-side handler, by event number; None for an unmarked handler."""
     return {number: getattr(event.fn, _MARK, None) for number, event in blocks.fns.items() if event.fn is not None}
 
 
 def protect(blocks: Any, refusal: Check) -> None:
-    """Makes every writing event of `blocks` check its request. `refusal`: why a request may not write, or None if it may.
+    """Adds the check to every handler that writes. `refusal`: why a request may not write, or None if it may.
 
-    Raises TypeError for an event that nobody marked.
+    Raises TypeError for an unmarked handler.
     """
     for number, effect in effects(blocks).items():
         event = blocks.fns[number]

@@ -1,4 +1,4 @@
-"""The header of every page: how much is known, what goes on, and the panel that tells what is indexed and what failed."""
+"""The header of every page: the index status, and the panel with the state of every source."""
 
 from __future__ import annotations
 
@@ -9,93 +9,93 @@ import gradio as gr
 
 from kb.knowledge_base import KnowledgeBase
 from service.status import problems, survey
-from service.web.components.html import explained, sentence
-from service.web.components.index_panel import sources_html, summary_html, toggle_html
+from service.web.components.index_panel import sources_html, summary_html
+from service.web.components.messages import error_html
+from service.web.components.templates import render
 from service.web.event_effects import reads, writes
-from service.web.experiments.worker_process import Working
+from service.web.experiments.worker_process import WorkerSupervisor
 from service.web.indexing_progress import Indexing, status_html
 
-_SIGN_OUT = '<form method="post" action="/logout"><button type="submit" class="linkish">Sign out</button></form>'
-_SLOWLY = 10.0  # seconds between two looks at whether the watcher has read something
+_IDLE_POLL_SECONDS = 10.0  # to notice what the watcher synced
 
 
 @dataclass(frozen=True, slots=True)
-class Masthead:
-    """`line`: the status and its timer; `panel`: both, and the panel's summary, list and button."""
+class Header:
+    """Gradio components. `line`: the status and its timer. `panel`: both, and the panel's summary, list and button."""
 
     line: list[Any]
     panel: list[Any]
-    looked_at: Any  # whether the panel is open
+    panel_is_open: Any
 
 
-def build_masthead(kb: KnowledgeBase, reading: Indexing, worker: Working, *, can_sign_out: bool = False) -> Masthead:
-    """Lays out header and panel, and wires their timers and button; the bridge opens the panel."""
+def build_header(kb: KnowledgeBase, indexing: Indexing, worker: WorkerSupervisor, *, can_sign_out: bool = False) -> Header:
+    """Lays out the header and its panel, and connects their timers and button."""
     with gr.Row(elem_id="masthead"):
-        gr.HTML('<a class="brand" href="/">passkb</a>', elem_id="brand", apply_default_css=False)
+        gr.HTML(render("components/brand.html"), elem_id="brand", apply_default_css=False)
         status = gr.HTML(elem_id="status", apply_default_css=False)
-        gr.HTML(toggle_html(), elem_id="status-details", apply_default_css=False)
+        gr.HTML(render("components/index_toggle.html"), elem_id="status-details", apply_default_css=False)
         if can_sign_out:
-            gr.HTML(_SIGN_OUT, elem_id="sign-out", apply_default_css=False)
+            gr.HTML(render("components/sign_out.html"), elem_id="sign-out", apply_default_css=False)
     with gr.Column(elem_id="sources-status"):
         with gr.Row(elem_id="sources-head"):
             summary = gr.HTML(elem_id="sources-summary", apply_default_css=False)
-            again = gr.Button("Try again", elem_id="try-again", scale=0)
-        listed = gr.HTML(elem_id="sources-list", apply_default_css=False)
-    timer, slowly = gr.Timer(1.0, active=False), gr.Timer(_SLOWLY)
-    looked_at, told = gr.State(False), gr.State("")
-    panel = [status, timer, summary, listed, again]
+            sync_button = gr.Button("Sync now", elem_id="try-again", scale=0)
+        sources = gr.HTML(elem_id="sources-list", apply_default_css=False)
+    timer, idle_timer = gr.Timer(1.0, active=False), gr.Timer(_IDLE_POLL_SECONDS)
+    panel_is_open, last_status = gr.State(False), gr.State("")
+    panel = [status, timer, summary, sources, sync_button]
 
     @reads
-    def ticked(panel_is_shown: bool) -> tuple[Any, ...]:
-        return *header(kb, reading, worker), *(_panel(kb, reading) if panel_is_shown else (gr.skip(),) * 3)
+    def poll(is_open: bool) -> tuple[Any, ...]:
+        return *header_values(kb, indexing, worker), *(_panel_values(kb, indexing) if is_open else (gr.skip(),) * 3)
 
     @reads
-    def glanced(before: str) -> tuple[Any, ...]:
-        now, often = header(kb, reading, worker)
-        return (gr.skip(),) * 3 if now == before and reading.finished else (now, often, now)
+    def poll_idle(before: str) -> tuple[Any, ...]:
+        now, timer_update = header_values(kb, indexing, worker)
+        return (gr.skip(),) * 3 if now == before and indexing.finished else (now, timer_update, now)
 
-    @writes("read the sources again")
-    def tried_again() -> tuple[Any, ...]:
-        reading.start(kb)
-        return header(kb, reading, worker)[0], gr.Timer(active=True), gr.skip(), gr.skip(), _again(busy=True)
+    @writes("sync the sources")
+    def start_sync() -> tuple[Any, ...]:
+        indexing.start(kb)
+        return header_values(kb, indexing, worker)[0], gr.Timer(active=True), gr.skip(), gr.skip(), _sync_button(busy=True)
 
-    quietly = {"show_progress": "hidden", "api_visibility": "private"}
-    timer.tick(ticked, [looked_at], panel, **quietly)
-    slowly.tick(glanced, [told], [status, timer, told], **quietly)
-    again.click(tried_again, None, panel, **quietly)
-    return Masthead([status, timer], panel, looked_at)
+    hidden = {"show_progress": "hidden", "api_visibility": "private"}
+    timer.tick(poll, [panel_is_open], panel, **hidden)
+    idle_timer.tick(poll_idle, [last_status], [status, timer, last_status], **hidden)
+    sync_button.click(start_sync, None, panel, **hidden)
+    return Header([status, timer], panel, panel_is_open)
 
 
-def header(kb: KnowledgeBase, reading: Indexing, worker: Working) -> tuple[Any, Any]:
+def header_values(kb: KnowledgeBase, indexing: Indexing, worker: WorkerSupervisor) -> tuple[Any, Any]:
     """Values for the status and its timer."""
     try:
-        return status_html(kb, reading, worker.waiting), gr.Timer(active=not reading.finished)
+        return status_html(kb, indexing, worker.pending), gr.Timer(active=not indexing.finished)
     except Exception as error:
-        return sentence(explained(error)), gr.Timer(active=False)
+        return error_html(error), gr.Timer(active=False)
 
 
-def opened_panel(kb: KnowledgeBase, reading: Indexing, worker: Working) -> tuple[Any, ...]:
-    """Values for `looked_at` and the whole panel, made anew because somebody opened it."""
-    return True, *header(kb, reading, worker), *_panel(kb, reading, whole=True)
+def open_panel_values(kb: KnowledgeBase, indexing: Indexing, worker: WorkerSupervisor) -> tuple[Any, ...]:
+    """Values for `panel_is_open` and `panel` when the user opens the panel."""
+    return True, *header_values(kb, indexing, worker), *_panel_values(kb, indexing, during_sync=True)
 
 
-def _panel(kb: KnowledgeBase, reading: Indexing, *, whole: bool = False) -> tuple[Any, Any, Any]:
-    """Values for summary, sources and button; while the notes are read only the button, unless `whole` is asked for."""
-    again = _again(busy=not reading.finished)
-    if not reading.finished and not whole:
-        return gr.skip(), gr.skip(), again
+def _panel_values(kb: KnowledgeBase, indexing: Indexing, *, during_sync: bool = False) -> tuple[Any, Any, Any]:
+    """Values for summary, sources and button. While a sync runs, updates only the button, unless `during_sync`."""
+    button = _sync_button(busy=not indexing.finished)
+    if not indexing.finished and not during_sync:
+        return gr.skip(), gr.skip(), button
     try:
-        told = summary_html(reading.report, reading.ended), sources_html(survey(kb), reading.report, _problem(kb, reading))
+        sources = sources_html(survey(kb), indexing.report, _problem(kb, indexing))
+        return summary_html(indexing.report, indexing.ended), sources, button
     except Exception as error:
-        return sentence(explained(error)), "", again
-    return *told, again
+        return error_html(error), "", button
 
 
-def _problem(kb: KnowledgeBase, reading: Indexing) -> str:
-    """Why the last reading stopped, and what is wrong with the home."""
-    wrong = problems(kb) if reading.finished else []  # a reading makes good what it can
-    return ". ".join([*filter(None, [reading.problem]), *wrong])
+def _problem(kb: KnowledgeBase, indexing: Indexing) -> str:
+    """Why the last sync stopped, and the problems of the home."""
+    home_problems = problems(kb) if indexing.finished else []  # a running sync may repair them
+    return ". ".join([*filter(None, [indexing.problem]), *home_problems])
 
 
-def _again(*, busy: bool) -> Any:
-    return gr.Button("Reading…" if busy else "Try again", interactive=not busy)
+def _sync_button(*, busy: bool) -> Any:
+    return gr.Button("Syncing…" if busy else "Sync now", interactive=not busy)

@@ -1,4 +1,4 @@
-"""How far the reading of notes in the background has come; shared between the thread that reads and the page."""
+"""The state of background syncs, shared between the thread that syncs and the pages."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from markupsafe import Markup
+
 from ingest.pipeline import sync
 from ingest.report import IngestReport
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from service.log import logger
-from service.web.components.html import counted, run_link, text
+from service.web.components.formatting import count
+from service.web.components.templates import render
 
 _log = logger("index")
 
 
 @dataclass(slots=True)
 class Indexing:
-    """Written by one thread, read by many. `total` 0: nothing to count yet. `problem`: why reading stopped early.
+    """Written by one thread, read by many. `total` 0: not counted yet. `problem`: why the last sync stopped early.
 
-    `report` says what the last reading did, and `ended` when; both are None before the first has ended. `ready`: a question can
-    be answered, as what it needs has been loaded.
+    `report`: the result of the last sync, and `ended` its end; None before the first has ended. `ready`: the embedder is
+    loaded, so that questions can be answered.
     """
 
     stage: str = ""
@@ -35,16 +38,16 @@ class Indexing:
     report: IngestReport | None = None
     ended: datetime.datetime | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _sync_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def begin(self) -> bool:
-        """False when a reading is going on."""
+        """Marks a sync as running. False if one was running."""
         with self._lock:
-            fresh = self.finished
+            was_idle = self.finished
             self.finished = False
-            if fresh:
+            if was_idle:
                 self.stage, self.done, self.total, self.problem = "", 0, 0, ""
-            return fresh
+            return was_idle
 
     def progress(self, stage: str, done: int, total: int) -> None:
         with self._lock:
@@ -55,39 +58,38 @@ class Indexing:
             self.finished, self.report, self.problem = True, report, problem
             self.ended = datetime.datetime.now().astimezone()
 
-    def words(self) -> str:
-        """What is going on, for the header; empty when nothing is."""
+    def progress_text(self) -> str:
+        """The progress of a running sync, for the header; empty if none runs."""
         with self._lock:
             if self.finished:
                 return ""
             verb = {"reading": "Reading", "embedding": "Indexing"}.get(self.stage, "Looking for changes")
-            what = "passages" if self.stage == "embedding" else "notes"
-            return f"{verb} {self.done:,} of {counted(self.total, what[:-1])}" if self.total else verb
+            unit = "passage" if self.stage == "embedding" else "note"
+            return f"{verb} {self.done:,} of {count(self.total, unit)}" if self.total else verb
 
     def start(self, kb: KnowledgeBase) -> bool:
-        """Reads the registered sources again in a thread of its own; False when that is going on already."""
+        """Syncs the registered sources in a new thread; False if a sync is running."""
         if not self.begin():
             return False
         threading.Thread(target=self.run, args=(kb,), name="indexing", daemon=True).start()
         return True
 
     def run(self, kb: KnowledgeBase) -> None:
-        """Reads the registered sources again, here and now, after a reading that goes on; what goes wrong is kept to be
-        shown, never raised."""
-        with self._turn:
+        """Syncs the registered sources, after a running sync. Stores errors in `problem` instead of raising them."""
+        with self._sync_lock:
             self.begin()
             report: IngestReport | None = None
             problem = ""
             try:
-                kb.search("first", 1)  # loads the embedder, so that the first question does not wait for it
+                kb.search("first", 1)  # loads the embedder before the first question
                 self.ready = True
                 report = sync(kb, progress=self.progress)
             except PasskbError as error:
                 problem = str(error)
                 _log.warning("%s", problem)
             except Exception as error:
-                _log.exception("reading the notes stopped")
-                problem = f"reading the notes stopped ({type(error).__name__}: {error}); `passkb sync` tries again"
+                _log.exception("sync failed")
+                problem = f"sync failed ({type(error).__name__}: {error}): run `passkb sync`"
             self.end(report, problem)
             if report:
                 _log_report(report)
@@ -97,32 +99,31 @@ def _log_report(report: IngestReport) -> None:
     changed = report.added + report.updated + report.moved + report.deleted
     level = logging.INFO if changed or report.failed or report.held else logging.DEBUG
     _log.log(
-        level, "read the sources in %.1f s: %d added, %d updated, %d moved, %d deleted, %d unchanged, %d failed",
+        level, "synced in %.1f s: %d added, %d updated, %d moved, %d deleted, %d unchanged, %d failed",
         report.seconds, report.added, report.updated, report.moved, report.deleted, report.unchanged, len(report.failed),
     )  # fmt: skip
 
 
 def failures(kb: KnowledgeBase, indexing: Indexing) -> dict[str, str]:
-    """What could not be read, by path: files as they are known now, and what else the last reading met."""
-    known = {file.path: file.failure for file in kb.store.files()}
-    met = dict(indexing.report.failed) if indexing.report else {}
-    return {path: why for path, why in (met | known).items() if why}
+    """The reason of each failed file, by path: from the store, and from the last sync."""
+    stored = {file.path: file.failure for file in kb.store.files()}
+    reported = dict(indexing.report.failed) if indexing.report else {}
+    return {path: reason for path, reason in (reported | stored).items() if reason}
 
 
-def status_html(kb: KnowledgeBase, indexing: Indexing, runs: Sequence[str] = ()) -> str:
-    """The line in the header: how much is known, what is going on, and whether something needs a look at the details. `runs`:
-    the experiments that wait or go on."""
+def status_html(kb: KnowledgeBase, indexing: Indexing, runs: Sequence[str] = ()) -> Markup:
+    """The line in the header: number of notes and links, progress and problems. `runs`: the ids of pending experiments."""
     kinds, types, _ = kb.store.counts()
-    notes = sum(count for kind, count in kinds.items() if kind != "stub")
-    parts = [f"<span>{counted(notes, 'note')} · {counted(sum(types.values()), 'link')}</span>"]
-    if runs:
-        parts.append(run_link(runs[0], f"{counted(len(runs), 'experiment')} going on", "runs"))
-    if going := indexing.words():
-        parts.append(f'<span class="going">{text(going)}</span>')
-    if indexing.problem:
-        parts.append(f'<span class="message">{text(indexing.problem)}</span>')
+    messages = [indexing.problem] if indexing.problem else []
     if failed := failures(kb, indexing):
-        parts.append(f'<span class="message">{len(failed):,} could not be read</span>')
+        messages.append(f"{count(len(failed), 'file')} failed")
     if indexing.report and indexing.report.held:
-        parts.append('<span class="message">deletions held back</span>')
-    return f'<div class="status-line" role="status" data-sources>{" ".join(parts)}</div>'
+        messages.append("deletions waiting for confirmation")
+    return render(
+        "components/index_status.html",
+        notes=sum(number for kind, number in kinds.items() if kind != "stub"),
+        links=sum(types.values()),
+        runs=runs,
+        progress=indexing.progress_text(),
+        messages=messages,
+    )

@@ -1,4 +1,4 @@
-"""Keeps a running app up to date: when files of a source change, the sources are read again."""
+"""Watches the registered sources, and syncs when their files change."""
 
 from __future__ import annotations
 
@@ -18,91 +18,90 @@ from service.log import logger
 from service.web.indexing_progress import Indexing
 
 _log = logger("watch")
-_SETTLED_MS = 1_600
-_LOOK_AGAIN = 5.0  # seconds
+_DEBOUNCE_MS = 1_600
+_CHECK_SECONDS = 5.0  # between two looks at which sources are registered
 
 
-def noticed(roots: Iterable[Path]) -> Callable[[Change, str], bool]:
-    """Whether a change tells anything: of files that can be notes, of the rules what to leave out, and of folders: one that is
-    moved away, or in, tells nothing of what is in it. What is hidden below `roots` does not, as it is not read.
-    """
+def change_filter(roots: Iterable[Path]) -> Callable[[Change, str], bool]:
+    """Accepts changes of readable files, of ignore rules and of folders (a moved folder reports no changes of its files).
+
+    Rejects hidden files below `roots`, which are not indexed."""
     innermost_first = sorted(map(str, roots), key=len, reverse=True)
 
-    def tells(change: Change, path: str) -> bool:
+    def is_relevant(change: Change, path: str) -> bool:
         root = next((root for root in innermost_first if path == root or path.startswith(root.rstrip("/") + "/")), "/")
         parts = PurePath(path).relative_to(root).parts
         if parts in ((RULES,), OBSIDIANS.parts) or (parts == OBSIDIANS.parts[:1] and change is not Change.modified):
             return True
         hidden = any(part.startswith(".") for part in parts)
         return not hidden and (
-            PurePath(path).suffix.lower() in READABLE or (change is not Change.modified and _maybe_folder(path))
+            PurePath(path).suffix.lower() in READABLE or (change is not Change.modified and _may_be_folder(path))
         )
 
-    return tells
+    return is_relevant
 
 
-def _maybe_folder(path: str) -> bool:
+def _may_be_folder(path: str) -> bool:
     return os.path.isdir(path) or not os.path.lexists(path)
 
 
-def keep_up(kb: KnowledgeBase, indexing: Indexing, stop: threading.Event, look_again: float = _LOOK_AGAIN) -> None:
-    """Watches the registered sources until `stop` is set; a burst of changes is read once, when it has settled.
+def watch_sources(kb: KnowledgeBase, indexing: Indexing, stop: threading.Event, check_seconds: float = _CHECK_SECONDS) -> None:
+    """Watches the registered sources until `stop` is set, and syncs once per burst of changes.
 
-    Sources that are registered meanwhile, or that vanish and return, are watched too, within `look_again` seconds, and read
-    when their watching begins. Where watching is not possible (too many folders for the system's limit), it says so once and
-    ends: `passkb sync` reads the changes then.
+    Within `check_seconds` it also watches newly registered sources and sources that reappear, after a sync. If the system
+    cannot watch (too many folders), it logs a warning and returns; users then run `passkb sync`.
     """
-    trouble = ""
+    logged = ""
     while not stop.is_set():
         try:
-            if _follow(kb, indexing, stop, look_again):
-                trouble = ""
+            if _watch_current(kb, indexing, stop, check_seconds):
+                logged = ""
                 continue
-        except FileNotFoundError:  # a source went while its watching began
+        except FileNotFoundError:  # a source was removed as the watch started
             pass
         except PasskbError as error:
-            if str(error) != trouble:
-                trouble = str(error)
-                _log.warning("changes can not be watched for now: %s", trouble)
+            if str(error) != logged:
+                logged = str(error)
+                _log.warning("cannot watch for changes at the moment: %s", logged)
         except OSError as error:
-            _log.warning("changes can not be watched (%s): run `passkb sync` after editing", error)
+            _log.warning("cannot watch for changes (%s): run `passkb sync` after editing", error)
             return
-        stop.wait(look_again)
+        stop.wait(check_seconds)
 
 
-def _follow(kb: KnowledgeBase, indexing: Indexing, stop: threading.Event, look_again: float) -> bool:
-    """Watches what is there now, until that is no longer the same; False when nothing is there to watch."""
-    watched = _places(kb.home)
+def _watch_current(kb: KnowledgeBase, indexing: Indexing, stop: threading.Event, check_seconds: float) -> bool:
+    """Watches the existing sources until their set changes. False if no source exists."""
+    watched = _source_identities(kb.home)
     if not watched:
         return False
-    missed = True  # what changed before the watching began
+    first = True  # files may have changed before the watch started
     for changes in watch(
         *watched,
-        watch_filter=noticed(watched),
-        debounce=_SETTLED_MS,
+        watch_filter=change_filter(watched),
+        debounce=_DEBOUNCE_MS,
         stop_event=stop,
-        rust_timeout=round(look_again * 1000),
+        rust_timeout=round(check_seconds * 1000),
         yield_on_timeout=True,
         raise_interrupt=False,
     ):
         if stop.is_set():
             break
-        same = _places(kb.home) == watched
-        if changes or missed or not same:
-            missed = False
+        same = _source_identities(kb.home) == watched
+        if changes or first or not same:
+            first = False
             indexing.run(kb)
         if not same:
             break
     return True
 
 
-def _places(home: Path) -> dict[Path, tuple[int, int]]:
-    """What is registered and there, each with what tells a folder from another that takes its place."""
-    places = {}
+def _source_identities(home: Path) -> dict[Path, tuple[int, int]]:
+    """The existing sources with device and inode, which change when a folder is replaced."""
+    identities = {}
     for source in Registry(home).all():
         try:
             status = source.path.stat()
         except OSError:
             continue
-        places[source.path] = status.st_dev, status.st_ino
-    return places
+        identities[source.path] = status.st_dev, status.st_ino
+    return identities

@@ -57,7 +57,7 @@ def opened(app: App, **options: Any) -> Any:
 
 def test_failures_and_rules_are_shown_with_their_reasons(app: App) -> None:
     page = opened(app)
-    assert "2 could not be read" in page.inner_text("#status")
+    assert "2 files failed" in page.inner_text("#status")
     failed, skipped = page.inner_text("#sources-list .failed"), page.inner_text("#sources-list .skipped")
     assert "paper.pdf" in failed and "damaged or cut short" in failed and "not a text file" in failed
     assert ".passkbignore, line 1: drafts/" in skipped and "drafts/one.md" in skipped and EVIL in skipped
@@ -91,9 +91,9 @@ def test_a_file_that_was_mended_is_read_when_tried_again(app: App, vault: Path) 
     (vault / "paper.pdf").write_bytes(made([[(72, 700, 12, "Wombats dig long burrows below the hills at night.")]]))
     page.click("#try-again")
     page.wait_for_function("!document.querySelector('#sources-list .failed') && !document.querySelector('#try-again').disabled")
-    assert "could not be read" not in page.inner_text("#status")
-    assert "3 notes" in page.inner_text("#status") and page.inner_text("#try-again") == "Try again"
-    assert "Last read" in page.inner_text("#sources-summary") and "failed" not in page.inner_text("#sources-summary")
+    assert "failed" not in page.inner_text("#status")
+    assert "3 notes" in page.inner_text("#status") and page.inner_text("#try-again") == "Sync now"
+    assert "Last synced" in page.inner_text("#sources-summary") and "failed" not in page.inner_text("#sources-summary")
     page.keyboard.press("Escape")
     page.click("#tab-notes-button")
     page.fill("#note-search input", "wombats burrows")

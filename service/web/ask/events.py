@@ -12,7 +12,7 @@ from service.web.ask.conversation import Conversations
 from service.web.ask.progress import Desk, exchange, kept, restored
 from service.web.ask.runs import start_test, stop_test
 from service.web.ask.tab import AskTab
-from service.web.components.event_order import by_page, in_turn
+from service.web.components.event_order import in_parallel, one_at_a_time
 from service.web.event_effects import reads, writes
 
 
@@ -50,13 +50,13 @@ def listen_for_questions(bridge: Any, desk: Desk, talks: Conversations, tab: Ask
     @writes("resume a run")
     def resumed(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
         shown = stop_test(desk.kb, talks.of(request.session_hash), str(event._data.get("run", "")), control.resume)
-        desk.working.look()
+        desk.working.wake()
         return shown
 
-    bridge.question(questioned, [tab.mode], tab.outputs, **by_page("ask"))
-    bridge.restore(remembered, None, [tab.earlier, tab.opened], **by_page("ask"))
-    bridge.keep(keeps, None, [tab.answer, tab.earlier], **by_page("ask"))
-    bridge.forget(forgotten, None, [tab.earlier], **by_page("ask"))
-    bridge.start(started, None, tab.tests, **in_turn("watch"))
-    bridge.stop(stopped, None, tab.tests, **in_turn("watch"))
-    bridge.resume(resumed, None, tab.tests, **in_turn("watch"))
+    bridge.question(questioned, [tab.mode], tab.outputs, **in_parallel("ask"))
+    bridge.restore(remembered, None, [tab.earlier, tab.opened], **in_parallel("ask"))
+    bridge.keep(keeps, None, [tab.answer, tab.earlier], **in_parallel("ask"))
+    bridge.forget(forgotten, None, [tab.earlier], **in_parallel("ask"))
+    bridge.start(started, None, tab.tests, **one_at_a_time("watch"))
+    bridge.stop(stopped, None, tab.tests, **one_at_a_time("watch"))
+    bridge.resume(resumed, None, tab.tests, **one_at_a_time("watch"))

@@ -32,7 +32,7 @@ from service.web.ask.run_offers import Watched
 from service.web.ask.runs import below
 from service.web.ask.source_panel import citations, opened_html, slot_html, sources_html
 from service.web.components.html import counted, explained, sentence, text
-from service.web.experiments.worker_process import Working
+from service.web.experiments.worker_process import WorkerSupervisor
 from service.web.notes.tab import href_of
 
 LONGEST = 2_000  # characters of a question
@@ -46,7 +46,7 @@ class Desk:
     """What it takes to answer. `model`: writes; without one, answers are quotes. `admission`: the queue of questions."""
 
     kb: KnowledgeBase
-    working: Working
+    working: WorkerSupervisor
     model: Model | None = None
     admission: Admission = field(default_factory=Admission)
 

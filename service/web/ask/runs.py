@@ -16,7 +16,7 @@ from service.web.ask.run_offers import Watched
 from service.web.ask.runs_panel import not_started_html, panel_html
 from service.web.components.html import explained, sentence
 from service.web.experiments.run_view import RunView
-from service.web.experiments.worker_process import Working
+from service.web.experiments.worker_process import WorkerSupervisor
 
 
 def below(shown: Sequence[RunView], watching: Watched, trouble: str) -> tuple[Any, ...]:
@@ -38,12 +38,14 @@ def look(kb: KnowledgeBase, talk: Conversation, trouble: str) -> tuple[Any, Any,
     return tests, timer, bool(ended)
 
 
-def start_test(kb: KnowledgeBase, working: Working, talk: Conversation, claim: str, again: bool = False) -> tuple[Any, ...]:
+def start_test(
+    kb: KnowledgeBase, working: WorkerSupervisor, talk: Conversation, claim: str, again: bool = False
+) -> tuple[Any, ...]:
     """Values for the tests and their timer, after a click on the test of `claim` (NOTE#ID)."""
     try:
         submitted = run_offers.start(kb, run_offers.spec_of_claim(kb, claim), again=again)
         if submitted.fresh:
-            working.look()
+            working.wake()
         watching = talk.watched
         talk.watch(replace(watching, runs=tuple(dict.fromkeys([*watching.runs, submitted.run.id]))))
         shown = run_offers.views(kb.home, talk.watched.runs)

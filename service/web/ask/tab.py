@@ -15,7 +15,7 @@ from service.web.ask.help import help_html
 from service.web.ask.progress import GENERATED, QUOTED, WIDTH, Desk, answered_again, exchange, told_by
 from service.web.ask.runs import look
 from service.web.ask.source_panel import slot_html
-from service.web.components.event_order import by_page, in_turn
+from service.web.components.event_order import in_parallel, one_at_a_time
 from service.web.components.html import ask_link
 from service.web.event_effects import reads, writes
 
@@ -83,10 +83,10 @@ def build_ask_tab(desk: Desk, talks: Conversations) -> AskTab:
 
     events = [box.submit, button.click]
     gr.on(events, None, [box], None, js="(question) => window.passkb?.asked(question)")
-    gr.on(events, asked, [box, mode], outputs, **by_page("ask"))
+    gr.on(events, asked, [box, mode], outputs, **in_parallel("ask"))
     stop.click(stopped, None, None, queue=False, show_progress="hidden", api_visibility="private")
-    timer.tick(ticked, None, [tests, timer, came], **(in_turn("watch") | {"trigger_mode": "once"}))
-    came.change(again, [came], outputs, **by_page("ask"))
+    timer.tick(ticked, None, [tests, timer, came], **(one_at_a_time("watch") | {"trigger_mode": "once"}))
+    came.change(again, [came], outputs, **in_parallel("ask"))
     return AskTab(box, mode, hint, answer, earlier, opened, outputs, [tests, timer])
 
 

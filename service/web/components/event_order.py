@@ -1,18 +1,18 @@
-"""How events of the page that change the same things are kept from overtaking each other."""
+"""Options for page events that must not run in parallel."""
 
 from __future__ import annotations
 
 from typing import Any
 
 
-def in_turn(name: str) -> dict[str, Any]:
-    """Options of an event that is handled one at a time, in order: whoever clicks twice sees what was clicked last."""
+def one_at_a_time(queue: str) -> dict[str, Any]:
+    """Gradio runs the events of `queue` one after another, so that the last click wins."""
     return {
-        "show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple", "concurrency_id": name,
+        "show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple", "concurrency_id": queue,
         "concurrency_limit": 1,
     }  # fmt: skip
 
 
-def by_page(name: str) -> dict[str, Any]:
-    """Options of an event whose order each page's conversation keeps by itself: one page never waits for another."""
-    return in_turn(name) | {"concurrency_limit": 16}
+def in_parallel(queue: str) -> dict[str, Any]:
+    """Gradio runs up to 16 events of `queue` at once: pages don't wait for each other. Each page's conversation keeps order."""
+    return one_at_a_time(queue) | {"concurrency_limit": 16}

@@ -1,4 +1,4 @@
-"""Figures as people read them: percentages, intervals, durations, days. Pure text, nothing is escaped here."""
+"""Values as text: counts, percentages, intervals, durations, days, statuses and link types. Returns plain, unescaped text."""
 
 from __future__ import annotations
 
@@ -6,34 +6,73 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kb.notes import LinkType
+
 UNKNOWN = "–"
+LINK_VERBS: Mapping[LinkType, str] = {
+    LinkType.CONTRADICTS: "contradicts",
+    LinkType.QUALIFIES: "qualifies",
+    LinkType.SUPPORTS: "supports",
+    LinkType.EVIDENCE_FOR: "is evidence for",
+    LinkType.EXTENDS: "extends",
+    LinkType.EXPLAINS: "explains",
+    LinkType.DRAWS_ON: "draws on",
+    LinkType.CITES: "cites",
+    LinkType.RELATED: "is related to",
+    LinkType.MENTIONS: "mentions",
+}
+CLAIM_STATUSES: Mapping[str, str] = {
+    "untested": "not tested yet", "supported": "supported", "refuted": "refuted", "underpowered": "underpowered",
+}  # fmt: skip
+
+
+def link_verb(link_type: str) -> str:
+    """The verb of a link type, read from its source ("A contradicts B"); an unknown type as it is."""
+    return LINK_VERBS[LinkType(link_type)] if link_type in set(LinkType) else str(link_type)
+
+
+def status_label(status: str) -> str:
+    """A claim's status in words; an unknown status as it is."""
+    return CLAIM_STATUSES.get(status, status)
+
+
+def count(value: int, singular: str, plural: str = "") -> str:
+    """`1 note`, `2 notes`, `1,200 notes`."""
+    return f"{value:,} {singular if value == 1 else plural or singular + 's'}"
+
+
+def upper_first(message: object) -> str:
+    """A message with a capital at its start, unless it starts with a name such as `models.base` or `rates.csv`."""
+    words = str(message).strip()
+    return words[:1].upper() + words[1:] if words.partition(" ")[0].rstrip(",:;").isalpha() else words
 
 
 def percent(value: Any) -> str:
-    """A share as a percentage: 0.2134 is `21.3 %`."""
+    """A fraction as a percentage: 0.2134 is `21.3 %`."""
     return UNKNOWN if _missing(value) else f"{100 * float(value):.1f} %"
 
 
 def points(value: Any) -> str:
-    """A difference of shares in percentage points, with its sign."""
+    """A difference of fractions in percentage points, with its sign."""
     return UNKNOWN if _missing(value) else f"{100 * float(value):+.1f}".replace("-", "−")
 
 
 def number(value: Any) -> str:
-    """A count as it is, a mean with three digits."""
+    """An integer with thousands separators, a float with three significant digits."""
     if _missing(value):
         return UNKNOWN
     return f"{value:,}" if isinstance(value, int) else f"{float(value):,.3g}" if abs(value) < 1000 else f"{float(value):,.0f}"
 
 
-def interval(entry: Mapping[str, Any] | None, shown: Callable[[Any], str]) -> str:
-    """`21.3 % (18.0 to 24.1)`; without the bracket where the interval is not known."""
+def interval(entry: Mapping[str, Any] | None, format_value: Callable[[Any], str]) -> str:
+    """`21.3 % (18.0 to 24.1)`, or only the estimate if the interval is unknown."""
     if entry is None or _missing(entry.get("estimate")):
         return UNKNOWN
     low, high = entry.get("low"), entry.get("high")
     if _missing(low) or _missing(high):
-        return shown(entry["estimate"])
-    return f"{shown(entry['estimate'])} ({shown(low).removesuffix(' %')} to {shown(high).removesuffix(' %')})"
+        return format_value(entry["estimate"])
+    estimate, *bounds = (format_value(value) for value in (entry["estimate"], low, high))
+    return f"{estimate} ({' to '.join(bound.removesuffix(' %') for bound in bounds)})"
 
 
 def duration(seconds: float) -> str:
@@ -44,7 +83,7 @@ def duration(seconds: float) -> str:
 
 
 def day(moment: str) -> str:
-    """`2026-11-20, 19:33` of an ISO time; what is no time stays as it is."""
+    """An ISO time as `2026-11-20, 19:33`; other text unchanged."""
     date, _, time = moment.partition("T")
     return f"{date}, {time[:5]}" if time else date
 

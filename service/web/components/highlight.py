@@ -1,7 +1,7 @@
-"""Highlighting spans of a Markdown source in the HTML that is made of it.
+"""Highlights spans of a Markdown source in its rendered HTML.
 
-A rare sign is set into the source at both ends of every span, carried through the renderer, and then every stretch of
-text between two signs is wrapped in `<mark>`, so that nesting stays valid whatever the span crosses. Pure.
+Inserts a marker character at both ends of every span before rendering, and wraps the text between two markers in `<mark>`
+afterwards, so that tags nest whatever the span crosses.
 """
 
 from __future__ import annotations
@@ -10,33 +10,33 @@ import re
 from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
-# Punctuation to a Markdown parser (so that emphasis beside it still works), and of a script that died out around 300.
+# Kharoshthi punctuation: a Markdown parser sees punctuation (emphasis beside it works), and no living script uses it.
 OPEN, CLOSE = "\U00010a50", "\U00010a51"
-_SIGN = re.compile(f"[{OPEN}{CLOSE}]")
+_MARKER = re.compile(f"[{OPEN}{CLOSE}]")
 _LEADING = re.compile(r"(?:[ \t]*+(?:>|[-*+](?=[ \t])|\d{1,9}[.)](?=[ \t])|#{1,6}(?=[ \t])|\||\[[ xX]\](?=[ \t])))*[ \t]*")
 _FRAME = re.compile(r"[ \t>]*+(?:`{3,}|~{3,}|\$\$|(?:-[ \t]*){3,}$|=+[ \t]*$|\|?[ \t]*:?-+:?[ \t]*\|[-:| \t]*$)")
 _PIECE = re.compile(r"<math\b.*?</math>|<[^>]*>|[^<]+|<", re.S)
 _ENCODED = re.compile("|".join(quote(sign) for sign in (OPEN, CLOSE)), re.I)
 
 
-def set_signs(text: str, spans: Sequence[tuple[int, int]]) -> str:
-    """The text with a sign at both ends of each span, moved inwards where a sign would undo the Markdown there."""
-    text = _SIGN.sub("\ufffd", text)
-    signs: list[tuple[int, int, str]] = []
+def insert_markers(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """The text with markers at both ends of each span, moved inwards where a marker would break the Markdown syntax."""
+    text = _MARKER.sub("\ufffd", text)
+    markers: list[tuple[int, int, str]] = []
     for start, end in spans:
         start, end = _start(text, max(0, start)), _end(text, min(len(text), end))
         if start < end:
-            signs += [(start, 1, OPEN), (end, 0, CLOSE)]
+            markers += [(start, 1, OPEN), (end, 0, CLOSE)]
     out: list[str] = []
     pos = 0
-    for at, _, sign in sorted(signs):
-        out += (text[pos:at], sign)
+    for at, _, marker in sorted(markers):
+        out += (text[pos:at], marker)
         pos = at
     return "".join((*out, text[pos:]))
 
 
 def _start(text: str, at: int) -> int:
-    """Past the marks that open a line: lists, quotes, headings, cells; past a fence to the line below it."""
+    """Moves `at` past list, quote, heading and cell markup, and past a fence to the next line."""
     while at < len(text):
         line = text.rfind("\n", 0, at) + 1
         eol = text.find("\n", at)
@@ -53,7 +53,7 @@ def _start(text: str, at: int) -> int:
 
 
 def _end(text: str, at: int) -> int:
-    """Back over white space and over a line that only frames a block."""
+    """Moves `at` back over white space and over a line that only delimits a block."""
     while at > 0:
         while at > 0 and text[at - 1].isspace():
             at -= 1
@@ -65,34 +65,34 @@ def _end(text: str, at: int) -> int:
     return at
 
 
-def without_signs(text: str) -> str:
-    return _ENCODED.sub("", _SIGN.sub("", text))
+def remove_markers(text: str) -> str:
+    return _ENCODED.sub("", _MARKER.sub("", text))
 
 
-def wrap(html: str) -> str:
-    """The HTML without signs, with what stood between them in `<mark>`."""
-    if not _SIGN.search(html) and not _ENCODED.search(html):
+def highlight(html: str) -> str:
+    """The HTML without markers, with the text between them in `<mark>`."""
+    if not _MARKER.search(html) and not _ENCODED.search(html):
         return html
-    return "".join(_wrapped(html))
+    return "".join(_highlighted_pieces(html))
 
 
-def _wrapped(html: str) -> Iterator[str]:
+def _highlighted_pieces(html: str) -> Iterator[str]:
     depth = 0
     for match in _PIECE.finditer(html):
         piece = match[0]
         if piece.startswith("<math"):
             marked = depth > 0 or OPEN in piece
             depth = _after(depth, piece)
-            yield f"<mark>{without_signs(piece)}</mark>" if marked else without_signs(piece)
+            yield from ("<mark>", remove_markers(piece), "</mark>") if marked else (remove_markers(piece),)
         elif piece.startswith("<"):
             depth = _after(depth, piece)
-            yield without_signs(piece)
+            yield remove_markers(piece)
         else:
-            for part in re.split(f"({_SIGN.pattern})", piece):
-                if _SIGN.fullmatch(part):
+            for part in re.split(f"({_MARKER.pattern})", piece):
+                if _MARKER.fullmatch(part):
                     depth = _after(depth, part)
                 elif depth > 0 and part.strip():
-                    yield f"<mark>{part}</mark>"
+                    yield from ("<mark>", part, "</mark>")
                 else:
                     yield part
 

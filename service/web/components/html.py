@@ -1,32 +1,16 @@
-"""The few pieces of HTML that every page of the app needs: escaping, links to notes and questions, words for types.
-
-Pure; knows nothing about Markdown, answers or Gradio. Whatever comes from a note, a file or a person passes `text`.
-"""
+"""Transitional helpers for modules that do not use templates yet."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
 from urllib.parse import quote
 
-from kb.notes import LinkType, PasskbError
-from service.log import logger
+from service.web.components.formatting import count as counted
+from service.web.components.formatting import link_verb
+from service.web.components.messages import error_text as explained
+from service.web.components.messages import message_html as sentence
 
-_log = logger("web")
-
-# How a link reads from its source ("A … B"), and from its target ("… this note").
-VERBS: Mapping[LinkType, str] = {
-    LinkType.CONTRADICTS: "contradicts",
-    LinkType.QUALIFIES: "qualifies",
-    LinkType.SUPPORTS: "supports",
-    LinkType.EVIDENCE_FOR: "is evidence for",
-    LinkType.EXTENDS: "extends",
-    LinkType.EXPLAINS: "explains",
-    LinkType.DRAWS_ON: "draws on",
-    LinkType.CITES: "cites",
-    LinkType.RELATED: "is related to",
-    LinkType.MENTIONS: "mentions",
-}
+__all__ = ["ask_link", "counted", "explained", "note_link", "run_link", "sentence", "text", "verb"]
 
 
 def text(value: object) -> str:
@@ -35,8 +19,7 @@ def text(value: object) -> str:
 
 
 def verb(type_: str) -> str:
-    """The words for a type of link, also for one that is not known."""
-    return VERBS[LinkType(type_)] if type_ in set(LinkType) else text(type_)
+    return text(link_verb(type_))
 
 
 def note_link(note_id: str, label: str, cls: str = "") -> str:
@@ -56,23 +39,3 @@ def ask_link(question: str, label: str = "", cls: str = "") -> str:
     named = f' class="{cls}"' if cls else ""
     address = quote(question, safe="")
     return f'<a{named} href="/?q={address}" data-ask="{text(question)}">{text(label or question)}</a>'
-
-
-def counted(number: int, singular: str, plural: str = "") -> str:
-    """`1 note`, `2 notes`, `1,200 notes`."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
-
-
-def sentence(message: object) -> str:
-    """An error or a hint as a sentence of the page."""
-    words = str(message).strip()
-    return f'<p class="message" role="alert">{text(words[:1].upper() + words[1:])}</p>'
-
-
-def explained(error: Exception) -> str:
-    """An error as a sentence; an unexpected one is logged."""
-    if isinstance(error, PasskbError):
-        return str(error)
-    _log.error("%s", type(error).__name__, exc_info=error)
-    what = f"{type(error).__name__}: {error}".rstrip(".")
-    return f"This did not work ({what}). See the log of passkb for details; trying again may help."

@@ -1,6 +1,6 @@
-"""Where what opens in a line of Markdown closes, found once for a whole paragraph instead of once for each opener.
+"""Finds closing brackets and comment ends once per paragraph, so that hostile Markdown parses in linear time.
 
-markdown-it walks from every bracket to the end of its paragraph; a paragraph of nothing but brackets would take minutes.
+markdown-it scans from every bracket to the end of its paragraph, which is quadratic for a paragraph of brackets.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ _LABELS, _CLOSERS = "passkb_labels", "passkb_closers"
 
 
 def closer_at(state: StateInline, closer: str, start: int) -> int:
-    """The first place of `closer` at or after `start` that ends within what is being parsed, or -1."""
-    places = _kept(state, _CLOSERS)
-    if closer not in places:
-        places[closer] = [m.start() for m in re.finditer(f"(?={re.escape(closer)})", state.src)]
-    i = bisect_left(places[closer], start)
-    at = places[closer][i] if i < len(places[closer]) else -1
+    """The first position of `closer` at or after `start` that ends before `state.posMax`, or -1."""
+    positions = _cache(state, _CLOSERS)
+    if closer not in positions:
+        positions[closer] = [m.start() for m in re.finditer(f"(?={re.escape(closer)})", state.src)]
+    i = bisect_left(positions[closer], start)
+    at = positions[closer][i] if i < len(positions[closer]) else -1
     return at if at + len(closer) <= state.posMax else -1
 
 
 def parse_link_label(state: StateInline, start: int, disable_nested: bool = False) -> int:
-    """markdown-it's helper of the same name: the `]` of the label that opens at `start`, or -1. Brackets that the walk passes
-    on its way are remembered with their ends, or as having none."""
-    known = _kept(state, _LABELS)
+    """markdown-it's `parseLinkLabel`: the `]` of the label that opens at `start`, or -1. Caches the ends of nested brackets."""
+    known = _cache(state, _LABELS)
     key = (state.posMax, disable_nested)
-    if (found := known.get((start, *key))) is not None:
-        return cast(int, found)
+    if (end := known.get((start, *key))) is not None:
+        return cast(int, end)
     before, opened = state.pos, [start]
     state.pos = start + 1
     while state.pos < state.posMax and opened:
@@ -50,6 +49,6 @@ def parse_link_label(state: StateInline, start: int, disable_nested: bool = Fals
     return cast(int, known[(start, *key)])
 
 
-def _kept(state: StateInline, name: str) -> dict[Any, Any]:
-    """What is remembered as long as one paragraph is parsed."""
+def _cache(state: StateInline, name: str) -> dict[Any, Any]:
+    """A dictionary that lives as long as the parsing of one paragraph."""
     return cast(dict[Any, Any], vars(state).setdefault(name, {}))

@@ -1,7 +1,4 @@
-"""A run's files at /runs/RUN/NAME, and nothing for another site. Who may use the app is decided before.
-
-Only the five names that a run's page offers; a run's completions are not served.
-"""
+"""Serves the files that a run's page offers, at /runs/RUN/NAME."""
 
 from __future__ import annotations
 
@@ -11,9 +8,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -22,23 +17,22 @@ from service.experiments.execution.run_store import Runs
 from service.web.experiments.results import spec_yaml
 from service.web.experiments.run_view import RunView, run_view
 
-_WIDE, _HIGH = 720, 440
-_SAFE = ("GET", "HEAD")
+_WIDTH, _HEIGHT = 720, 440  # pixels
 
 
-def file_of(home: Path, run_id: str, name: str) -> tuple[str, str]:
-    """One file's text and its media type. Raises PasskbError when there is no such run or file."""
-    if name not in _MADE:
-        raise PasskbError(f"a run has no file {name!r}: there are {', '.join(_MADE)}")
-    made, kind = _MADE[name]
-    return made(home, run_view(home, run_id)), kind
+def read_file(home: Path, run_id: str, name: str) -> tuple[str, str]:
+    """A file's text and media type. Raises PasskbError for an unknown run or file."""
+    if name not in _FILES:
+        raise PasskbError(f"a run has no file {name!r}: it has {', '.join(_FILES)}")
+    make, media_type = _FILES[name]
+    return make(home, run_view(home, run_id)), media_type
 
 
 def _counts(home: Path, view: RunView) -> str:
     try:
         return (Runs(home).find(view.id).folder / "counts.csv").read_text("utf-8")
     except OSError:
-        raise PasskbError(f"{view.id} has no counts yet: it has drawn nothing") from None
+        raise PasskbError(f"{view.id} has no counts yet: it has sampled nothing") from None
 
 
 def _difference(home: Path, view: RunView) -> str:
@@ -53,14 +47,14 @@ def _difference(home: Path, view: RunView) -> str:
 def _curve(home: Path, view: RunView) -> str:
     from service.experiments.report.curve import curve_svg
 
-    return curve_svg(view.result, _WIDE, _HIGH)
+    return curve_svg(view.result, _WIDTH, _HEIGHT)
 
 
 def _result(home: Path, view: RunView) -> str:
     return json.dumps(view.result, ensure_ascii=False, indent=1, allow_nan=False)
 
 
-_MADE: Mapping[str, tuple[Callable[[Path, RunView], str], str]] = {
+_FILES: Mapping[str, tuple[Callable[[Path, RunView], str], str]] = {
     "counts.csv": (_counts, "text/csv"),
     "difference.csv": (_difference, "text/csv"),
     "curve.svg": (_curve, "image/svg+xml"),
@@ -70,7 +64,7 @@ _MADE: Mapping[str, tuple[Callable[[Path, RunView], str], str]] = {
 
 
 class Downloads:
-    """Answers /runs/RUN/NAME, and passes everything else on."""
+    """Middleware that answers /runs/RUN/NAME."""
 
     def __init__(self, app: ASGIApp, home: Path) -> None:
         self.app, self._home = app, home
@@ -85,37 +79,8 @@ class Downloads:
 
     def _answer(self, run_id: str, name: str) -> Response:
         try:
-            text, kind = file_of(self._home, run_id, name)
+            text, media_type = read_file(self._home, run_id, name)
         except PasskbError as error:
             return PlainTextResponse(str(error), 404)
-        attached = {"content-disposition": f'attachment; filename="{run_id}-{name}"', "x-content-type-options": "nosniff"}
-        return Response(text, media_type=kind, headers=attached)
-
-
-class SameSite:
-    """Refuses whatever another site asks a browser to do or to load here. Its links may be followed.
-
-    Requests that no browser made (no such headers) pass; they come from programs on machines that may reach the app anyway."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and from_elsewhere(scope) and not _is_navigation(scope):
-            await PlainTextResponse("this request came from another site", 403)(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
-
-
-def _is_navigation(scope: Scope) -> bool:
-    """Whether a link was followed, as browsers say; those that say nothing send no Origin with one either."""
-    return scope["method"] in _SAFE and HTTPConnection(scope).headers.get("sec-fetch-mode") == "navigate"
-
-
-def from_elsewhere(scope: Scope) -> bool:
-    """Whether a page of another site made a browser ask."""
-    headers = HTTPConnection(scope).headers
-    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    if site:
-        return site not in ("same-origin", "none")
-    return bool(origin) and urlsplit(origin).netloc != headers.get("host")
+        headers = {"content-disposition": f'attachment; filename="{run_id}-{name}"', "x-content-type-options": "nosniff"}
+        return Response(text, media_type=media_type, headers=headers)

@@ -14,14 +14,14 @@ from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from service.experiments.execution import control
 from service.experiments.execution.run_store import RunStatus
-from service.web.components.event_order import in_turn
+from service.web.components.event_order import one_at_a_time
 from service.web.components.html import explained, run_link, sentence
 from service.web.event_effects import reads, writes
 from service.web.experiments import form
 from service.web.experiments.page import list_html, status_html, title_html
 from service.web.experiments.results import results_html
 from service.web.experiments.run_view import CURVE, RunView, run_lines, run_view
-from service.web.experiments.worker_process import Working
+from service.web.experiments.worker_process import WorkerSupervisor
 
 _KINDS = [".csv", ".jsonl", ".json", ".eval", ".gz"]
 
@@ -37,7 +37,7 @@ class ExperimentsTab:
     check: tuple[Any, list[Any], list[Any]]
 
 
-def build_experiments_tab(kb: KnowledgeBase, working: Working) -> ExperimentsTab:
+def build_experiments_tab(kb: KnowledgeBase, working: WorkerSupervisor) -> ExperimentsTab:
     """Lays out the tab and wires its own buttons; opening a run or the form is wired by the app."""
     shown = gr.State(("", ""))  # the open run, and the mark of what is shown of it
     judged = gr.State("")  # the spec that was checked last since it was changed
@@ -67,7 +67,7 @@ def build_experiments_tab(kb: KnowledgeBase, working: Working) -> ExperimentsTab
             runs = gr.HTML(elem_id="experiment-list", apply_default_css=False)
     timer = gr.Timer(1.0, active=False)
     outputs = [title, status, cancel, resume, curve, results, runs, timer, shown]
-    once = {"write_progress": "hidden", "api_visibility": "private", "trigger_mode": "once"}
+    once = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "once"}
 
     @reads
     def checked(written: str) -> tuple[Any, ...]:
@@ -89,13 +89,13 @@ def build_experiments_tab(kb: KnowledgeBase, working: Working) -> ExperimentsTab
             open_it = run_link(submitted.run.id, "open its run")
             words = f'<p class="message" role="alert">This very experiment was started before: {open_it}, or repeat it.</p>'
             return *(gr.skip(),) * len(outputs), words, gr.Button(visible=True)
-        working.look()
+        working.wake()
         return *run_page(kb, submitted.run.id, working.problem), "", gr.Button(visible="hidden")
 
     def acted(now: tuple[str, str], act: Any) -> tuple[Any, ...]:
         try:
             act(kb.home, now[0])
-            working.look()
+            working.wake()
         except Exception as error:
             return run_page(kb, now[0], explained(error))
         return run_page(kb, now[0], working.problem)
@@ -108,12 +108,12 @@ def build_experiments_tab(kb: KnowledgeBase, working: Working) -> ExperimentsTab
             return *(gr.skip(),) * len(outputs), sentence(explained(error))
         return *run_page(kb, run_id), ""
 
-    spec.change(checked, spec, [said, start, anew, judged], **(in_turn("check") | {"trigger_mode": "always_last"}))
+    spec.change(checked, spec, [said, start, anew, judged], **(one_at_a_time("check") | {"trigger_mode": "always_last"}))
     opening = "(spec) => (window.passkb?.opened(), spec)"
     again = writes("start a run again")(lambda written: started(written, True))
     anew.click(again, spec, [*outputs, told, anew], js=opening, **once)
     start.click(started, spec, [*outputs, told, anew], js=opening, **once)
-    turn = in_turn("run") | {"trigger_mode": "once"}  # what shows a run takes turns, so that the one opened last stays
+    turn = one_at_a_time("run") | {"trigger_mode": "once"}  # what shows a run takes turns, so that the one opened last stays
     cancel.click(writes("cancel a run")(lambda now: acted(now, control.cancel)), shown, outputs, **turn)
     resume.click(writes("resume a run")(lambda now: acted(now, control.resume)), shown, outputs, **turn)
     timer.tick(reads(lambda now: followed(kb, now, working.problem)), shown, outputs, **turn)

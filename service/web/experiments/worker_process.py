@@ -1,7 +1,7 @@
-"""Keeps one worker process alive while runs wait. Knows nothing about pages, engines or what a run is made of.
+"""Keeps one worker process running while experiments are queued.
 
-No worker is started before a run waits: it holds several hundred MB and, while it samples, the GPU. It is ended when nothing
-has waited for some minutes, and with the app; a run that is cut short so is taken up by the next worker.
+A worker needs several hundred MB, and the GPU while it samples. It is started when a run is queued, and stopped when no run has
+been queued for three minutes or when the app stops; the next worker resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -19,118 +19,120 @@ from service.experiments.execution.run_store import Runs, RunStatus
 from service.log import logger, message_of
 
 _log = logger("worker")
-WAITING = frozenset((RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.INTERRUPTED))
-_LOOK = 1.5  # seconds
-_IDLE = 180.0
-_SOUND = 60.0  # a worker that lived so long did not die of how it was started
-_LONGEST = 60.0  # seconds between two tries
+PENDING = frozenset((RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.INTERRUPTED))
+_POLL_SECONDS = 1.5
+_IDLE_SECONDS = 180.0
+_STABLE_SECONDS = 60.0  # a worker that ran this long started successfully
+_MAX_BACKOFF = 60.0  # seconds between two starts
 
 
-class Working:
-    """`allowed` False: starts nothing, and says so while runs wait. Safe to use from several threads."""
+class WorkerSupervisor:
+    """Starts, watches and stops the worker. `allowed` False: starts none. Thread-safe."""
 
     def __init__(self, home: Path, *, allowed: bool = True) -> None:
         self._home, self._allowed = home, allowed
         self._process: subprocess.Popen[bytes] | None = None
-        self._started = self._busy = self._not_before = 0.0
-        self._deaths, self._problem = 0, ""
-        self._now: tuple[str, ...] = ()
+        self._started_at = self._busy_at = self._retry_at = 0.0
+        self._failures, self._problem = 0, ""
+        self._pending: tuple[str, ...] = ()
         self._statuses: dict[Path, tuple[int, str, bool]] = {}
-        self._retold: set[str] = set()
-        self._stop, self._wake = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="working", daemon=True)
+        self._retried: set[str] = set()
+        self._stopping, self._wake = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="worker-supervisor", daemon=True)
 
     @property
     def problem(self) -> str:
-        """Why nothing works on the runs that wait, and whose move it is; empty while all is well."""
+        """Why no worker executes the pending runs, and what to do; empty if there is no problem."""
         return self._problem
 
     @property
-    def waiting(self) -> tuple[str, ...]:
-        """The runs that wait or go on, newest first, as they were a moment ago."""
-        return self._now
+    def pending(self) -> tuple[str, ...]:
+        """The ids of queued, running and interrupted runs, newest first, as of the last poll."""
+        return self._pending
 
-    def begin(self) -> None:
-        """Looks after the runs from now on, in a thread of its own."""
+    def start(self) -> None:
+        """Starts supervising in a thread."""
         self._thread.start()
 
-    def look(self) -> None:
-        """Looks at once: a run was queued. Past failures are forgotten."""
-        self._deaths, self._not_before = 0, 0.0
+    def wake(self) -> None:
+        """Polls at once, because a run was queued, and resets the back-off."""
+        self._failures, self._retry_at = 0, 0.0
         self._wake.set()
 
-    def end(self) -> None:
-        """Ends the worker that was started here, if any; its run is kept as far as it is."""
-        self._stop.set()
+    def stop(self) -> None:
+        """Stops the worker that this supervisor started, if any. Its run can be resumed."""
+        self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
-        self._dismiss()
+        self._stop_worker()
 
     # -- the thread ------------------------------------------------------------------------------------------------
 
-    def _watch(self) -> None:
-        while not self._stop.is_set():
+    def _run(self) -> None:
+        while not self._stopping.is_set():
             try:
-                self._look_after()
+                self._poll()
             except (PasskbError, OSError) as error:
-                if self._problem != (problem := f"no worker can be started: {error}"):
+                if self._problem != (problem := f"cannot start a worker: {error}"):
                     _log.error("%s", problem)
                 self._problem = problem
-                self._put_off()
-            self._wake.wait(_LOOK)
+                self._back_off()
+            self._wake.wait(_POLL_SECONDS)
             self._wake.clear()
 
-    def _look_after(self) -> None:
-        now, self._now = time.monotonic(), tuple(self._waiting())
-        waiting = set(self._now)
+    def _poll(self) -> None:
+        now, self._pending = time.monotonic(), tuple(self._find_pending())
+        pending = set(self._pending)
         if self._process is not None and self._process.poll() is None:
-            self._keep(now, bool(waiting))
+            self._monitor(now, bool(pending))
             return
         if self._process is not None:
-            self._bury(self._process, now)
-        if not waiting or queue.has_worker(self._home):
+            self._record_exit(self._process, now)
+        if not pending or queue.has_worker(self._home):
             self._problem = ""
         elif not self._allowed:
-            self._problem = "runs wait, and this app was told to start no worker: `passkb worker` runs them"
-        elif now >= self._not_before and not self._stop.is_set():
-            self._retold |= waiting
+            self._problem = "runs are queued, but this app starts no worker: run `passkb worker`"
+        elif now >= self._retry_at and not self._stopping.is_set():
+            self._retried |= pending
             self._process = control.start_worker(self._home, until_idle=False)
-            self._started = self._busy = now
-            _log.info("started worker %d: %d runs wait", self._process.pid, len(waiting))
+            self._started_at = self._busy_at = now
+            _log.info("started worker %d for %d pending runs", self._process.pid, len(pending))
 
-    def _keep(self, now: float, waiting: bool) -> None:
-        if now - self._started > _SOUND or self._holds_the_home():
+    def _monitor(self, now: float, pending: bool) -> None:
+        if now - self._started_at > _STABLE_SECONDS or self._holds_lock():
             self._problem = ""
-        if now - self._started > _SOUND:
-            self._deaths = 0
-        if waiting:
-            self._busy = now
-        elif now - self._busy > _IDLE:
-            self._dismiss()
+        if now - self._started_at > _STABLE_SECONDS:
+            self._failures = 0
+        if pending:
+            self._busy_at = now
+        elif now - self._busy_at > _IDLE_SECONDS:
+            self._stop_worker()
 
-    def _holds_the_home(self) -> bool:
-        """Asked of the file it writes then: trying its lock could be in its way."""
+    def _holds_lock(self) -> bool:
+        """Whether the worker has locked the home. Reads its pid file, because trying the lock could block the worker."""
         try:
             return self._process is not None and (self._home / "worker.pid").read_text("ascii") == str(self._process.pid)
         except OSError:
             return False
 
-    def _bury(self, process: subprocess.Popen[bytes], now: float) -> None:
+    def _record_exit(self, process: subprocess.Popen[bytes], now: float) -> None:
         self._process = None
         if process.returncode == 0:
-            _log.info("worker %d ended", process.pid)
+            _log.info("worker %d exited", process.pid)
             return
-        self._deaths += 1
-        self._put_off()
-        words = ended_by(process.returncode) or last_words(self._home / "worker.log") or f"exit status {process.returncode}"
-        self._problem = f"the worker ended ({words}); it is started again in {self._not_before - now:.0f} s"
+        self._failures += 1
+        self._back_off()
+        reason = (
+            signal_text(process.returncode) or last_log_line(self._home / "worker.log") or f"exit status {process.returncode}"
+        )
+        self._problem = f"the worker stopped ({reason}). It restarts in {self._retry_at - now:.0f} s"
         _log.error("%s", self._problem)
 
-    def _put_off(self) -> None:
-        self._not_before = time.monotonic() + min(_LONGEST, 2.0 ** max(1, self._deaths))
+    def _back_off(self) -> None:
+        self._retry_at = time.monotonic() + min(_MAX_BACKOFF, 2.0 ** max(1, self._failures))
 
-    def _dismiss(self) -> None:
+    def _stop_worker(self) -> None:
         process, self._process = self._process, None
         if process is None or process.poll() is not None:
             return
@@ -141,33 +143,33 @@ class Working:
             process.kill()
             process.wait(2)
 
-    def _waiting(self) -> Iterator[str]:
-        """The runs that a worker is needed for. A run whose evidence was not written yet is tried once."""
+    def _find_pending(self) -> Iterator[str]:
+        """The runs that need a worker. A finished run without an evidence note is tried once."""
         for run in Runs(self._home).all():
             try:
                 changed = (run.folder / "run.json").stat().st_mtime_ns
                 known = self._statuses.get(run.folder)
                 if known is None or known[0] != changed:
                     state = run.state
-                    owed = state["status"] == RunStatus.SUCCEEDED and not state.get("evidence_note_id")
-                    known = (changed, str(state["status"]), owed and not state.get("imported"))
+                    lacks_evidence = state["status"] == RunStatus.SUCCEEDED and not state.get("evidence_note_id")
+                    known = (changed, str(state["status"]), lacks_evidence and not state.get("imported"))
                     self._statuses[run.folder] = known
             except (PasskbError, OSError, KeyError, TypeError):
                 continue
-            if known[1] in WAITING or (known[2] and run.id not in self._retold):
+            if known[1] in PENDING or (known[2] and run.id not in self._retried):
                 yield run.id
 
 
-def ended_by(status: int) -> str:
-    """Who ended a process whose exit status is negative: a signal, and what that often means."""
+def signal_text(status: int) -> str:
+    """The signal of a negative exit status in words; empty for other statuses."""
     if status >= 0:
         return ""
-    killed = -status == signal.SIGKILL
-    return f"ended by signal {-status}" + (", which is what a machine short of memory sends" if killed else "")
+    out_of_memory = -status == signal.SIGKILL
+    return f"ended by signal {-status}" + (", probably because the machine ran out of memory" if out_of_memory else "")
 
 
-def last_words(log: Path) -> str:
-    """The last line that a worker wrote, or nothing."""
+def last_log_line(log: Path) -> str:
+    """The message of the last line of a worker's log, or an empty string."""
     try:
         with open(log, "rb") as file:
             file.seek(max(0, log.stat().st_size - 4_000))

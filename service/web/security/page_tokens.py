@@ -1,7 +1,7 @@
-"""The border of the page: gives each page a token, and lets only requests with it reach what acts.
+"""Adds a token to each page, and requires it for every event.
 
-A POST needs the session cookie that came with the page and the token that stands in it; a page's own streams need the cookie.
-What neither needs is static. Addresses of Gradio that the page does not use are closed.
+A POST needs the page's session cookie and token; a page's streams need the cookie; static files need neither. Gradio routes
+that the app does not use are closed.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+from markupsafe import Markup
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.auth.password_check import client_address
+from service.web.components.templates import render
 from service.web.security.login_page import return_page
 from service.web.security.session_token import HEADER, Refusal
 from service.web.security.sessions import Sessions, set_cookie
@@ -28,16 +30,17 @@ from service.web.server.gradio_routes import HEARTBEAT, STARTUP, UPLOAD, is_stat
 from service.web.server.headers import NONCE
 from service.web.server.request_body import read_body, replayed
 
-LARGEST = 16 * 1024 * 1024  # bytes of an event: a page sends back the answers that its browser remembers
+MAX_BYTES = 16 * 1024 * 1024  # of an event: a page sends the answers stored in its browser
 _OPEN = frozenset({STARTUP, "/healthz"})
+_SCRIPTS = ("page_token.js", "behaviour.js")
 _SCRIPT = re.compile(rb"<script\b", re.IGNORECASE)
 _REASONS = {
-    Refusal.MISSING: "it has no token; only a page of passkb, opened in a browser, may start or write",
-    Refusal.NO_SESSION: "it has no session of this server; open the page in a browser first",
-    Refusal.EXPIRED: "its token is too old; reload the page",
-    Refusal.FORGED: "its token belongs to another session or another server; reload the page",
+    Refusal.MISSING: "it has no token; open passkb in a browser",
+    Refusal.NO_SESSION: "it has no session of this server; open passkb in a browser",
+    Refusal.EXPIRED: "its token has expired; reload the page",
+    Refusal.FORGED: "its token belongs to another session or server; reload the page",
 }
-_FOREIGN_PAGE = "it names the page of another session"
+_OTHER_SESSION = "it uses the page of another session"
 log = logging.getLogger("passkb.border")
 
 
@@ -51,7 +54,7 @@ class PageTokens:
             return
         method, path = scope["method"], scope["path"]
         if not is_used(method, path):
-            await JSONResponse({"error": f"there is nothing at {path[:200]}"}, 404)(scope, receive, send)
+            await JSONResponse({"error": f"not found: {path[:200]}"}, 404)(scope, receive, send)
         elif is_static(path) or path in _OPEN or (method == "HEAD" and path == "/"):
             await self.app(scope, receive, send)
         elif path == "/":
@@ -83,41 +86,42 @@ class PageTokens:
         if scope["path"] == UPLOAD:
             await self.app(scope, receive, send)
             return
-        body = await read_body(scope, receive, LARGEST)
+        body = await read_body(scope, receive, MAX_BYTES)
         if body is None:
-            await JSONResponse({"error": f"the event is too large: at most {LARGEST:,} bytes"}, 413)(scope, receive, send)
+            await JSONResponse({"error": f"the event is too large: the limit is {MAX_BYTES:,} bytes"}, 413)(
+                scope, receive, send
+            )
             return
         event = _event(body)
         page = event.get("session_hash")
         if not isinstance(page, str) or not 0 < len(page) <= 100:
-            await JSONResponse({"error": "the event is no JSON object with a session_hash"}, 422)(scope, receive, send)
-        elif _names_an_address(event.get("data")):
-            words = "a file of the event is at a web address: upload it"
-            await JSONResponse({"error": words}, 422)(scope, receive, send)
+            await JSONResponse({"error": "the event is not a JSON object with a session_hash"}, 422)(scope, receive, send)
+        elif _has_web_address(event.get("data")):
+            await JSONResponse({"error": "the event refers to a file by its URL: upload the file"}, 422)(scope, receive, send)
         elif not self._sessions.owns(session, page):
-            await _refused(scope, _FOREIGN_PAGE)(scope, receive, send)
+            await _refused(scope, _OTHER_SESSION)(scope, receive, send)
         else:
             await self.app(scope, replayed(body, receive), send)
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A page's own events and heartbeat, and what else it reads of itself."""
-        session, page = self._sessions.of(scope), _page_asked_for(scope)
+        """Passes on a page's event stream, heartbeat and configuration."""
+        session, page = self._sessions.of(scope), _requested_page(scope)
         if session is None:
             await _refused(scope, _REASONS[Refusal.NO_SESSION])(scope, receive, send)
         elif page and not self._sessions.owns(session, page):
-            await _refused(scope, _FOREIGN_PAGE)(scope, receive, send)
+            await _refused(scope, _OTHER_SESSION)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
 
 def _refused(scope: Scope, reason: str) -> Response:
     log.warning("refused %s %s from %s: %s", scope["method"], scope["path"], client_address(scope), reason)
-    body = {"error": f"this request is refused: {reason}", "detail": f"Refused: {reason}", "refused": True}
+    body = {"error": f"request refused: {reason}", "detail": f"Request refused: {reason}", "refused": True}
     return JSONResponse(body, 403, {"x-passkb-refused": "1"})
 
 
 def _event(body: bytes) -> dict[str, Any]:
-    """An event as JSON, empty where it is none."""
+    """The event as a JSON object; empty for anything else."""
     try:
         event: Any = json.loads(body)
     except (ValueError, RecursionError):
@@ -125,8 +129,8 @@ def _event(body: bytes) -> dict[str, Any]:
     return event if isinstance(event, dict) else {}
 
 
-def _names_an_address(data: Any) -> bool:
-    """Whether a file among an event's values stands on the web, from where Gradio would fetch it."""
+def _has_web_address(data: Any) -> bool:
+    """Whether the event's data contains a file with a web address, which Gradio would download."""
     values = [data]
     while values:
         value = values.pop()
@@ -139,7 +143,7 @@ def _names_an_address(data: Any) -> bool:
     return False
 
 
-def _page_asked_for(scope: Scope) -> str:
+def _requested_page(scope: Scope) -> str:
     if str(scope["path"]).startswith(HEARTBEAT):
         return str(scope["path"])[len(HEARTBEAT) :]
     query: str = scope["query_string"].decode("latin-1")
@@ -147,17 +151,18 @@ def _page_asked_for(scope: Scope) -> str:
 
 
 @cache
-def _scripts() -> str:
-    """The page's own scripts. They run before Gradio's, so that its first request carries the token."""
+def _scripts() -> Markup:
+    """The app's scripts. They run before Gradio's, so that its first request carries the token."""
     folder = Path(__file__).parents[1] / "static"
-    return "".join(f"<script>{(folder / name).read_text('utf-8')}</script>" for name in ("page_token.js", "behaviour.js"))
+    return render("security/scripts.html", scripts=[Markup((folder / name).read_text("utf-8")) for name in _SCRIPTS])
 
 
 def _with_token(send: Send, token: str, nonce: str, cookie: str | None) -> Send:
-    """Sends a page with its token and scripts in its head, and with the nonce on each of its scripts."""
+    """Inserts the token and the app's scripts into a page, and adds the nonce to each of its scripts."""
     start: Message = {}
     body = bytearray()
-    head = f'<head><meta name="passkb-token" content="{token}">{_scripts()}'.encode()
+    head = Markup('<head><meta name="passkb-token" content="{}">{}').format(token, _scripts()).encode()
+    script = Markup('<script nonce="{}"').format(nonce).encode()
 
     async def rewritten(message: Message) -> None:
         nonlocal start
@@ -173,7 +178,7 @@ def _with_token(send: Send, token: str, nonce: str, cookie: str | None) -> Send:
         headers = MutableHeaders(scope=start)
         page = bytes(body)
         if headers.get("content-type", "").startswith("text/html"):
-            page = _SCRIPT.sub(f'<script nonce="{nonce}"'.encode(), page.replace(b"<head>", head, 1))
+            page = _SCRIPT.sub(script, page.replace(b"<head>", head, 1))
             headers["content-length"] = str(len(page))
         if cookie is not None:
             headers.append("set-cookie", cookie)

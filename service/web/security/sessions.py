@@ -1,4 +1,4 @@
-"""Browser sessions: the signed cookie that names one, and who is signed in with it."""
+"""Browser sessions: their signed cookie, their signed-in user, and the pages that belong to them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from starlette.types import Scope
 
 from service.web.security.session_token import HEADER, SessionTokens
 
-_IDLE = 24 * 3600.0  # seconds without a request that end a sign-in
+_IDLE_TIMEOUT = 24 * 3600.0  # seconds without a request that end a sign-in
 
 
 class Sessions:
-    """Signed-in sessions, and the pages (Gradio's session hashes) that belong to a session. Bounded; thread-safe."""
+    """Signed-in sessions and their pages (Gradio session hashes), at most `capacity` of each. Thread-safe."""
 
     def __init__(self, tokens: SessionTokens, clock: Callable[[], float] = time.monotonic, capacity: int = 10_000) -> None:
         self.tokens = tokens
@@ -28,15 +28,15 @@ class Sessions:
         self._lock = threading.Lock()
 
     def of(self, scope: Scope) -> str | None:
-        """The session that a request's cookie names, if this process signed it."""
+        """The session of a request's cookie, or None for a cookie that this process did not sign."""
         return self.tokens.session(HTTPConnection(scope).cookies.get(cookie_name(scope)))
 
     def sign_in(self, user: str) -> str:
-        """A new session for `user`: never one that the browser brought along."""
+        """Starts a new session for `user`. Never reuses the browser's session, which protects against session fixation."""
         session = self.tokens.new_session()
         with self._lock:
             self._signed_in[session] = (user, self._clock())
-            _shorten(self._signed_in, self._capacity)
+            _drop_oldest(self._signed_in, self._capacity)
         return session
 
     def sign_out(self, session: str | None) -> None:
@@ -44,12 +44,12 @@ class Sessions:
             self._signed_in.pop(session or "", None)
 
     def user(self, session: str | None) -> str | None:
-        """Who is signed in with a session; None for nobody, or after a day without a request."""
+        """The user who is signed in with a session, or None. A sign-in ends after a day without a request."""
         with self._lock:
             user, used = self._signed_in.get(session or "", (None, 0.0))
             if session is None or user is None:
                 return None
-            if self._clock() - used > _IDLE:
+            if self._clock() - used > _IDLE_TIMEOUT:
                 del self._signed_in[session]
                 return None
             self._signed_in[session] = (user, self._clock())
@@ -57,31 +57,31 @@ class Sessions:
             return user
 
     def refusal(self, request: Any) -> str | None:
-        """Why a request of Gradio's, as its handlers see it, may not start or write; None if it may."""
+        """Why a `gradio.Request` may not start or write anything; None if it may."""
         scope = getattr(getattr(request, "request", None), "scope", None)
         if scope is None:
-            return "no request of a page"
+            return "not a request from a page"
         token = HTTPConnection(scope).headers.get(HEADER)
         refusal = self.tokens.refusal(self.of(scope), token)
         return None if refusal is None else f"{refusal} token"
 
     def owns(self, session: str, page: str) -> bool:
-        """Whether a page belongs to this session: it does to the first that names it."""
+        """Whether a page belongs to this session. The first session that uses a page owns it."""
         with self._lock:
             owner = self._pages.setdefault(page, session)
             self._pages.move_to_end(page)
-            _shorten(self._pages, self._capacity)
+            _drop_oldest(self._pages, self._capacity)
         return owner == session
 
 
 def cookie_name(scope: Scope) -> str:
-    """One for each port: browsers share cookies between the ports of a machine."""
+    """A name per port, because browsers share cookies between the ports of a host."""
     server = scope.get("server")
     return f"passkb-session-{server[1] if server else 0}"
 
 
 def set_cookie(scope: Scope, value: str, age: int | None = None) -> str:
-    """The `Set-Cookie` header that gives the browser `value`, and no script and no other site. `age`: 0 takes it back."""
+    """A `Set-Cookie` header: HttpOnly, SameSite=Strict, and Secure over HTTPS. `age`: Max-Age in seconds; 0 deletes it."""
     cookie: SimpleCookie = SimpleCookie()
     name = cookie_name(scope)
     cookie[name] = value
@@ -94,6 +94,6 @@ def set_cookie(scope: Scope, value: str, age: int | None = None) -> str:
     return cookie[name].OutputString()
 
 
-def _shorten(entries: OrderedDict[str, Any], capacity: int) -> None:
+def _drop_oldest(entries: OrderedDict[str, Any], capacity: int) -> None:
     while len(entries) > capacity:
         entries.popitem(last=False)

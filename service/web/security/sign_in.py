@@ -1,4 +1,4 @@
-"""Lets in only those who signed in, where passkb is served with accounts; the sign-in page, and signing out."""
+"""Requires a signed-in session if passkb is served with accounts; answers /login and /logout."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.auth.password_check import Authenticator
+from service.web.components.formatting import count
 from service.web.security.login_page import login_page, return_page
 from service.web.security.sessions import Sessions, set_cookie
 from service.web.server.gradio_routes import STARTUP
 from service.web.server.request_body import read_body
 
-OPEN = frozenset({"/login", "/healthz"})  # answered to anybody
-PROGRAMS = re.compile(r"/(api|mcp)(/.*)?")  # these take the account with each request: see the gate
-_LARGEST = 8 * 1024  # bytes of a form
+OPEN = frozenset({"/login", "/healthz"})  # need no account
+PROGRAMS = re.compile(r"/(api|mcp)(/.*)?")  # api_mount checks their credentials with each request
+_MAX_BYTES = 8 * 1024  # of a form
 _WRONG = "The user name or the password is wrong."
 
 
 class SignIn:
-    """`authenticator`: None where nobody needs to sign in. `launched`: set once the app is up.
-
-    Requests that pass have a signed-in session, or none is needed."""
+    """Passes on requests of signed-in sessions; all requests if `authenticator` is None. `launched`: set once the app runs."""
 
     def __init__(
         self, app: ASGIApp, sessions: Sessions, authenticator: Authenticator | None, launched: threading.Event
@@ -36,7 +35,7 @@ class SignIn:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        if scope["type"] == "websocket":  # the page uses none
+        if scope["type"] == "websocket":  # the app uses none
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -53,7 +52,7 @@ class SignIn:
         path = scope["path"]
         if self._authenticator is None or path in OPEN or PROGRAMS.fullmatch(path):
             return True
-        if path == STARTUP and not self._launched.is_set():  # Gradio's `launch` asks for it
+        if path == STARTUP and not self._launched.is_set():  # `Blocks.launch` requests it
             return True
         return self._sessions.user(self._sessions.of(scope)) is not None
 
@@ -66,10 +65,10 @@ class SignIn:
             signed_in = self._sessions.user(self._sessions.of(scope)) is not None
             return RedirectResponse(target, 303) if signed_in else HTMLResponse(login_page(target))
         if scope["method"] != "POST":
-            return Response("Send the form of this page by POST.", 405, {"allow": "GET, HEAD, POST"})
-        body = await read_body(scope, receive, _LARGEST)
+            return Response("Send the sign-in form with POST.", 405, {"allow": "GET, HEAD, POST"})
+        body = await read_body(scope, receive, _MAX_BYTES)
         if body is None:
-            return Response(f"The form is too large: send at most {_LARGEST:,} bytes.", 413)
+            return Response(f"The form is too large: the limit is {_MAX_BYTES:,} bytes.", 413)
         form = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
         user, password, target = (form.get(name, [default])[0] for name, default in _FIELDS)
         return await self._attempt(scope, user.strip(), password, _safe_target(target))
@@ -82,14 +81,13 @@ class SignIn:
             cookie = self._sessions.tokens.cookie(self._sessions.sign_in(attempt.user))
             return RedirectResponse(target, 303, {"set-cookie": set_cookie(scope, cookie)})
         if attempt.retry_after:
-            seconds = "1 second" if attempt.retry_after == 1 else f"{attempt.retry_after} seconds"
-            alert = f"Too many wrong passwords. Wait {seconds}, then try again."
+            alert = f"Too many wrong passwords. Wait {count(attempt.retry_after, 'second')}, then try again."
             return HTMLResponse(login_page(target, user[:200], alert), 429, {"retry-after": str(attempt.retry_after)})
         return HTMLResponse(login_page(target, user[:200], _WRONG), 401)
 
     def _logout(self, scope: Scope) -> Response:
         if scope["method"] != "POST":
-            return Response("Sign out with the button of the page.", 405, {"allow": "POST"})
+            return Response("Use the Sign out button of the page.", 405, {"allow": "POST"})
         self._sessions.sign_out(self._sessions.of(scope))
         return RedirectResponse("/login", 303, {"set-cookie": set_cookie(scope, "", 0)})
 
@@ -109,18 +107,19 @@ def _refused(scope: Scope) -> Response:
 
 
 def is_foreign_navigation(scope: Scope) -> bool:
-    """Whether a link on another site was followed: the browser then sends no strict cookie, even if it has one."""
+    """Whether the user followed a link on another site; the browser then withholds the SameSite=Strict cookie."""
     headers = HTTPConnection(scope).headers
     return headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") == "navigate"
 
 
 def path_and_query(scope: Scope) -> str:
+    """The percent-encoded path with its query string."""
     query = scope["query_string"].decode("latin-1")
     return quote(scope["path"], safe="/:@!$&'()*+,;=~") + (f"?{query}" if query else "")
 
 
 def _safe_target(target: str) -> str:
-    """A path of this site to go to after signing in, whatever was asked for."""
+    """`target` if it is a path of this site other than /login and /logout, else `/`."""
     parts = urlsplit(target.replace("\\", "/"))
     bad = parts.scheme or parts.netloc or not target.startswith("/") or target.startswith(("//", "/\\", "/login", "/logout"))
     return "/" if bad or any(ord(character) < 32 for character in target) else target

@@ -1,5 +1,5 @@
-"""Which of Gradio's addresses the page uses. Everything else that Gradio serves is closed: files by path, a proxy, recording,
-deep links, monitoring, its own login and its calls by name."""
+"""The Gradio routes that the app uses. The others are closed: files by path, the proxy, recording, deep links, monitoring,
+Gradio's own login and its named API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 QUEUE_JOIN = "/gradio_api/queue/join"
 UPLOAD = "/gradio_api/upload"
-STARTUP = "/gradio_api/startup-events"  # asked by Gradio's own `launch`
+STARTUP = "/gradio_api/startup-events"  # requested by `Blocks.launch`
 HEARTBEAT = "/gradio_api/heartbeat/"
 _GET = (
     r"/|/healthz|/config/?|/theme\.css|/gradio_api/theme\.css|/favicon\.ico|/manifest\.json|/robots\.txt|/static/.+|/assets/.+|"
@@ -19,11 +19,11 @@ _PUBLIC = re.compile(r"/(theme\.css|favicon\.ico|manifest\.json|robots\.txt|stat
 
 
 def is_used(method: str, path: str) -> bool:
-    """Whether the page asks for this address by this method."""
+    """Whether the app uses this path with this method."""
     allowed = _ALLOWED.get(method)
     return allowed is not None and allowed.fullmatch(path) is not None
 
 
 def is_static(path: str) -> bool:
-    """Whether what is there comes with Gradio and holds nothing of the notes."""
+    """Whether the path is a static file of Gradio, without any content of the notes."""
     return _PUBLIC.fullmatch(path) is not None

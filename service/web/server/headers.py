@@ -1,4 +1,4 @@
-"""Security headers on every response: what a page may load and send, who may frame it, and what no cache keeps."""
+"""Adds security headers to every response: content security policy, framing, caching."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.web.server.gradio_routes import is_static
 
-NONCE = "passkb.csp_nonce"  # of the request's scope: inline scripts of its page carry it
-# Gradio compiles the scripts of its events with `new Function`, and sets styles inline. Other inline scripts run by nonce only;
-# nothing is fetched from, or sent to, another machine.
+NONCE = "passkb.csp_nonce"  # key in the request's scope
+# Gradio needs `unsafe-eval` (it compiles event scripts with `new Function`) and inline styles.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'none'; frame-src 'none'; "
@@ -28,6 +27,8 @@ _HEADERS = {
 
 
 class SecurityHeaders:
+    """Adds the headers, and puts a fresh CSP nonce into the scope."""
+
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 

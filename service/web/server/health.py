@@ -1,6 +1,6 @@
-"""/healthz: whether a served app can answer, for probes and monitors. Needs no account, and says nothing about notes or files.
+"""GET /healthz: whether the app can answer questions, without an account and without any content of the notes.
 
-It is answered beside the queue of questions, from a look at the index that is a few seconds old at most.
+It does not wait in the queue of questions. The state of the index is cached for two seconds.
 """
 
 from __future__ import annotations
@@ -22,51 +22,51 @@ from service.log import logger
 from service.version import version
 
 PATH = "/healthz"
-_FRESH = 2.0  # seconds that a look at the index stays good
-_PATIENCE = 3.0  # seconds that a look may take
+_CACHE_SECONDS = 2.0
+_TIMEOUT = 3.0  # seconds for one check of the index
 _log = logger("health")
 
 
 class HealthCheck:
-    """What is known of an app's health. `ready`: whether everything that a question needs has been loaded."""
+    """`ready`: returns whether everything that a question needs is loaded."""
 
     def __init__(self, home: Path, ready: Callable[[], bool]) -> None:
         self._database, self._ready = home / "kb.sqlite", ready
-        self._began = time.monotonic()
-        self._looked, self._usable = float("-inf"), False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="health")
-        self._looking: asyncio.Future[bool] | None = None
+        self._started = time.monotonic()
+        self._checked_at, self._last_result = float("-inf"), False
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="health")
+        self._check: asyncio.Future[bool] | None = None
 
     async def state(self) -> tuple[int, dict[str, object]]:
-        """The status to answer with, 200 or 503, and what is to be said."""
-        ready, usable = self._ready(), await self._index_usable()
-        words = "unusable" if not usable else "ok" if ready else "starting"
-        said = {"status": words, "version": version(), "ready": ready, "index": "usable" if usable else "unusable",
-                "uptime_s": round(time.monotonic() - self._began, 1)}  # fmt: skip
-        return 200 if words == "ok" else 503, said
+        """The HTTP status, 200 or 503, and the JSON body."""
+        ready, usable = self._ready(), await self._index_is_usable()
+        status = "unusable" if not usable else "ok" if ready else "starting"
+        body = {"status": status, "version": version(), "ready": ready, "index": "usable" if usable else "unusable",
+                "uptime_s": round(time.monotonic() - self._started, 1)}  # fmt: skip
+        return 200 if status == "ok" else 503, body
 
-    async def _index_usable(self) -> bool:
-        """A look that does not come back, because a disk hangs for instance, counts as unusable; only one is under way."""
-        if time.monotonic() - self._looked < _FRESH:
-            return self._usable
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.get_running_loop().run_in_executor(self._thread, usable, self._database)
+    async def _index_is_usable(self) -> bool:
+        """A check that times out (a hanging disk, for instance) counts as unusable. Runs one check at a time."""
+        if time.monotonic() - self._checked_at < _CACHE_SECONDS:
+            return self._last_result
+        if self._check is None or self._check.done():
+            self._check = asyncio.get_running_loop().run_in_executor(self._executor, index_is_usable, self._database)
         try:
-            found = await asyncio.wait_for(asyncio.shield(self._looking), _PATIENCE)
+            result = await asyncio.wait_for(asyncio.shield(self._check), _TIMEOUT)
         except TimeoutError:
             return False
-        if self._usable and not found:
-            _log.error("the index can not be read: `passkb doctor` and `passkb rebuild` help")
-        self._usable, self._looked = found, time.monotonic()
-        return found
+        if self._last_result and not result:
+            _log.error("cannot read the index: run `passkb doctor`, then `passkb rebuild`")
+        self._last_result, self._checked_at = result, time.monotonic()
+        return result
 
 
-def usable(database: Path) -> bool:
-    """Whether an index is there and can be read. Opens nothing that is not there."""
-    # Where SQLite may write no files of its own, it reads a file only when it is told that nobody else writes it either.
-    how = "mode=ro" if os.access(database.parent, os.W_OK) else "immutable=1"
+def index_is_usable(database: Path) -> bool:
+    """Whether the index exists and can be read. Creates no files."""
+    # In a folder that is not writable SQLite cannot create its lock files, and reads only a database declared immutable.
+    mode = "mode=ro" if os.access(database.parent, os.W_OK) else "immutable=1"
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(database))}?{how}", uri=True, timeout=1.0)) as connection:
+        with closing(sqlite3.connect(f"file:{quote(str(database))}?{mode}", uri=True, timeout=1.0)) as connection:
             connection.execute("SELECT count(*) FROM (SELECT 1 FROM notes LIMIT 1)").fetchone()
             return bool(connection.execute("SELECT count(*) FROM meta").fetchone()[0])
     except sqlite3.Error:
@@ -74,7 +74,7 @@ def usable(database: Path) -> bool:
 
 
 class Healthz:
-    """Answers GET /healthz, and passes everything else on."""
+    """Middleware that answers GET /healthz."""
 
     def __init__(self, app: ASGIApp, health: HealthCheck) -> None:
         self.app, self._health = app, health
@@ -83,7 +83,7 @@ class Healthz:
         if scope["type"] != "http" or scope["path"] != PATH:
             await self.app(scope, receive, send)
         elif scope["method"] not in ("GET", "HEAD"):
-            await JSONResponse({"error": f"{PATH} takes GET"}, 405, {"allow": "GET, HEAD"})(scope, receive, send)
+            await JSONResponse({"error": f"send GET {PATH}"}, 405, {"allow": "GET, HEAD"})(scope, receive, send)
         else:
-            status, said = await self._health.state()
-            await JSONResponse(said, status, {"cache-control": "no-store"})(scope, receive, send)
+            status, body = await self._health.state()
+            await JSONResponse(body, status, {"cache-control": "no-store"})(scope, receive, send)

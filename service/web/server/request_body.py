@@ -1,4 +1,4 @@
-"""The body of a request, read whole up to a limit, and given again to the application behind."""
+"""Reads a request body up to a limit, and replays it to the next application."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from starlette.types import Message, Receive, Scope
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes | None:
-    """The whole body; None where it has more than `limit` bytes, which a stated length says before it is read."""
-    stated = HTTPConnection(scope).headers.get("content-length", "")
-    if stated.isdecimal() and int(stated) > limit:
+    """The whole body, or None if it (or its Content-Length) exceeds `limit` bytes."""
+    length = HTTPConnection(scope).headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
         return None
     body = bytearray()
     while True:
@@ -24,7 +24,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes | None:
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives `body` first, then whatever comes."""
+    """A `receive` that first returns `body`."""
     done = False
 
     async def replay() -> Message:

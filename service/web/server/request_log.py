@@ -1,4 +1,4 @@
-"""A line of the log for each request: method, path, status, milliseconds, bytes. Never the text of a query or of a body."""
+"""Logs a line per request: method, path, status, milliseconds, bytes. Never logs query strings or bodies."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.log import logger
 
 _log = logger("request")
-_LONGEST = 200  # characters of a path
-_NOT_SENT = 499  # the client left before its answer began
-# Files of the page and probes: many, and all alike.
+_MAX_PATH = 200  # characters
+_CLIENT_CLOSED = 499  # nginx's status for a client that disconnected before the response started
 _ROUTINE = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/", "/healthz", "/theme.css", "/favicon.ico")
 
 
 class RequestLog:
-    """Logs at info, what is routine at debug. Goes outermost, so that it sees what the others refuse."""
+    """Logs routine requests (static files, probes) at debug, others at info. Outermost, to log refused requests too."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -27,9 +26,9 @@ class RequestLog:
         if scope["type"] != "http" or not _log.isEnabledFor(level):
             await self.app(scope, receive, send)
             return
-        status, sent, began = _NOT_SENT, 0, time.perf_counter()
+        status, sent, started = _CLIENT_CLOSED, 0, time.perf_counter()
 
-        async def counted(message: Message) -> None:
+        async def send_counted(message: Message) -> None:
             nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -38,17 +37,17 @@ class RequestLog:
             await send(message)
 
         try:
-            await self.app(scope, receive, counted)
+            await self.app(scope, receive, send_counted)
         except Exception:
-            status = 500 if status == _NOT_SENT else status
+            status = 500 if status == _CLIENT_CLOSED else status
             raise
         finally:
-            took = 1000 * (time.perf_counter() - began)
-            _log.log(level, "%s %s %d %.0f ms %d bytes", scope["method"], path_of(scope), status, took, sent)
+            duration = 1000 * (time.perf_counter() - started)
+            _log.log(level, "%s %s %d %.0f ms %d bytes", scope["method"], _log_path(scope), status, duration, sent)
 
 
-def path_of(scope: Scope) -> str:
-    """The path as it was sent, percent-encoded, on one line and of a bearable length."""
+def _log_path(scope: Scope) -> str:
+    """The percent-encoded path as printable ASCII, shortened."""
     raw = (scope.get("raw_path") or b"").partition(b"?")[0].decode("ascii", "replace") or scope["path"]
-    shown = "".join(c if c.isascii() and c.isprintable() else "?" for c in raw)
-    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
+    path = "".join(c if c.isascii() and c.isprintable() else "?" for c in raw)
+    return path if len(path) <= _MAX_PATH else f"{path[:_MAX_PATH]}…"

@@ -18,7 +18,7 @@ from ingest.pipeline import ingest
 from kb.embedding import MiniLM
 from kb.knowledge_base import KnowledgeBase
 from service.api.operations import Access
-from service.web.api_mount import Gate
+from service.web.api_mount import ApiMount
 from service.web.server.headers import SecurityHeaders
 
 ROOT = Path(__file__).parents[3]
@@ -42,7 +42,7 @@ REQUESTS: Mapping[str, Mapping[str, Any]] = {
 
 def client(kb: KnowledgeBase, **more: Any) -> TestClient:
     """A client of an app that has nothing but the gate for programs and the headers of every response."""
-    gate = Gate(_nothing, Access(kb, more.pop("model", lambda: None), ADDRESS), **more)
+    gate = ApiMount(_nothing, Access(kb, more.pop("model", lambda: None), ADDRESS), **more)
     return TestClient(SecurityHeaders(gate), base_url=ADDRESS)
 
 

@@ -16,7 +16,7 @@ from kb.notes import PasskbError
 from service.api import operations
 from service.api.admission import RETRY_AFTER, Admission, Busy, Cancelled
 from service.api.operations import Access
-from service.web.api_mount import Gate
+from service.web.api_mount import ApiMount
 from tests.service.api.examples import ADDRESS, _nothing
 
 RUNNING, WAITING = 2, 3
@@ -155,7 +155,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Held:
 def asked(known: KnowledgeBase, scenario: Callable[[httpx2.AsyncClient, Admission], Awaitable[None]]) -> None:
     """Runs it with a client of the gate, in one event loop, as in a server."""
     admission = Admission(RUNNING, WAITING)
-    gate = Gate(_nothing, replace(Access(known, lambda: None, ADDRESS), admission=admission))
+    gate = ApiMount(_nothing, replace(Access(known, lambda: None, ADDRESS), admission=admission))
 
     async def run() -> None:
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(gate), base_url=ADDRESS) as client:

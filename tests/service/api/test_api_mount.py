@@ -1,4 +1,4 @@
-"""Who may come in: the account, pages of other sites, names that point elsewhere, sizes; over the guards that the app has."""
+"""Access to the APIs through the app's middleware: accounts, cross-site requests, host names, body sizes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from starlette.testclient import TestClient
 from kb.knowledge_base import KnowledgeBase
 from service.api.operations import Access
 from service.auth.accounts import Accounts
-from service.web.api_mount import LARGEST
-from service.web.middleware import guards
+from service.web.api_mount import MAX_BYTES
+from service.web.middleware import middleware_stack
 from tests.service.api.examples import ADDRESS, ROOT
 
 ACCOUNT = ("jürgen", "päss:wörd")
@@ -28,7 +28,7 @@ CALLS = [("GET", "/api/v1/claims", None), ("POST", "/api/v1/ask", {"question": "
 
 
 def guarded(kb: KnowledgeBase, host: str = "127.0.0.1", account: tuple[str, str] | None = None) -> TestClient:
-    """An app behind all guards, whose own pages say so."""
+    """An app behind the whole middleware, whose own pages are plain text."""
 
     def page(request: Any) -> PlainTextResponse:
         return PlainTextResponse("the app itself")
@@ -36,7 +36,7 @@ def guarded(kb: KnowledgeBase, host: str = "127.0.0.1", account: tuple[str, str]
     access = Access(kb, lambda: None, ADDRESS)
     app = Starlette(
         routes=[Route("/{path:path}", page, methods=["GET", "POST"])],
-        middleware=guards(host, access, Accounts([account]) if account else None),
+        middleware=middleware_stack(host, access, Accounts([account]) if account else None),
     )
     return TestClient(app, base_url=ADDRESS)
 
@@ -76,7 +76,7 @@ def test_a_program_on_this_machine_may_ask(web: TestClient, method: str, path: s
 )  # fmt: skip
 def test_a_page_of_another_site_may_not(web: TestClient, method: str, path: str, body: Any, headers: dict[str, str]) -> None:
     answer = call(web, method, path, body, **headers)
-    assert answer.status_code == 403 and "a page of another site" in answer.json()["error"]
+    assert answer.status_code == 403 and "cross-site request refused" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("headers", [{"origin": ADDRESS}, {"sec_fetch_site": "same-origin"}, {"sec_fetch_site": "none"}])
@@ -105,7 +105,7 @@ def basic(account: str) -> str:
 @pytest.mark.parametrize(("method", "path", "body"), [*CALLS, ("GET", "/api", None), ("GET", "/api/openapi.json", None)])
 def test_an_account_is_asked_for_everywhere(private: TestClient, method: str, path: str, body: Any) -> None:
     refused = call(private, method, path, body)
-    assert refused.status_code == 401 and "sign in: send the USER:PASSWORD" in refused.json()["error"]
+    assert refused.status_code == 401 and "sign in: send USER:PASSWORD" in refused.json()["error"]
     assert refused.headers["www-authenticate"].startswith("Basic realm=")
     assert call(private, method, path, body, authorization=basic(":".join(ACCOUNT))).status_code == 200
 
@@ -135,20 +135,20 @@ def test_an_account_does_not_help_a_page_of_another_site(private: TestClient) ->
 
 def test_too_much_is_refused_before_it_is_read(web: TestClient) -> None:
     def endless() -> Iterator[bytes]:
-        for _ in range(LARGEST // 1024 + 1):
+        for _ in range(MAX_BYTES // 1024 + 1):
             sent.append(1)
             yield b" " * 1024
 
     for path in ("/api/v1/ask", "/mcp"):
         sent: list[int] = []
-        for body in (b" " * (LARGEST + 1), endless()):
+        for body in (b" " * (MAX_BYTES + 1), endless()):
             answer = web.post(path, content=body, headers={"content-type": "application/json", **ACCEPT})
-            assert answer.status_code == 413 and f"at most {LARGEST:,} bytes" in answer.json()["error"]
-        assert len(sent) == LARGEST // 1024 + 1
+            assert answer.status_code == 413 and f"the limit is {MAX_BYTES:,} bytes" in answer.json()["error"]
+        assert len(sent) == MAX_BYTES // 1024 + 1
     stated = web.post("/api/v1/ask", content=b"{}", headers={"content-length": str(10**12)})
     assert stated.status_code == 413
-    question = b'{"question": "What is pass@k?"' + b" " * (LARGEST - 31) + b"}"
-    assert len(question) == LARGEST and web.post("/api/v1/ask", content=question, headers=JSON).status_code == 200
+    question = b'{"question": "What is pass@k?"' + b" " * (MAX_BYTES - 31) + b"}"
+    assert len(question) == MAX_BYTES and web.post("/api/v1/ask", content=question, headers=JSON).status_code == 200
 
 
 JSON = {"content-type": "application/json"}
@@ -156,7 +156,7 @@ JSON = {"content-type": "application/json"}
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "words"),
-    [("GET", "/mcp", 405, "takes POST"), ("DELETE", "/mcp", 405, "takes POST"), ("POST", "/mcp/x", 404, "is at /mcp")],
+    [("GET", "/mcp", 405, "send POST"), ("DELETE", "/mcp", 405, "send POST"), ("POST", "/mcp/x", 404, "is at /mcp")],
 )
 def test_the_protocol_has_one_address_and_one_method(web: TestClient, method: str, path: str, status: int, words: str) -> None:
     answer = web.request(method, path, headers=ACCEPT)

@@ -20,7 +20,7 @@ def test_only_the_whole_account_matches() -> None:
 
 @pytest.mark.parametrize("text", ["", "ada", "ada:", ":secret", ":"])
 def test_an_account_has_a_user_and_a_password(text: str) -> None:
-    with pytest.raises(PasskbError, match="--auth wants USER:PASSWORD"):
+    with pytest.raises(PasskbError, match="--auth must have the form USER:PASSWORD"):
         parse_account(text, "--auth")
 
 
@@ -45,8 +45,8 @@ def test_a_file_that_others_can_use_is_warned_about(tmp_path: Path, mode: int, c
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "has no account"), (b"# nobody\n", "has no account"), (b"ada:one\nbob\n", "line 2, wants USER:PASSWORD"),
-        (b"ada:one\nada:two\n", "names a user twice"), (b"ada:\xff", "it is not UTF-8"), (b"a:b\n" * 20_000, "too large"),
+        (b"", "has no account"), (b"# nobody\n", "has no account"), (b"ada:one\nbob\n", "line 2, must have the form"),
+        (b"ada:one\nada:two\n", "lists a user twice"), (b"ada:\xff", "it is not UTF-8"), (b"a:b\n" * 20_000, "too large"),
     ],
 )  # fmt: skip
 def test_a_file_that_can_not_be_used_says_why(tmp_path: Path, content: bytes, words: str) -> None:

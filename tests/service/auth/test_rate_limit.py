@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from service.auth.rate_limit import FREE_TRIES, LONGEST_WAIT, SignInLimiter
+from service.auth.rate_limit import FREE_ATTEMPTS, MAX_WAIT, SignInLimiter
 
 
 class Clock:
@@ -31,11 +31,11 @@ def guess(limiter: SignInLimiter, address: str, count: int, start: int = 0) -> l
 
 
 def test_the_wait_doubles_up_to_five_minutes(limiter: SignInLimiter, clock: Clock) -> None:
-    assert guess(limiter, "10.0.0.1", FREE_TRIES + 3) == [0.0] * (FREE_TRIES - 1) + [1.0, 2.0, 4.0, 8.0]
+    assert guess(limiter, "10.0.0.1", FREE_ATTEMPTS + 3) == [0.0] * (FREE_ATTEMPTS - 1) + [1.0, 2.0, 4.0, 8.0]
     assert limiter.wait("10.0.0.1", b"ada:right") == 8.0
     clock.now += 8
     assert limiter.wait("10.0.0.1", b"ada:right") == 0.0
-    assert guess(limiter, "10.0.0.1", 20, 100)[-1] == LONGEST_WAIT
+    assert guess(limiter, "10.0.0.1", 20, 100)[-1] == MAX_WAIT
 
 
 def test_nobody_else_waits(limiter: SignInLimiter) -> None:
@@ -58,7 +58,7 @@ def test_the_same_wrong_password_again_is_no_new_guess(limiter: SignInLimiter) -
 
 
 def test_signing_in_forgets_and_so_does_an_hour(limiter: SignInLimiter, clock: Clock) -> None:
-    guess(limiter, "10.0.0.1", FREE_TRIES)
+    guess(limiter, "10.0.0.1", FREE_ATTEMPTS)
     limiter.succeeded("10.0.0.1")
     assert guess(limiter, "10.0.0.1", 1, 50) == [0.0]
     guess(limiter, "10.0.0.1", 20, 100)
@@ -70,7 +70,7 @@ def test_signing_in_forgets_and_so_does_an_hour(limiter: SignInLimiter, clock: C
     ("first", "second"), [("2001:db8::1", "2001:db8::ffff:2"), ("::ffff:10.0.0.9", "10.0.0.9"), ("unix socket", "unix socket")]
 )
 def test_one_subscriber_is_one_address(limiter: SignInLimiter, first: str, second: str) -> None:
-    guess(limiter, first, FREE_TRIES)
+    guess(limiter, first, FREE_ATTEMPTS)
     assert limiter.wait(second, b"ada:right") > 0
 
 

@@ -14,7 +14,7 @@ from service.web.app import build
 from service.web.event_effects import effects, protect, reads, writes
 
 WRITING = {
-    "read the sources again", "stop an answer", "keep an answer as an inquiry", "start a run", "start a run again",
+    "sync the sources", "stop an answer", "keep an answer as an inquiry", "start a run", "start a run again",
     "cancel a run", "resume a run", "import results", "accept, dismiss or take back a link, or ask an inquiry again",
 }  # fmt: skip
 
@@ -40,7 +40,7 @@ def test_what_writes_checks_by_itself(kb: KnowledgeBase) -> None:
     for number in written:
         handler = blocks.fns[number].fn
         arguments = [None for _ in inspect.signature(handler).parameters]
-        with pytest.raises(gr.Error, match="Nothing was done"):
+        with pytest.raises(gr.Error, match="Nothing was changed"):
             handler(*arguments)
 
 

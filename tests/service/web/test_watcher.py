@@ -15,14 +15,14 @@ from watchfiles import Change
 from ingest.pipeline import ingest
 from kb.knowledge_base import KnowledgeBase
 from service.web.indexing_progress import Indexing
-from service.web.watcher import keep_up, noticed
+from service.web.watcher import change_filter, watch_sources
 from tests.ingest.states import fresh_state, whole_state
 
 if TYPE_CHECKING:
     from tests.conftest import Vault
 
 
-LOOK_AGAIN = 0.4  # seconds
+CHECK_SECONDS = 0.4  # seconds
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def watched(kb: KnowledgeBase, vault: Vault) -> Iterator[KnowledgeBase]:
     ingest(kb, [vault({"first.md": "The first note."})])
     stop = threading.Event()
     indexing = Indexing()
-    thread = threading.Thread(target=keep_up, args=(kb, indexing, stop, LOOK_AGAIN))
+    thread = threading.Thread(target=watch_sources, args=(kb, indexing, stop, CHECK_SECONDS))
     thread.start()
     assert eventually(lambda: indexing.ended is not None)  # watching has begun
     yield kb
@@ -87,7 +87,7 @@ def test_a_fault_in_one_sync_does_not_end_the_watching(watched: KnowledgeBase, v
     kept = registry.read_bytes()
     registry.write_text("{")
     vault({"second.md": "The second note."})
-    time.sleep(3 * LOOK_AGAIN)
+    time.sleep(3 * CHECK_SECONDS)
     registry.write_bytes(kept)
     assert eventually(lambda: titles(watched) == {"first", "second"})
 
@@ -116,7 +116,7 @@ def test_rules_that_change_are_followed(watched: KnowledgeBase, vault: Vault) ->
 def test_what_a_change_tells(path: str, change: Change, tells: bool, tmp_path: Path) -> None:
     """Wherever the source stands: also where a folder above it is hidden, or has a name that others leave out."""
     for place in ("vault", ".venv/vault", ".git/node_modules/__pycache__"):
-        told = noticed([tmp_path / place, tmp_path / "other.md"])
+        told = change_filter([tmp_path / place, tmp_path / "other.md"])
         assert told(change, str(tmp_path / place / path)) is tells
     assert told(change, str(tmp_path / "other.md"))
 
@@ -126,7 +126,7 @@ def test_a_vault_that_vanishes_and_returns_is_kept_and_followed(watched: Knowled
     assert eventually(lambda: len(titles(watched)) == 7)
     root.rename(tmp_path / "unplugged")
     root.mkdir()
-    time.sleep(4 * LOOK_AGAIN)
+    time.sleep(4 * CHECK_SECONDS)
     assert len(titles(watched)) == 7
     root.rmdir()
     (tmp_path / "unplugged").rename(root)
@@ -139,6 +139,6 @@ def test_a_vault_that_vanishes_and_returns_is_kept_and_followed(watched: Knowled
 def test_a_vault_registered_meanwhile_is_followed_too(watched: KnowledgeBase, vault: Vault) -> None:
     other = vault({"a.md": "A."}, "other")
     ingest(watched, [other])
-    time.sleep(4 * LOOK_AGAIN)
+    time.sleep(4 * CHECK_SECONDS)
     (other / "b.md").write_text("B.", encoding="utf-8")
     assert eventually(lambda: "b" in titles(watched))

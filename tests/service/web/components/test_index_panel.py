@@ -34,11 +34,11 @@ def test_nothing_from_a_file_runs(evil: str, harmless: Callable[[str], None]) ->
 
 
 def test_what_is_said_when_there_is_nothing_and_when_something_is_held_back() -> None:
-    assert "Nothing is registered yet" in sources_html([])
-    assert "Not read yet." in summary_html(None, None)
+    assert "No sources yet" in sources_html([])
+    assert "Not synced yet." in summary_html(None, None)
     report = IngestReport(unchanged=3, held=[Held("vault", "/media/vault", 40, "all 40 notes are gone: put it back")])
     html = summary_html(report, NOW) + sources_html([], report, "the disk is full")
-    assert "Deletions held back" in html and "all 40 notes are gone" in html and "The disk is full" in html
+    assert "Deletions waiting for confirmation" in html and "all 40 notes are gone" in html and "The disk is full" in html
     assert "3 unchanged" in html and "1 added, 1 failed" in summary_html(IngestReport(added=1, failed=[("a", "b")]), NOW)
 
 
@@ -68,8 +68,8 @@ def test_one_reading_at_a_time(kb: KnowledgeBase, vault: Vault, monkeypatch: pyt
     assert not reading.start(kb) and not going.acquire(timeout=0.2) and len(runs) == 1
     go.set()
     second.join(10)
-    assert len(runs) == 2 and reading.finished and reading.ended and reading.words() == ""
-    assert "1 could not be read" in status_html(kb, reading)
+    assert len(runs) == 2 and reading.finished and reading.ended and reading.progress_text() == ""
+    assert "1 file failed" in status_html(kb, reading)
 
 
 def test_what_stops_a_reading_is_a_sentence(kb: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:

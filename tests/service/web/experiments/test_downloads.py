@@ -15,8 +15,9 @@ from starlette.testclient import TestClient
 
 from service.experiments.importers.import_run import import_files
 from service.experiments.spec import read_spec
-from service.web.experiments.downloads import Downloads, SameSite
+from service.web.experiments.downloads import Downloads
 from service.web.experiments.results import DOWNLOADS
+from service.web.security.same_site import SameSite
 
 
 def client(home: Path) -> TestClient:

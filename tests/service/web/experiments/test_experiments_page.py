@@ -77,7 +77,7 @@ def test_while_a_run_goes_on_its_elements_stay(audit: Any) -> None:
     [
         (live(RunStatus.RUNNING), "no worker", "Running, base: 6 of 24 attempts, 2 a second, about 9", "no worker"),
         (live(RunStatus.QUEUED), "the worker ended (no room)", "The worker ended (no room)", "a second"),
-        (live(RunStatus.FAILED, error="rates.csv has no rate for p1"), "", "Rates.csv has no rate for p1", "left"),
+        (live(RunStatus.FAILED, error="rates.csv has no rate for p1"), "", ">rates.csv has no rate for p1", "left"),
         (live(RunStatus.INTERRUPTED), "", "the next worker goes on from where it stands", "alert"),
         (live(RunStatus.SUCCEEDED), "", "the evidence note is being written", "Waiting"),
         (live(RunStatus.CANCELLED, seconds=61), "", "in 61", "left"),

@@ -14,7 +14,7 @@ import pytest
 from service.experiments.execution import control, queue
 from service.experiments.execution.run_store import Runs, RunStatus
 from service.experiments.spec import ExperimentSpec, from_mapping
-from service.web.experiments.worker_process import Working, ended_by, last_words
+from service.web.experiments.worker_process import WorkerSupervisor, last_log_line, signal_text
 
 ROOT = Path(__file__).parents[4]
 
@@ -35,68 +35,72 @@ def until(true: Callable[[], bool], seconds: float = 40.0) -> bool:
 
 
 @pytest.fixture
-def working(home: Path) -> Iterator[Working]:
-    made = Working(home)
+def working(home: Path) -> Iterator[WorkerSupervisor]:
+    made = WorkerSupervisor(home)
     yield made
-    made.end()
+    made.stop()
 
 
-def test_a_worker_comes_with_the_first_run_and_leaves_it_to_the_next_one(home: Path, working: Working) -> None:
-    working.begin()
+def test_a_worker_comes_with_the_first_run_and_leaves_it_to_the_next_one(home: Path, working: WorkerSupervisor) -> None:
+    working.start()
     time.sleep(0.3)
     assert not (home / "worker.log").exists()  # nothing waits, so nothing was started
     run = control.submit(home, spec(delay=0.15)).run
-    working.look()
+    working.wake()
     assert until(lambda: control.status_of(home, run) is RunStatus.RUNNING and run.progress.get("done", 0) > 0)
-    assert working.waiting == (run.id,) and working.problem == ""
-    working.end()
+    assert working.pending == (run.id,) and working.problem == ""
+    working.stop()
     assert not queue.has_worker(home)
     assert control.status_of(home, run) is RunStatus.INTERRUPTED and run.tallies("base")
-    after = Working(home)
-    after.begin()
+    after = WorkerSupervisor(home)
+    after.start()
     try:
         assert until(lambda: bool(run.state.get("evidence_note_id")))
         assert sum(tally.n for tally in run.tallies("base")) == 48
     finally:
-        after.end()
+        after.stop()
 
 
 def test_without_leave_it_starts_nothing_and_says_so(home: Path) -> None:
-    working = Working(home, allowed=False)
+    working = WorkerSupervisor(home, allowed=False)
     control.submit(home, spec())
-    working.begin()
+    working.start()
     assert until(lambda: bool(working.problem))
-    assert "`passkb worker` runs them" in working.problem and not (home / "worker.log").exists()
-    working.end()
+    assert "run `passkb worker`" in working.problem and not (home / "worker.log").exists()
+    working.stop()
 
 
-def test_a_worker_that_can_not_start_is_told_in_its_own_words_and_tried_again(home: Path, working: Working) -> None:
+def test_a_worker_that_can_not_start_is_told_in_its_own_words_and_tried_again(home: Path, working: WorkerSupervisor) -> None:
     run = Runs(home).create(spec())
     (home / "config.toml").write_text("no_such_setting = 1\n")
-    working.begin()
+    working.start()
     assert until(lambda: "no setting 'no_such_setting'" in working.problem)
-    assert "started again in" in working.problem
+    assert "restarts in" in working.problem
     (home / "config.toml").unlink()
     queue.enqueue(home, run.id)
-    working.look()
+    working.wake()
     assert until(lambda: run.state["status"] == RunStatus.SUCCEEDED) and until(lambda: working.problem == "")
 
 
 def test_last_words_of_a_log_that_is_not_there_or_empty(tmp_path: Path) -> None:
-    assert last_words(tmp_path / "worker.log") == ""
+    assert last_log_line(tmp_path / "worker.log") == ""
     (tmp_path / "worker.log").write_bytes(b"one\n\xffpasskb: two\n\n")
-    assert last_words(tmp_path / "worker.log").endswith("two")
+    assert last_log_line(tmp_path / "worker.log").endswith("two")
 
 
 def test_a_worker_that_was_killed_is_said_to_be() -> None:
-    assert "short of memory" in ended_by(-9) and ended_by(-11) == "ended by signal 11" and ended_by(1) == ended_by(0) == ""
+    assert (
+        "out of memory" in signal_text(-9)
+        and signal_text(-11) == "ended by signal 11"
+        and signal_text(1) == signal_text(0) == ""
+    )
 
 
 def test_the_web_process_loads_no_engine() -> None:
     """Also when it plans, imports, draws and publishes: the GPU is the worker's alone."""
     loaded = (
-        "import sys, service.web.app, service.experiments.planning, service.experiments.importers.import_run;"
-        "from service.experiments.report import curve, evidence, result;"
+        "import sys, service.web.app; import service.experiments.planning, service.experiments.importers.import_run;"
+        "from service.experiments.report import evidence, curve, result;"
         "print([m for m in sys.modules if m in ('torch', 'transformers', 'vllm', 'openai')"
         " or m.startswith('service.experiments.engines.') and m.rpartition('.')[2] not in ('base',)])"
     )

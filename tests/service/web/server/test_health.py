@@ -23,8 +23,8 @@ from service.api.admission import Admission
 from service.api.operations import Access
 from service.auth.accounts import Accounts
 from service.version import version
-from service.web.middleware import guards
-from service.web.server.health import HealthCheck, usable
+from service.web.middleware import middleware_stack
+from service.web.server.health import HealthCheck, index_is_usable
 from tests.conftest import Vault
 
 ADDRESS = "http://127.0.0.1:7860"
@@ -46,7 +46,7 @@ def app(kb: KnowledgeBase, ready: bool = True, account: tuple[str, str] | None =
 
     access = replace(Access(kb, lambda: None, ADDRESS), admission=admission or Admission())
     accounts = Accounts([account]) if account else None
-    middleware = guards("127.0.0.1", access, accounts, health=HealthCheck(kb.home, lambda: ready))
+    middleware = middleware_stack("127.0.0.1", access, accounts, health=HealthCheck(kb.home, lambda: ready))
     built = Starlette(routes=[Route("/{path:path}", page, methods=["GET", "POST"])], middleware=middleware)
     built.auth = None  # type: ignore[attr-defined]  # as Gradio's app has it
     return built
@@ -69,15 +69,15 @@ def test_an_app_that_is_starting_or_has_lost_its_index_is_not_well(kb: Knowledge
         answer = web.get("/healthz")
     assert answer.status_code == 503 and answer.json()["status"] == "starting"
     copy = tmp_path / "copy.sqlite"
-    assert not usable(copy)
+    assert not index_is_usable(copy)
     assert not copy.exists(), "a look makes nothing"
     copy.write_bytes(b"not a database" * 1000)
-    assert not usable(copy)
+    assert not index_is_usable(copy)
     shutil.copy(kb.home / "kb.sqlite", copy)
     for end in ("-wal", "-shm"):
         if (kb.home / f"kb.sqlite{end}").exists():
             shutil.copy(kb.home / f"kb.sqlite{end}", tmp_path / f"copy.sqlite{end}")
-    assert usable(copy)
+    assert index_is_usable(copy)
     (kb.home / "kb.sqlite").unlink()
     with TestClient(app(kb), base_url=ADDRESS) as web:
         answer = web.get("/healthz")

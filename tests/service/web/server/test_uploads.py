@@ -69,7 +69,7 @@ def test_an_upload_states_its_length_and_is_bounded(tmp_path: Path, monkeypatch:
         return PlainTextResponse(str(len(await request.body())))
 
     routes = [Route("/gradio_api/upload", taken, methods=["POST"]), Route("/other", taken, methods=["POST"])]
-    web = TestClient(Starlette(routes=routes, middleware=[Middleware(UploadLimit, largest=100, total=1_000)]))
+    web = TestClient(Starlette(routes=routes, middleware=[Middleware(UploadLimit, max_upload=100, max_total=1_000)]))
     assert web.post("/gradio_api/upload", content=b"x" * 100).text == "100"
     assert web.post("/gradio_api/upload", content=b"x" * 101).status_code == 413
     assert web.post("/gradio_api/upload", content=iter([b"x"])).status_code == 411
