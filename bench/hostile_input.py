@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from bench.figures import Figure
-from ingest.links import written
+from ingest.links import extract_links
 from ingest.readers.markdown import read_markdown
 from kb.markdown.sentences import sentences
 from service.web.components.markdown import render
@@ -36,6 +36,6 @@ def _seconds(text: Text, size: int) -> float:
     start = time.process_time()
     note = read_markdown(text(size).encode("utf-8", "replace"), path="a.md", note_id="a", source="s").note
     sentences(note.text)
-    written(note.text)
+    extract_links(note.text)
     render(note.text, note_href=lambda target: None)
     return time.process_time() - start

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.data import SHARED, Absent
 from bench.figures import Figure, median
-from ingest.readers.extracted_document import Imported
+from ingest.readers.extracted_document import ExtractedDocument
 from ingest.readers.html.reader import read_html
 from ingest.readers.pdf.reader import read_pdf
 from kb.markdown.blocks import plain
@@ -41,7 +41,7 @@ def measure(scratch: Path) -> list[Figure]:
 
 def similarities(kind: str, folder: Path = SHARED / "docs-pdf-html") -> dict[str, float]:
     """File name -> similarity to its ground truth, for `kind` html or pdf. Raises Absent when the documents are not there."""
-    read: Callable[..., Imported] = read_html if kind == "html" else read_pdf
+    read: Callable[..., ExtractedDocument] = read_html if kind == "html" else read_pdf
     if not folder.is_dir():
         raise Absent(f"{folder} is not there")
     out = {}

@@ -7,25 +7,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ingest.lock import holding
+from ingest.lock import lock_home
 from ingest.pipeline import ingest
 from ingest.sources import Registry
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 
 
-def own_notes(home: Path) -> Path:
+def app_notes_folder(home: Path) -> Path:
     return home.resolve() / "notes"
 
 
-def index_own(kb: KnowledgeBase, path: Path) -> str:
+def index_app_note(kb: KnowledgeBase, path: Path) -> str:
     """Reads the home's notes again, and gives the id of the one at `path`; empty when nothing stands there.
 
     They are a source of their own, also where the home lies inside a registered folder. Raises PasskbError when what stands
     there could not be indexed.
     """
-    notes = own_notes(kb.home)
-    with holding(kb.home):
+    notes = app_notes_folder(kb.home)
+    with lock_home(kb.home):
         Registry(kb.home).add(notes, apart=True)
     report = ingest(kb, [notes])
     wanted = str(path)

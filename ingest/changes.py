@@ -11,21 +11,21 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ingest.report import Held, IngestReport, Would
+from ingest.report import IngestReport, PendingDeletion, PlannedChange
 from ingest.sources import FoundFile, Registry, Source, note_ids, scan
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from kb.os_errors import explanation
 from kb.store.queries import FileRecord
 
-EVERY = "*"  # among names of sources: all of them
+ALL_SOURCES = "*"  # among names of sources: all of them
 _UNKNOWN = -1  # as a time: compare the bytes next time
 _TICK_NS = 2_000_000_000  # the coarsest clock of a file system (FAT's)
 _FEW, _MANY = 5, 20
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class ChangedFile:
     """A file to be read: the record it gets, and whether it was added, updated or moved (`former`: from where). Its bytes are
     not held: all files together may be larger than memory."""
 
@@ -40,7 +40,7 @@ class Changed:
 class Plan:
     """`touched`: records to be put, of files that need no reading. `known`: what was known, by path."""
 
-    reread: list[Changed] = field(default_factory=list)
+    reread: list[ChangedFile] = field(default_factory=list)
     touched: list[FileRecord] = field(default_factory=list)
     gone: list[FileRecord] = field(default_factory=list)
     known: dict[str, FileRecord] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class _Look:
     standing: set[str] = field(default_factory=set)
 
 
-def compare(
+def plan_changes(
     kb: KnowledgeBase,
     sources: Sequence[Source],
     report: IngestReport,
@@ -96,18 +96,18 @@ def compare(
                 report.unchanged += 1
                 continue
             change = "updated" if was and was.note_id else "moved" if file.path in former else "added"
-            plan.reread.append(Changed(file, look.source, record, change, former.get(file.path, "")))
+            plan.reread.append(ChangedFile(file, look.source, record, change, former.get(file.path, "")))
     _count(plan, former, report)
     return plan
 
 
-def as_read(record: FileRecord, data: bytes) -> FileRecord:
+def update_record(record: FileRecord, data: bytes) -> FileRecord:
     """The record of what was read in the end, should the file have changed since it was compared."""
     sha256 = hashlib.sha256(data).hexdigest()
     return record if sha256 == record.sha256 else replace(record, size=len(data), mtime_ns=_UNKNOWN, sha256=sha256)
 
 
-def inside(source: Source, registered: Iterable[Source]) -> list[Source]:
+def nested_sources(source: Source, registered: Iterable[Source]) -> list[Source]:
     """The sources within a source: what stands in them is theirs."""
     return [other for other in registered if other.path != source.path and other.path.is_relative_to(source.path)]
 
@@ -133,7 +133,7 @@ def _look(
     plan: Plan,
     report: IngestReport,
 ) -> _Look:
-    inner = [*inside(source, registered), Source("imported", imported_folder(kb.home))]
+    inner = [*nested_sources(source, registered), Source("imported", imported_folder(kb.home))]
     mine = {path: record for path, record in records.items() if _belongs(path, source, inner)}
     look = _Look(source, {path: record for path, record in mine.items() if record.source == source.name})
     plan.gone += [record for record in mine.values() if record.source != source.name]  # a forgotten one's
@@ -225,14 +225,14 @@ def _given_up(
     vanished = [r for r in look.missing if r.note_id and r.path not in moved and r.path not in look.standing]
     all_of_some = len(vanished) == len(notes) >= (2 if _is_empty(look.source.path) else _FEW)
     most_of_many = len(notes) >= _MANY and len(vanished) * 2 > len(notes)
-    if not (all_of_some or most_of_many) or look.source.name in forget or EVERY in forget:
+    if not (all_of_some or most_of_many) or look.source.name in forget or ALL_SOURCES in forget:
         return look.missing
     name, amount = look.source.name, f"all {len(notes)}" if all_of_some else f"{len(vanished)} of {len(notes)}"
     reason = (
         f"{amount} notes are gone at once, nothing of them was touched: if the folder is not mounted, put it back and sync "
         f"again; if they were deleted, `passkb sync --forget {name}`"
     )
-    report.held.append(Held(name, str(look.source.path), len(vanished), reason))
+    report.pending_deletions.append(PendingDeletion(name, str(look.source.path), len(vanished), reason))
     held.update(record.path for record in vanished)
     return [record for record in look.missing if record.path not in held]
 
@@ -254,7 +254,7 @@ def _strays_given_up(
     gone: list[FileRecord] = []
     for name, records in by_source.items():
         notes = [record for record in records if record.note_id]
-        if len(notes) < _FEW or name in forget or EVERY in forget:
+        if len(notes) < _FEW or name in forget or ALL_SOURCES in forget:
             gone += records
             continue
         folder = str(Path(records[0].path).parent)
@@ -262,7 +262,7 @@ def _strays_given_up(
             f"{len(notes)} notes of a source that is not registered any more, nothing of them was touched: ingest it again, "
             f"or `passkb sync --forget {name}`"
         )
-        report.held.append(Held(name, folder, len(notes), reason))
+        report.pending_deletions.append(PendingDeletion(name, folder, len(notes), reason))
     return gone
 
 
@@ -276,8 +276,8 @@ def _count(plan: Plan, former: dict[str, str], report: IngestReport) -> None:
     moved, reread = set(former.values()), {entry.file.path for entry in plan.reread}
     for entry in plan.reread:
         report.count(entry.change, 1)
-        report.would.append(Would(entry.file.path, entry.change, entry.former))
+        report.planned.append(PlannedChange(entry.file.path, entry.change, entry.former))
     for record in plan.gone:
         if record.note_id and record.path not in moved and record.path not in reread:
             report.deleted += 1
-            report.would.append(Would(record.path, "deleted"))
+            report.planned.append(PlannedChange(record.path, "deleted"))

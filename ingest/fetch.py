@@ -21,7 +21,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 import httpcore
 import httpx
 
-from ingest.fetched_pages import Page, without_password
+from ingest.fetched_pages import FetchedPage, without_password
 from kb.notes import PasskbError
 
 Resolve = Callable[[str, int], Sequence[str]]
@@ -70,7 +70,7 @@ class Limits:
 _LIMITS = Limits()
 
 
-def resolved(host: str, port: int) -> list[str]:
+def resolve_host(host: str, port: int) -> list[str]:
     """The IP addresses of a host, in the system's order. Raises OSError or UnicodeError when it has none."""
     return list(dict.fromkeys(str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
 
@@ -80,9 +80,9 @@ def fetch(
     *,
     private: bool = False,
     limits: Limits = _LIMITS,
-    resolve: Resolve = resolved,
+    resolve: Resolve = resolve_host,
     network: httpcore.NetworkBackend | None = None,
-) -> Page:
+) -> FetchedPage:
     """The page, text or PDF at an http(s) address. `private` allows addresses of this machine and of private networks;
     `resolve` names a host's IP addresses, `network` connects to one.
 
@@ -119,7 +119,7 @@ def _url(text: str) -> httpx.URL:
     return url.copy_with(raw_path=url.raw_path, fragment=None)
 
 
-def _follow(client: httpx.Client, trail: list[httpx.URL], limits: Limits) -> Page:
+def _follow(client: httpx.Client, trail: list[httpx.URL], limits: Limits) -> FetchedPage:
     """From the one address in `trail` along redirects, each checked as the first was; `trail` tells how far it came."""
     while True:
         with client.stream("GET", trail[-1], headers=_HEADERS, follow_redirects=False) as response:
@@ -134,7 +134,7 @@ def _follow(client: httpx.Client, trail: list[httpx.URL], limits: Limits) -> Pag
         trail[-1] = _url(str(onward.url))
 
 
-def _page(response: httpx.Response, trail: Sequence[httpx.URL], limits: Limits) -> Page:
+def _page(response: httpx.Response, trail: Sequence[httpx.URL], limits: Limits) -> FetchedPage:
     status = response.status_code
     if status != 200:
         other = "its server failed: try again later" if status >= 500 else "its server does not give it: check the address"
@@ -147,7 +147,7 @@ def _page(response: httpx.Response, trail: Sequence[httpx.URL], limits: Limits) 
     if suffix == ".txt" and trail[-1].path.lower().endswith((".md", ".markdown")):
         suffix = ".md"
     charset = response.charset_encoding or ""
-    return Page(str(trail[0]), str(trail[-1]), kind, charset, suffix, data)
+    return FetchedPage(str(trail[0]), str(trail[-1]), kind, charset, suffix, data)
 
 
 def _body(response: httpx.Response, limits: Limits) -> tuple[str, bytes]:

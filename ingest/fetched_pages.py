@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ingest.lock import holding
-from ingest.readers.formats import Fetched, read_file
+from ingest.lock import lock_home
+from ingest.readers.formats import PageOrigin, read_file
 from ingest.sources import Registry, Source, printable
 from kb.files import write_atomic
 from kb.knowledge_base import Progress
@@ -28,7 +28,7 @@ _LONGEST = 60  # characters of a file's name, at most four bytes each: file syst
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class FetchedPage:
     """What stood at an address. `asked` is the address without its fragment, `address` where redirects led, `type` its content
     type, `charset` what the server called its encoding, `suffix` that of a file that holds `data`, the bytes as they came."""
 
@@ -40,7 +40,7 @@ class Page:
     data: bytes
 
 
-Fetch = Callable[[str], Page]
+Fetch = Callable[[str], FetchedPage]
 
 
 def is_address(path: str | Path) -> bool:
@@ -52,7 +52,7 @@ def without_password(address: str) -> str:
     return re.sub(r"(?<=://)[^/?#]*@", "", printable(address))
 
 
-def keep(
+def store_pages(
     home: Path, addresses: Sequence[str], fetch: Fetch, progress: Progress | None = None
 ) -> tuple[Source | None, list[tuple[str, str]]]:
     """Fetches and keeps what stands at the addresses: the source they are in, and (address, reason) of those that failed.
@@ -60,13 +60,13 @@ def keep(
     A page that can not be fetched or read leaves the one that was kept before as it was. The home is held only while a file
     is written, not while a server is waited for.
     """
-    pages, source, failed = Pages(home), None, []
+    pages, source, failed = PageStore(home), None, []
     for done, address in enumerate(addresses, 1):
         shown = without_password(address)
         try:
             page = fetch(address)
             pages.check(page)
-            with holding(home):
+            with lock_home(home):
                 source = pages.put(page)
         except Exception as error:  # one bad address never stops the run, whatever its server sends
             reason = str(error).removeprefix(f"{shown}: ")
@@ -78,7 +78,7 @@ def keep(
     return source, failed
 
 
-class Pages:
+class PageStore:
     """The folder `pages` of a home, and `pages.json`: file name -> where it came from."""
 
     def __init__(self, home: Path) -> None:
@@ -86,7 +86,7 @@ class Pages:
         self._home, self._list = home, home / "pages.json"
         self._entries: dict[str, dict[str, str]] | None = None
 
-    def origin(self, path: str) -> Fetched | None:
+    def origin(self, path: str) -> PageOrigin | None:
         """Where a kept page came from; None for any other file. Raises PasskbError when `pages.json` is damaged."""
         if Path(path).parent != self.folder:
             return None
@@ -95,7 +95,7 @@ class Pages:
         entry = self._entries.get(Path(path).name)
         return _fetched(entry) if entry else None
 
-    def check(self, page: Page) -> None:
+    def check(self, page: FetchedPage) -> None:
         """Raises PasskbError when no note can be made of a page."""
         path = self.folder / _name(page)
         origin = _fetched(_entry(page))
@@ -104,7 +104,7 @@ class Pages:
         except PasskbError as error:
             raise PasskbError(str(error).removeprefix(f"{path}: ")) from error
 
-    def put(self, page: Page) -> Source:
+    def put(self, page: FetchedPage) -> Source:
         """Writes a page in place of what was kept of its address. A process killed in between leaves a whole page."""
         self.folder.mkdir(parents=True, exist_ok=True)
         source = Registry(self._home).add(self.folder, apart=True)
@@ -134,7 +134,7 @@ class Pages:
         return entries
 
 
-def _entry(page: Page) -> dict[str, str]:
+def _entry(page: FetchedPage) -> dict[str, str]:
     return {
         "asked": page.asked,
         "address": page.address,
@@ -145,11 +145,11 @@ def _entry(page: Page) -> dict[str, str]:
     }
 
 
-def _fetched(entry: dict[str, str]) -> Fetched:
-    return Fetched(entry["address"], entry["charset"], datetime.datetime.fromisoformat(entry["fetched"]).date())
+def _fetched(entry: dict[str, str]) -> PageOrigin:
+    return PageOrigin(entry["address"], entry["charset"], datetime.datetime.fromisoformat(entry["fetched"]).date())
 
 
-def _name(page: Page) -> str:
+def _name(page: FetchedPage) -> str:
     """The file of a page: what one recognises of the address, and what tells it from all others."""
     parts = urlsplit(page.asked)
     path = re.sub(r"\.(?:html?|xhtml|pdf|txt|md|markdown)$", "", unquote(parts.path), flags=re.I)

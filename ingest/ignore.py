@@ -12,29 +12,29 @@ from pathspec import GitIgnoreSpec
 from kb.notes import PasskbError
 from kb.os_errors import explanation
 
-RULES = ".passkbignore"
-OBSIDIANS = PurePosixPath(".obsidian", "app.json")
+IGNORE_FILE = ".passkbignore"
+OBSIDIAN_SETTINGS = PurePosixPath(".obsidian", "app.json")
 Ignored = Callable[[str], str]
 
 
-def ignored(root: Path) -> Ignored:
+def ignore_rules(root: Path) -> Ignored:
     """A function from a path below `root` (POSIX) to the reason why it is left out; empty when it is not.
 
     `.passkbignore` has the syntax of `.gitignore`. Raises PasskbError when it can not be read: leaving its rules out would
     index what should not be.
     """
-    spec, excluded = _own_rules(root / RULES), _obsidians(root / OBSIDIANS)
+    spec, excluded = _own_rules(root / IGNORE_FILE), _obsidians(root / OBSIDIAN_SETTINGS)
 
     def reason(relative: str) -> str:
         found = spec.check_file(relative)
         if found.include and found.index is not None:
-            return f"left out by {RULES}, line {found.index + 1}: {lines[found.index]}"
+            return f"left out by {IGNORE_FILE}, line {found.index + 1}: {lines[found.index]}"
         for rule, matches in excluded:
             if matches(relative):
                 return f"left out by Obsidian's excluded files: {rule}"
         return ""
 
-    lines = _lines(root / RULES)
+    lines = _lines(root / IGNORE_FILE)
     return reason
 
 

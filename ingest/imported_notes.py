@@ -14,7 +14,7 @@ from kb.knowledge_base import KnowledgeBase
 from kb.store.queries import FileRecord
 
 
-def kept_at(home: Path, record: FileRecord) -> Path:
+def markdown_path(home: Path, record: FileRecord) -> Path:
     """Where the Markdown of a page or a PDF stands."""
     *folders, name = map(_fitting, (record.note_id or "unread").split("/"))
     return imported_folder(home).joinpath(*folders, f"{name}.md")
@@ -22,7 +22,7 @@ def kept_at(home: Path, record: FileRecord) -> Path:
 
 def remove_orphans(kb: KnowledgeBase) -> None:
     """Removes what no page or PDF stands behind: those that were given up, by this process or by one that was killed."""
-    needed = {str(kept_at(kb.home, record)) for record in kb.store.files() if record.note_id and _is_imported(record)}
+    needed = {str(markdown_path(kb.home, record)) for record in kb.store.files() if record.note_id and _is_imported(record)}
     for folder, _, names in os.walk(imported_folder(kb.home), topdown=False):
         for name in names:
             path = os.path.join(folder, name)

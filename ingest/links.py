@@ -16,10 +16,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
-from kb.markdown.blocks import FIELD, UUID, Block, blocks, opaque, plain
+from kb.markdown.blocks import FIELD, UUID, Block, blocks, plain
+from kb.markdown.opaque_spans import opaque_spans
 from kb.notes import Link, LinkType, WrittenLink, slug
 
-OF = "of "  # opens the form of a link that a third note writes: `of NAME`, the note it goes out from
+FORM_OF = "of "  # opens the form of a link that a third note writes: `of NAME`, the note it goes out from
 _NO_LINKS = frozenset(("code", "math", "comment", "rule"))
 _EXTERNAL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|//|#|$")
 _WEB = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|mailto:|www\.|10\.\d{4,}/", re.I)
@@ -48,7 +49,7 @@ _NOTE_ENDING = re.compile(r"\.(?:md|markdown|txt|html?|pdf)$", re.I)
 _MARKDOWN = re.compile(r"\.(?:md|markdown)$", re.I)
 
 
-def written(text: str) -> tuple[WrittenLink, ...]:
+def extract_links(text: str) -> tuple[WrittenLink, ...]:
     """The links written in a Markdown body, in order of place; `text[start:end]` is the whole syntax of each. Links to
     the note itself (`[[#Heading]]`, `[[^block]]`) and to the web are left out, as is what stands in code, formulas and
     comments. Logseq's `((…))` names a block, and is a link to the note that holds it."""
@@ -83,7 +84,7 @@ def _defined(text: str, found: list[WrittenLink], definitions: Iterable[Block]) 
     return sorted(found, key=lambda link: link.start)
 
 
-def named(text: str, kind: LinkType, why: str = "") -> list[WrittenLink]:
+def parse_property_links(text: str, kind: LinkType, why: str = "") -> list[WrittenLink]:
     """The links that a property of the front matter names: links as in a body, each perhaps with ` because …` after it,
     or else one bare title. Empty when it names none, or only the web."""
     if "[[" in text or "](" in text:
@@ -147,7 +148,7 @@ def _typed(text: str, kind: LinkType, spans: list[WrittenLink], end: int) -> Ite
 
 def _spans(text: str, start: int, end: int) -> list[WrittenLink]:
     """All links between `start` and `end`, as plain mentions, in order of place."""
-    hidden = opaque(text, start, end)
+    hidden = opaque_spans(text, start, end)
     starts = [s for s, _ in hidden]
 
     def is_hidden(at: int) -> bool:
@@ -273,7 +274,7 @@ def resolve(names: Names, from_id: str, links: Iterable[WrittenLink]) -> Resolut
     stubs: dict[str, str] = {}
     files = 0
     for link in links:
-        if link.form.startswith(OF):
+        if link.form.startswith(FORM_OF):
             made = _between(names, home, link)
             out += made
             dangling += [(from_id, link.target)] * (not made)
@@ -306,7 +307,7 @@ def resolve(names: Names, from_id: str, links: Iterable[WrittenLink]) -> Resolut
 
 def _between(names: Names, writer: Name, link: WrittenLink) -> list[Link]:
     """The link that `writer` says another note has, when it is known which notes it means; nobody is to write them for it."""
-    ends = [replace(link, target=name, form="wiki") for name in (link.form.removeprefix(OF), link.target)]
+    ends = [replace(link, target=name, form="wiki") for name in (link.form.removeprefix(FORM_OF), link.target)]
     found = [names.candidates(end, writer.source, posixpath.dirname(_key(writer.path))) for end in ends]
     if [len(candidates) for candidates in found] != [1, 1]:
         return []

@@ -12,14 +12,14 @@ from filelock import FileLock, Timeout
 
 from kb.notes import PasskbError
 from kb.os_errors import NO_PERMISSION, NO_ROOM, READ_ONLY, explanation
-from kb.store.schema import WRITABLE_HOME
+from kb.store.schema import READ_ONLY_REMEDY
 
 PATIENCE = 600.0
 _log = logging.getLogger("passkb")
 
 
 @contextmanager
-def holding(home: Path, waiting: Callable[[str], None] = _log.warning, patience: float = PATIENCE) -> Iterator[None]:
+def lock_home(home: Path, waiting: Callable[[str], None] = _log.warning, patience: float = PATIENCE) -> Iterator[None]:
     """Holds the home for writing. `waiting` is told, once, who holds it meanwhile.
 
     Raises PasskbError that names the holder after `patience` seconds, or when the home can not be written, now or by what is
@@ -60,7 +60,7 @@ def _refused(home: Path, error: OSError) -> PasskbError:
     if error.errno in NO_ROOM:
         return PasskbError(f"{home} is full ({error.strerror}): make room on its disk and try again, nothing is lost")
     if error.errno in NO_PERMISSION | READ_ONLY:
-        return PasskbError(f"{home} is read-only ({error.strerror}): {WRITABLE_HOME}")
+        return PasskbError(f"{home} is read-only ({error.strerror}): {READ_ONLY_REMEDY}")
     return PasskbError(f"{home} can not be used {explanation(error, 'choose another folder with --home')}")
 
 

@@ -7,22 +7,22 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ingest.changes import EVERY, Plan, as_read, compare, inside
+from ingest.changes import ALL_SOURCES, Plan, nested_sources, plan_changes, update_record
 from ingest.chunking import chunk
-from ingest.completeness import is_lost, mark_read
-from ingest.fetched_pages import Fetch, Pages, is_address, keep
-from ingest.imported_notes import kept_at, remove_leftovers, remove_orphans
+from ingest.completeness import is_database_lost, mark_sources_read
+from ingest.fetched_pages import Fetch, PageStore, is_address, store_pages
+from ingest.imported_notes import markdown_path, remove_leftovers, remove_orphans
 from ingest.links import Name, Names, Resolution, resolve
-from ingest.lock import PATIENCE, holding
-from ingest.readers.formats import bytes_of, read_file
-from ingest.readers.markdown import Reading
+from ingest.lock import PATIENCE, lock_home
+from ingest.readers.formats import read_bytes, read_file
+from ingest.readers.markdown import ParsedNote
 from ingest.report import IngestReport
 from ingest.sources import Registry, Source, printable
 from kb.files import write_atomic
 from kb.knowledge_base import KnowledgeBase, Progress
 from kb.notes import Chunk, PasskbError
-from kb.store.queries import Change, Unresolved, passage
-from kb.store.schema import Damaged
+from kb.store.queries import Transaction, Unresolved, passage
+from kb.store.schema import DatabaseDamaged
 
 
 def ingest(
@@ -35,13 +35,13 @@ def ingest(
     """
     paths, report, sources = list(paths), IngestReport(), dict[Path, Source]()
     if addresses := list(dict.fromkeys(str(path) for path in paths if is_address(path))):
-        pages, failed = keep(kb.home, addresses, fetch or _fetch(), progress)
+        pages, failed = store_pages(kb.home, addresses, fetch or _fetch(), progress)
         report.failed.extend(failed)
         sources |= {pages.path: pages} if pages else {}
-    with holding(kb.home):
+    with lock_home(kb.home):
         registry = Registry(kb.home)
         registry.renew()
-        if is_lost(kb, registry):
+        if is_database_lost(kb, registry):
             sources |= {source.path: source for source in registry.all()}
         for path in paths:
             if is_address(path):
@@ -53,7 +53,7 @@ def ingest(
                 report.failed.append((printable(path), "its name is not Unicode: rename it"))
             else:
                 source = registry.add(absolute.resolve())
-                sources |= {inner.path: inner for inner in (source, *inside(source, registry.all()))}
+                sources |= {inner.path: inner for inner in (source, *nested_sources(source, registry.all()))}
         return _update(kb, list(sources.values()), report, progress)
 
 
@@ -83,7 +83,7 @@ def sync(
     if dry_run:
         with kb.store.reading():
             return _update(kb, registry.all(), IngestReport(dry_run=True), progress, forget=forget, whole=True)
-    with holding(kb.home, patience=patience):
+    with lock_home(kb.home, patience=patience):
         registry.renew()
         written_here = kb.home / "notes"
         if written_here.is_dir():
@@ -96,7 +96,7 @@ def forget(kb: KnowledgeBase, name: str, progress: Progress | None = None) -> In
 
     Raises PasskbError when there is none. A process killed in between leaves notes that the next sync asks about.
     """
-    with holding(kb.home):
+    with lock_home(kb.home):
         _check_names(kb, [name])
         registry = Registry(kb.home)
         registry.renew()
@@ -107,7 +107,7 @@ def forget(kb: KnowledgeBase, name: str, progress: Progress | None = None) -> In
 def _check_names(kb: KnowledgeBase, given: Collection[str]) -> None:
     names = {source.name for source in Registry(kb.home).all()} | {record.source for record in kb.store.files()}
     for name in given:
-        if name != EVERY and name not in names:
+        if name != ALL_SOURCES and name not in names:
             raise PasskbError(f"no source is called {name!r}: there are {', '.join(sorted(names)) or 'none'}")
 
 
@@ -118,7 +118,7 @@ def rebuild(home: Path, open_kb: type[KnowledgeBase] = KnowledgeBase, progress: 
     whose rebuild is killed. A damaged database is replaced. Raises PasskbError when the home can not be used, belongs to a
     newer passkb or to another program, or when a rebuild would forget notes because their folder is not there.
     """
-    with holding(home):
+    with lock_home(home):
         Registry(home).renew()
         sources = Registry(home).all()
         missing = [source.path for source in sources if not source.path.exists()]
@@ -126,18 +126,20 @@ def rebuild(home: Path, open_kb: type[KnowledgeBase] = KnowledgeBase, progress: 
             raise PasskbError(f"{missing[0]} is not there: mount it or put it back first, a rebuild would forget its notes")
         try:
             kb = open_kb(home)
-        except Damaged:
+        except DatabaseDamaged:
             _discard(home)
             kb = open_kb(home)
         with kb:
-            if kb.store.database.damage():
+            if kb.store.database.find_damage():
                 kb.close()
                 _discard(home)
             else:
                 held = IngestReport()
-                compare(kb, sources, held, whole=True)
-                if held.held:
-                    raise PasskbError(f"{held.held[0].path}: {held.held[0].reason}. A rebuild would forget them")
+                plan_changes(kb, sources, held, whole=True)
+                if held.pending_deletions:
+                    raise PasskbError(
+                        f"{held.pending_deletions[0].path}: {held.pending_deletions[0].reason}. A rebuild would forget them"
+                    )
             return _update(kb, sources, IngestReport(), progress, whole=True, anew=True)
 
 
@@ -157,15 +159,15 @@ def _update(
     anew: bool = False,
 ) -> IngestReport:
     started = time.perf_counter()
-    plan = compare(kb, sources, report, forget=forget, whole=whole, anew=anew)
+    plan = plan_changes(kb, sources, report, forget=forget, whole=whole, anew=anew)
     if not report.dry_run:
         if anew or plan.reread or plan.gone or plan.touched:
             _apply(kb, plan, report, progress, anew)
-        kb.complete(progress)
+        kb.embed_missing(progress)
         _settle(kb, report)
         if whole:
             remove_leftovers(kb)
-            mark_read(kb, sources, report)
+            mark_sources_read(kb, sources, report)
     _describe(kb, report)
     report.seconds = time.perf_counter() - started
     return report
@@ -174,21 +176,21 @@ def _update(
 def _settle(kb: KnowledgeBase, report: IngestReport) -> None:
     """The vector index last: what it can not take is in the report, and all else is kept and can be searched."""
     try:
-        if kb.settle():
+        if kb.sync_index():
             report.warnings.append((str(kb.index.folder), "was damaged, and has been made again from what is known"))
     except PasskbError as error:
         report.failed.append((str(kb.index.folder), str(error)))
 
 
 def _apply(kb: KnowledgeBase, plan: Plan, report: IngestReport, progress: Progress | None, anew: bool) -> None:
-    entries: list[tuple[Reading, tuple[Chunk, ...]]] = []
-    records, pages = list(plan.touched), Pages(kb.home)
+    entries: list[tuple[ParsedNote, tuple[Chunk, ...]]] = []
+    records, pages = list(plan.touched), PageStore(kb.home)
     before = [] if anew else _names(kb)
     for done, entry in enumerate(plan.reread, 1):
-        path, place, record = entry.file.path, kept_at(kb.home, entry.record), entry.record
+        path, place, record = entry.file.path, markdown_path(kb.home, entry.record), entry.record
         try:
-            data = bytes_of(path, entry.file.size)
-            record = as_read(record, data)
+            data = read_bytes(path, entry.file.size)
+            record = update_record(record, data)
             read = read_file(
                 data,
                 path=path,
@@ -226,7 +228,7 @@ def _apply(kb: KnowledgeBase, plan: Plan, report: IngestReport, progress: Progre
     removed = [record.note_id for record in former if record.note_id]
     with kb.store.writing() as change:
         if anew:
-            change.empty()
+            change.clear()
         for record in plan.gone:
             change.delete_file(record.path)
         for record in records:
@@ -250,8 +252,8 @@ def _names(kb: KnowledgeBase) -> list[Name]:
 
 def _rewrite(
     kb: KnowledgeBase,
-    change: Change,
-    entries: Sequence[tuple[Reading, tuple[Chunk, ...]]],
+    change: Transaction,
+    entries: Sequence[tuple[ParsedNote, tuple[Chunk, ...]]],
     removed: Sequence[str],
     before: Sequence[Name],
 ) -> None:
@@ -268,7 +270,7 @@ def _rewrite(
         of: list[str] | None = [reading.note.id for reading, _ in entries]
     else:
         resolutions, of = (
-            [resolve(names, note_id, links) for note_id, links in kb.store.written_by_note().items()],
+            [resolve(names, note_id, links) for note_id, links in kb.store.written_links().items()],
             None,
         )
     links = [link for resolution in resolutions for link in resolution.links]

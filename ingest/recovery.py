@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ingest.completeness import is_lost
+from ingest.completeness import is_database_lost
 from ingest.pipeline import sync
 from ingest.sources import Registry
 from kb.knowledge_base import KnowledgeBase, Progress
@@ -19,25 +19,25 @@ class Loss:
     index: str = ""
 
     @property
-    def sentences(self) -> list[str]:
+    def messages(self) -> list[str]:
         return [*self.blocking, *([self.index] if self.index else [])]
 
 
-def losses(kb: KnowledgeBase) -> Loss:
+def find_losses(kb: KnowledgeBase) -> Loss:
     """Compares what the registry, the store, the vectors and the vector index hold. Reads only.
 
     Raises PasskbError when the registry can not be read.
     """
     registry = Registry(kb.home)
     blocking = []
-    if is_lost(kb, registry):
+    if is_database_lost(kb, registry):
         sources = len(registry.all())
         blocking.append(f"{kb.store.database.path} was missing or empty, although {sources} sources are registered")
     elif registry.has_moved:
         blocking.append(f"{kb.home} has moved")
     if lacking := len(kb.store.chunks_without_vector(kb.embedder.name)):
         blocking.append(f"{lacking:,} passages have no vector of the embedding model {kb.embedder.name}")
-    damage = "" if kb.store.database.read_only else kb.index_sync.damage()
+    damage = "" if kb.store.database.read_only else kb.index_sync.find_damage()
     return Loss(blocking, f"the vector index {kb.index.folder} is damaged: {damage}" if damage else "")
 
 
@@ -47,7 +47,7 @@ def recover(kb: KnowledgeBase, progress: Progress | None = None) -> list[str]:
     The vector index is left to the next sync: a search that needs it compares all vectors meanwhile.
     """
     try:
-        lost = losses(kb).blocking
+        lost = find_losses(kb).blocking
     except PasskbError:
         return []  # whoever needs the registry says what is wrong with it
     if not lost:
@@ -58,5 +58,5 @@ def recover(kb: KnowledgeBase, progress: Progress | None = None) -> list[str]:
         report = sync(kb, progress=progress, patience=0.0)
     except PasskbError as error:
         return [f"{'; '.join(lost)}. Answers are incomplete: {error}"]
-    failed = [f"{path}: {reason}" for path, reason in report.failed] + [entry.reason for entry in report.held]
+    failed = [f"{path}: {reason}" for path, reason in report.failed] + [entry.reason for entry in report.pending_deletions]
     return [f"{'; '.join(lost)}: read again from the sources, {report.notes:,} notes", *failed]

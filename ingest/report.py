@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class PendingDeletion:
     """Notes of a source that are gone, and were not deleted: so many at once are asked about. `reason` says what to do."""
 
     source: str
@@ -17,7 +17,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Would:
+class PlannedChange:
     """A file's change: `added`, `updated`, `moved` (`former`: from where) or `deleted`."""
 
     path: str
@@ -43,8 +43,8 @@ class IngestReport:
     failed: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[tuple[str, str]] = field(default_factory=list)
-    held: list[Held] = field(default_factory=list)
-    would: list[Would] = field(default_factory=list)
+    pending_deletions: list[PendingDeletion] = field(default_factory=list)
+    planned: list[PlannedChange] = field(default_factory=list)
     dry_run: bool = False
     embedded: int = 0
     notes: int = 0
@@ -69,9 +69,10 @@ class IngestReport:
             "skipped": [{"path": path, "reason": reason} for path, reason in self.skipped],
             "warnings": [{"path": path, "warning": warning} for path, warning in self.warnings],
             "held": [
-                {"source": held.source, "path": held.path, "notes": held.notes, "reason": held.reason} for held in self.held
+                {"source": held.source, "path": held.path, "notes": held.notes, "reason": held.reason}
+                for held in self.pending_deletions
             ],
-            **({"would": [entry.to_json() for entry in self.would]} if self.dry_run else {}),
+            **({"would": [entry.to_json() for entry in self.planned]} if self.dry_run else {}),
             "embedded": self.embedded,
             "notes": self.notes,
             "links": self.links,

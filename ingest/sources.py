@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ingest.ignore import ignored
+from ingest.ignore import ignore_rules
 from ingest.readers.formats import READABLE
 from kb.files import write_atomic
 from kb.home_paths import HomePaths
@@ -95,7 +95,8 @@ class Registry:
         try:
             entries = json.loads(self._file.read_text(encoding="utf-8"))
             return [
-                Source(str(entry["name"]), Path(self._paths.used(str(entry["path"]))), entry.get("file")) for entry in entries
+                Source(str(entry["name"]), Path(self._paths.absolute(str(entry["path"]))), entry.get("file"))
+                for entry in entries
             ]
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             otherwise = "mend it, or delete it and ingest again"
@@ -130,7 +131,7 @@ class Registry:
 
     def _entries(self, sources: Iterable[Source]) -> list[dict[str, Any]]:
         return [
-            {"name": source.name, "path": self._paths.kept(str(source.path))}
+            {"name": source.name, "path": self._paths.relative(str(source.path))}
             | ({} if source.file is None else {"file": source.file})
             for source in sources
         ]
@@ -152,7 +153,7 @@ def scan(source: Source) -> Scan:
     files: list[FoundFile] = []
     skipped: list[tuple[str, str]] = []
     closed: list[tuple[str, str]] = []
-    left_out = ignored(source.root)
+    left_out = ignore_rules(source.root)
     for path in _walk(source.path, closed, skipped):
         suffix = path.suffix.lower()
         if suffix in READABLE and (why := left_out(path.relative_to(source.root).as_posix())):

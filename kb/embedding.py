@@ -134,7 +134,7 @@ def model_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def verify(folder: Path) -> Path:
+def verify_weights(folder: Path) -> Path:
     """The weights' path, once their sha256 is the published model's. Raises PasskbError when they are missing or changed."""
     weights = folder / "model.safetensors"
     if not weights.is_file():
@@ -156,7 +156,7 @@ def _load(folder: Path) -> tuple[Any, Any, Any]:
     from openvino import AsyncInferQueue, Core
     from tokenizers import Tokenizer
 
-    weights = verify(folder)
+    weights = verify_weights(folder)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_TOKENS)

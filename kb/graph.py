@@ -64,9 +64,9 @@ class NoteGraph:
             return Neighbourhood({}, ())
         distances = nx.single_source_shortest_path_length(undirected, centre, cutoff=depth)
         ranked = sorted(distances, key=lambda note_id: (distances[note_id], -undirected.degree(note_id), note_id))[:limit]
-        return Neighbourhood({note_id: distances[note_id] for note_id in ranked}, tuple(self.among(ranked)))
+        return Neighbourhood({note_id: distances[note_id] for note_id in ranked}, tuple(self.links_among(ranked)))
 
-    def among(self, note_ids: Collection[str]) -> list[Link]:
+    def links_among(self, note_ids: Collection[str]) -> list[Link]:
         """The links whose two ends are both in `note_ids`."""
         kept = set(note_ids)
         return [link for link in self.links if link.source in kept and link.target in kept]
@@ -101,7 +101,7 @@ class NoteGraph:
         unit = (points - low) / np.maximum(high - low, 1e-9)
         return {note_id: (float(x), float(y)) for note_id, (x, y) in zip(neighbourhood.distances, unit, strict=True)}
 
-    def spread(self, seeds: Mapping[str, float], most: int | None = None) -> dict[str, float]:
+    def personalized_pagerank(self, seeds: Mapping[str, float], most: int | None = None) -> dict[str, float]:
         """Personalised PageRank from `seeds`, less what the restart itself puts there: the share that came over links.
 
         Damping 0.5, links followed both ways with the weights above, `_ROUNDS` power iterations (error < 2^-6). Sums to

@@ -18,8 +18,8 @@ class HomePaths:
     def __init__(self, home: Path) -> None:
         self.home = str(home.resolve())
 
-    def kept(self, path: str) -> str:
+    def relative(self, path: str) -> str:
         return path.removeprefix(f"{self.home}/")
 
-    def used(self, path: str) -> str:
+    def absolute(self, path: str) -> str:
         return path if path.startswith("/") or not path else f"{self.home}/{path}"

@@ -50,7 +50,7 @@ class IndexSync:
             self._problem, self._counted = self._damage(), seen
         return self._problem or self._lost_files()
 
-    def damage(self) -> str:
+    def find_damage(self) -> str:
         """What the index has lost, by its files and by counting; empty when nothing, or while changes are to be written."""
         return "" if self.store.index_state() or self.store.outbox_size() else self._damage()
 
@@ -58,7 +58,7 @@ class IndexSync:
         if lost := self._lost_files():
             return lost
         expected = self.store.count_chunks() - len(self.store.chunks_without_vector(self.embedder.name))
-        return self.index.miscount(expected) if expected else ""
+        return self.index.count_mismatch(expected) if expected else ""
 
     def _lost_files(self) -> str:
         text = self.store.meta("index_manifest")
@@ -67,9 +67,9 @@ class IndexSync:
         manifest = _Manifest(**json.loads(text))
         if manifest.embedder != self.embedder.name:
             return f"it was made by another embedding model ({manifest.embedder})"
-        return self.index.lost(manifest.files)
+        return self.index.find_missing(manifest.files)
 
-    def settle(self) -> str:
+    def synchronize(self) -> str:
         """Brings the index in step, after a change; for who holds the home.
 
         An index whose writing was cut short, that lost something or that fails is made from nothing: its files may be torn.
@@ -86,7 +86,7 @@ class IndexSync:
                 self._settle(anew=True)
                 return str(error)
 
-    def make_up(self) -> None:
+    def catch_up(self) -> None:
         """Tells the index what it has not heard of, for a search that needs it; leaves one that somebody writes, that lost
         something or that has to hear a lot."""
         if self.store.database.read_only or not self._writing.acquire(blocking=False):
@@ -120,4 +120,4 @@ class IndexSync:
         self.store.clear_outbox(entries)
 
     def _described(self) -> str:
-        return json.dumps(asdict(_Manifest(self.embedder.name, self.index.files())))
+        return json.dumps(asdict(_Manifest(self.embedder.name, self.index.file_sizes())))

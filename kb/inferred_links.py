@@ -14,11 +14,11 @@ from kb.embedding import Vectors
 from kb.graph import NoteGraph
 from kb.notes import Link, LinkType, Origin
 
-ALIKE = 0.5  # cosine of mean chunk vectors; below it, two notes on one desk are no nearer than any other two
+MIN_COSINE = 0.5  # cosine of mean chunk vectors; below it, two notes on one desk are no nearer than any other two
 _AT_ONCE = 512
 
 
-def inferred(graph: NoteGraph, row_of: Mapping[str, int], note_ids: Sequence[str], means: Vectors) -> list[Link]:
+def infer_links(graph: NoteGraph, row_of: Mapping[str, int], note_ids: Sequence[str], means: Vectors) -> list[Link]:
     """One `related` link a component of `graph` but the largest, in the order of the components.
 
     means: shape (notes, size), unit vectors; `row_of` gives a note's row there and `note_ids` the row's note. Components
@@ -36,7 +36,7 @@ def inferred(graph: NoteGraph, row_of: Mapping[str, int], note_ids: Sequence[str
         best = nearness.argmax(axis=1)
         for row, other, cosine in zip(block.tolist(), best.tolist(), nearness.max(axis=1).tolist(), strict=True):
             island = int(islands[row])
-            if cosine >= ALIKE and cosine > found.get(island, (0.0,))[0]:
+            if cosine >= MIN_COSINE and cosine > found.get(island, (0.0,))[0]:
                 found[island] = (cosine, note_ids[row], note_ids[other])
     return [
         Link(source, target, LinkType.RELATED, f"inferred: the most alike of those no link joins it to (cosine {cosine:.2f})",

@@ -16,11 +16,11 @@ import numpy as np
 from kb.embedding import Embedder, MiniLM, Vectors
 from kb.graph import Neighbourhood, NoteGraph, Step
 from kb.index_sync import IndexSync
-from kb.inferred_links import inferred
+from kb.inferred_links import infer_links
 from kb.notes import Hit, Link, LinkType, Note, NoteKind, Origin, PasskbError
 from kb.search import Catalogue, Retriever
 from kb.single_flight import SingleFlight
-from kb.store.queries import Change, Store, passage, text_hash
+from kb.store.queries import Store, Transaction, passage, text_hash
 from kb.vector_index import IndexFailure, VectorIndex
 
 Progress = Callable[[str, int, int], None]
@@ -119,7 +119,7 @@ class KnowledgeBase:
     def reading(self) -> Iterator[None]:
         """All that is read within is of one moment, whatever is written meanwhile."""
         if not self.store.database.is_nested and self.catalogue.vectors is None:
-            self.index_sync.make_up()
+            self.index_sync.catch_up()
         with self.store.reading():
             yield
 
@@ -146,7 +146,7 @@ class KnowledgeBase:
         catalogue = self.catalogue
         if catalogue.vectors is None:
             return []
-        return inferred(graph, catalogue.row_of, catalogue.note_ids, self._mean_vectors(catalogue))
+        return infer_links(graph, catalogue.row_of, catalogue.note_ids, self._mean_vectors(catalogue))
 
     def graph_without(self, kinds: Collection[str]) -> NoteGraph:
         """The notes of other kinds, and the authors' links among them: what a search leaves out leaves no trace in it."""
@@ -167,12 +167,12 @@ class KnowledgeBase:
         name = name.encode("utf-8", "replace").decode()
         if self.store.notes([name]):
             return name
-        ids = self.store.named(name.strip())
+        ids = self.store.ids_by_name(name.strip())
         if len(ids) == 1:
             return ids[0]
         if ids:
             raise PasskbError(f"{len(ids)} notes are called {name!r}: say which by its id: {', '.join(ids)}")
-        near = self.suggest(name, 3)
+        near = self.suggest_titles(name, 3)
         hint = f"; did you mean {' or '.join(repr(title) for _, title in near)}?" if near else ""
         raise PasskbError(
             f"there is no note {name!r}{hint}"
@@ -180,7 +180,7 @@ class KnowledgeBase:
             else f"there is no note {name!r}: `passkb search` finds notes by what they say"
         )
 
-    def suggest(self, text: str, limit: int = 8) -> list[tuple[str, str]]:
+    def suggest_titles(self, text: str, limit: int = 8) -> list[tuple[str, str]]:
         """(id, title) of notes whose title or alias holds all words of `text`, or else some: for search as you type."""
         words = text.casefold().split()
         ranked = []
@@ -251,11 +251,11 @@ class KnowledgeBase:
     # -- writing ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def writing(self) -> Iterator[Change]:
+    def writing(self) -> Iterator[Transaction]:
         """One transaction over everything known; the vector index follows when it has ended."""
         with self.store.writing() as change:
             yield change
-        self.settle()
+        self.sync_index()
 
     def embed(self, passages: Sequence[str], progress: Progress | None = None, *, again: bool = False) -> int:
         """Makes and keeps the vectors of those texts that have none yet, or of all. How many were made."""
@@ -269,7 +269,7 @@ class KnowledgeBase:
                 progress("embedding", min(i + _EMBED_AT_ONCE, len(missing)), len(missing))
         return len(missing)
 
-    def complete(self, progress: Progress | None = None) -> int:
+    def embed_missing(self, progress: Progress | None = None) -> int:
         """Makes the vectors that are missing of what is known, for who holds the home: of another embedding model, or lost. How
         many were made."""
         lacking = self.store.chunks_without_vector(self.embedder.name)
@@ -278,12 +278,12 @@ class KnowledgeBase:
         notes = self.store.notes(chunk.note_id for chunk in lacking)
         made = self.embed([passage(notes[chunk.note_id], chunk) for chunk in lacking if chunk.note_id in notes], progress)
         with self.store.writing() as change:
-            change.vectors_came([chunk.id for chunk in lacking])
+            change.mark_embedded([chunk.id for chunk in lacking])
         return made
 
-    def settle(self) -> str:
-        """Brings the vector index in step with the store: see `IndexSync.settle`."""
-        return self.index_sync.settle()
+    def sync_index(self) -> str:
+        """Brings the vector index in step with the store: see `IndexSync.synchronize`."""
+        return self.index_sync.synchronize()
 
 
 def _means(catalogue: Catalogue) -> Vectors:

@@ -156,7 +156,7 @@ class PasskbError(Exception):
     """Something a person can act on: the message names the thing and says what to do. Shown without a traceback."""
 
 
-def page_of(note: Note, offset: int) -> int | None:
+def page_number(note: Note, offset: int) -> int | None:
     """The page, from 1, of the PDF that a note was made of on which `offset` of its text stands; None for other notes."""
     pages = note.properties.get("pages")
     if not isinstance(pages, list) or not all(isinstance(page, int) for page in pages) or not pages:

@@ -189,7 +189,9 @@ def _widened(catalogue: Catalogue, graph: NoteGraph, scored: dict[int, float]) -
     best = list(best_of.items())[:_SEED_NOTES]
     seeds = {catalogue.note_ids[row]: scored[at] ** 2 for row, at in best}
     ceiling = scored[best[-1][1]]
-    arrived = {note_id: share for note_id, share in graph.spread(seeds, _REACHED).items() if note_id not in seeds}
+    arrived = {
+        note_id: share for note_id, share in graph.personalized_pagerank(seeds, _REACHED).items() if note_id not in seeds
+    }
     most = max(arrived.values(), default=0.0)
     boosts = {catalogue.row_of[n]: _LINK_WEIGHT * share / most for n, share in arrived.items() if n in catalogue.row_of}
     fresh: dict[int, float] = {}

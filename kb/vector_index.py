@@ -77,7 +77,7 @@ class VectorIndex:
         with self._usable() as collection:
             return sorted(collection.get(include=[])["ids"])
 
-    def files(self) -> dict[str, int]:
+    def file_sizes(self) -> dict[str, int]:
         """Its files with their sizes in bytes, of which none may vanish or shrink but by writing; without Chroma's log."""
         found = {}
         for path in self.folder.rglob("*"):
@@ -85,7 +85,7 @@ class VectorIndex:
                 found[path.relative_to(self.folder).as_posix()] = path.stat().st_size
         return found
 
-    def lost(self, files: Mapping[str, int]) -> str:
+    def find_missing(self, files: Mapping[str, int]) -> str:
         """What of `files` is gone; empty when nothing is."""
         if files and not self.folder.is_dir():
             return "its folder is missing"
@@ -98,7 +98,7 @@ class VectorIndex:
                 return f"{name} is cut short"
         return ""
 
-    def miscount(self, expected: int) -> str:
+    def count_mismatch(self, expected: int) -> str:
         """Why it does not hold `expected` chunks, as far as its tables tell without loading Chroma; empty when it does."""
         path = self.folder / "chroma.sqlite3"
         if not path.is_file():

@@ -12,7 +12,7 @@ from kb.notes import PasskbError
 from kb.os_errors import explanation
 from service.log import LEVELS
 
-WAITING = 128  # questions that may wait for their turn
+MAX_WAITING = 128  # questions that may wait for their turn
 _TRUTH = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
 
@@ -33,7 +33,7 @@ class Config:
     vllm_python: str = ""
     allow_private_addresses: bool = False
     log_level: str = ""
-    max_waiting: int = WAITING
+    max_waiting: int = MAX_WAITING
 
 
 def home_folder(flag: str | None) -> Path:

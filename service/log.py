@@ -66,11 +66,11 @@ def configure(level: str, *, timestamps: bool = False, requested: str = "") -> N
     own.setLevel(level.upper())
 
 
-def options() -> list[str]:
+def child_options() -> list[str]:
     """The global options with which a child process logs at the same level."""
     return ["--log-level", _requested] if _requested else []
 
 
-def message_of(line: str) -> str:
+def strip_prefix(line: str) -> str:
     """A line of a log without its time, level and logger."""
     return _PREFIX.sub("", line.strip(), count=1)

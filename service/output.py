@@ -12,12 +12,12 @@ from kb.graph import Step
 from kb.knowledge_base import NoteView
 from kb.markdown.blocks import plain
 from kb.notes import Claim, Hit, Link
-from service.status import shortened
+from service.status import path_in_source
 
 if TYPE_CHECKING:
     from ingest.report import IngestReport
     from service.answering.answer import Answer
-    from service.doctor import Finding
+    from service.doctor import CheckResult
 
 _WIDTH = 88
 _NAMED = 3  # files named for each rule
@@ -162,7 +162,7 @@ def report(done: IngestReport) -> str:
     ]  # fmt: skip
     lines = [", ".join([*counts, f"{done.unchanged} unchanged"]) + f" in {done.seconds:.1f} s"]
     if done.dry_run:
-        lines += [f"  {entry.change}  {f'{entry.former} -> ' * bool(entry.former)}{entry.path}" for entry in done.would]
+        lines += [f"  {entry.change}  {f'{entry.former} -> ' * bool(entry.former)}{entry.path}" for entry in done.planned]
     lines.append(f"{done.notes} notes, {done.links} links, {done.stubs} stubs (referred to, not written yet)")
     if done.ambiguous:
         lines.append(f"{len(done.ambiguous)} links could mean several notes:")
@@ -204,7 +204,7 @@ def _source(source: Mapping[str, Any]) -> list[str]:
     """A source in a line, then what failed, was odd, waits, and what which rule left out."""
 
     def short(entry: Mapping[str, Any]) -> str:
-        return shortened(entry["path"], source["path"])
+        return path_in_source(entry["path"], source["path"])
 
     counts = [f"{source['notes']} notes", f"{source['chunks']} chunks"]
     counts += [f"{len(source[key])} {name}" for key, name in _STANDINGS.items() if source[key]]
@@ -231,7 +231,7 @@ def _first(lines: Sequence[str], most: int = 20) -> list[str]:
     return [*lines[:most], *([f"  … and {len(lines) - most} more (--json names all)"] if len(lines) > most else [])]
 
 
-def findings(entries: Sequence[Finding]) -> str:
+def findings(entries: Sequence[CheckResult]) -> str:
     lines = []
     for entry in entries:
         lines.append(f"{'works  ' if entry.ok else 'missing'}  {entry.name}: {entry.found}")

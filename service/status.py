@@ -13,12 +13,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ingest.readers.formats import READABLE
-from ingest.recovery import losses
+from ingest.recovery import find_losses
 from ingest.sources import FoundFile, Registry, Source, printable, scan
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from kb.store.queries import FileRecord
-from kb.store.schema import WRITABLE_HOME
+from kb.store.schema import READ_ONLY_REMEDY
 
 HIDDEN_FILE = "hidden file: its name begins with a dot"
 HIDDEN_FOLDER = "hidden folder: its name begins with a dot"
@@ -81,7 +81,7 @@ def status(kb: KnowledgeBase, *, files: bool = False) -> dict[str, Any]:
         "chunks": chunks,
         "sources": [_source_json(source, files) for source in sources],
         "embedder": kb.embedder.name,
-        "synced": synced(kb),
+        "synced": last_synced(kb),
         "problems": wrong,
     }
 
@@ -90,11 +90,11 @@ def problems(kb: KnowledgeBase) -> list[str]:
     """What is wrong with the home itself, and what to do, a sentence each."""
     home = kb.store.database
     if home.read_only:
-        return [f"{home.path.parent} is read-only: {WRITABLE_HOME}", *losses(kb).sentences]
-    return [f"{sentence}; `passkb sync` makes it again" for sentence in losses(kb).sentences]
+        return [f"{home.path.parent} is read-only: {READ_ONLY_REMEDY}", *find_losses(kb).messages]
+    return [f"{sentence}; `passkb sync` makes it again" for sentence in find_losses(kb).messages]
 
 
-def synced(kb: KnowledgeBase) -> str | None:
+def last_synced(kb: KnowledgeBase) -> str | None:
     """When the sources were last read, in UTC; None when they never were. Whoever writes a home leaves its mark there."""
     try:
         written = (kb.home / "writing.pid").stat().st_mtime
@@ -111,7 +111,7 @@ def survey(kb: KnowledgeBase) -> list[SourceState]:
     return [_surveyed(kb, source, registered, records, chunks) for source in registered]
 
 
-def by_rule(skipped: Sequence[Skipped]) -> list[tuple[str, list[Skipped]]]:
+def group_by_rule(skipped: Sequence[Skipped]) -> list[tuple[str, list[Skipped]]]:
     """(rule, what it left out), the rule that left out most first."""
     rules: dict[str, list[Skipped]] = {}
     for entry in skipped:
@@ -119,7 +119,7 @@ def by_rule(skipped: Sequence[Skipped]) -> list[tuple[str, list[Skipped]]]:
     return sorted(rules.items(), key=lambda rule: (-len(rule[1]), rule[0]))
 
 
-def shortened(path: str, source: str) -> str:
+def path_in_source(path: str, source: str) -> str:
     """A path as it is called within its source."""
     return path.removeprefix(source.rstrip("/") + "/")
 

@@ -20,7 +20,7 @@ _START = re.compile(r"[ \t]*(?:#{1,6}(?=[ \t]|$)|[>|]|[-+](?=[ \t]|$)|-{2,}[ \t]
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ExtractedDocument:
     """A page or a PDF as read. `text` is Markdown with line ends `\\n`; `pages` holds, for a PDF, the offset in `text` (a
     `str` index) at which each page begins, a page without text where the next one does; ascending. `lines` holds, for a page,
     all of its text as lines, by which saved pages of knowledge bases and reviews are known."""
@@ -32,13 +32,13 @@ class Imported:
     lines: str = ""
 
 
-def as_note(imported: Imported, original: str, when: date) -> str:
+def format_note(imported: ExtractedDocument, original: str, when: date) -> str:
     """The file for `notes/imported/`: front matter, then `imported.text` unchanged, so that `pages` stay true of the note's
     text. `original` is the path or the address read, `when` the day on which it was."""
     properties: dict[str, object] = {
         "title": imported.title,
         "kind": "note",
-        "original": writable(original),
+        "original": remove_unwritable(original),
         "imported": when,
     }
     if imported.pages:
@@ -47,21 +47,21 @@ def as_note(imported: Imported, original: str, when: date) -> str:
     return f"---\n{header}---\n{imported.text}"
 
 
-def writable(text: str) -> str:
+def remove_unwritable(text: str) -> str:
     """The text without characters that a UTF-8 text file can not hold or no one can see; line ends as `\\n`."""
     return _UNWRITABLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\x0c", "\n"))
 
 
 def one_line(text: str) -> str:
-    return " ".join(writable(text).split())
+    return " ".join(remove_unwritable(text).split())
 
 
-def prose(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """One line of text with a backslash before whatever Markdown would take for markup, or passkb for a link."""
     return _MARKUP.sub(r"\\\g<0>", text)
 
 
-def paragraph(text: str) -> str:
+def escape_block_starts(text: str) -> str:
     """Escaped text, its lines kept from opening a heading, a list, a quote or a table."""
     return "\n".join(_guarded(line) for line in text.split("\n"))
 

@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from ingest.readers.extracted_document import Imported, as_note
-from ingest.readers.markdown import Reading, decode, read_markdown
+from ingest.readers.extracted_document import ExtractedDocument, format_note
+from ingest.readers.markdown import ParsedNote, decode, read_markdown
 from kb.notes import PasskbError, WrittenLink
 
 TEXT = frozenset({".md", ".markdown", ".txt"})
@@ -20,7 +20,7 @@ _LARGEST = dict.fromkeys(TEXT | PAGES, 64) | dict.fromkeys(PDF, 512)  # MB: what
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class PageOrigin:
     """Where a page that was fetched came from, what its server called its encoding (or nothing), and the day."""
 
     address: str
@@ -29,14 +29,14 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ReadResult:
     """A note as read. `imported` is the Markdown that stands for a page or a PDF, to be kept at `note.path`; else empty."""
 
-    reading: Reading
+    reading: ParsedNote
     imported: str = ""
 
 
-def bytes_of(path: str, size: int) -> bytes:
+def read_bytes(path: str, size: int) -> bytes:
     """Raises PasskbError for a file too large to be held, OSError for one that can not be read."""
     most = _LARGEST[PurePath(path).suffix.lower()]
     if size > most * 2**20:
@@ -44,14 +44,16 @@ def bytes_of(path: str, size: int) -> bytes:
     return Path(path).read_bytes()
 
 
-def read_file(data: bytes, *, path: str, note_id: str, source: str, kept_at: Path, origin: Fetched | None = None) -> Read:
+def read_file(
+    data: bytes, *, path: str, note_id: str, source: str, kept_at: Path, origin: PageOrigin | None = None
+) -> ReadResult:
     """`kept_at`: where the Markdown made of a page or a PDF will stand; `origin`: where the file came from, if it was fetched.
     Raises PasskbError that names what is wrong."""
     suffix = PurePath(path).suffix.lower()
     if suffix in TEXT:
         if origin is None:
-            return Read(_text(data, path=path, note_id=note_id, source=source))
-        return Read(_from(origin, _text(_in_utf8(data, origin.charset), path=path, note_id=note_id, source=source), path))
+            return ReadResult(_text(data, path=path, note_id=note_id, source=source))
+        return ReadResult(_from(origin, _text(_in_utf8(data, origin.charset), path=path, note_id=note_id, source=source), path))
     from ingest.readers.saved_page.reader import named_works
 
     imported = _import(data, suffix, path, origin)
@@ -59,16 +61,16 @@ def read_file(data: bytes, *, path: str, note_id: str, source: str, kept_at: Pat
     page = _page(imported.lines, path=str(kept_at), note_id=note_id, source=source)
     if page:
         imported = replace(imported, title=page.note.title, text=imported.lines, warnings=page.warnings)
-    text = as_note(imported, origin.address if origin else path, when)
+    text = format_note(imported, origin.address if origin else path, when)
     reading = read_markdown(text.encode(), path=str(kept_at), note_id=note_id, source=source)
     if page and page.note.text == reading.note.text:
         note = replace(page.note, properties={**reading.note.properties, **page.note.properties})
-        return Read(replace(page, note=note), text)
+        return ReadResult(replace(page, note=note), text)
     links = (*reading.links, *named_works(reading.note.text)) if suffix in PAGES else reading.links
-    return Read(replace(reading, links=links, warnings=(*imported.warnings, *reading.warnings)), text)
+    return ReadResult(replace(reading, links=links, warnings=(*imported.warnings, *reading.warnings)), text)
 
 
-def _from(origin: Fetched, reading: Reading, path: str) -> Reading:
+def _from(origin: PageOrigin, reading: ParsedNote, path: str) -> ParsedNote:
     """A text keeps its bytes, so where it came from stands beside what its front matter says, not in it."""
     note = reading.note
     title = _named(origin.address) if note.title == PurePath(path).stem else note.title
@@ -93,19 +95,19 @@ def _in_utf8(data: bytes, charset: str) -> bytes:
     return data
 
 
-def _import(data: bytes, suffix: str, path: str, origin: Fetched | None) -> Imported:
+def _import(data: bytes, suffix: str, path: str, origin: PageOrigin | None) -> ExtractedDocument:
     imported = _import_any(data, suffix, path, origin)
     if origin and imported.title == PurePath(path).stem:
         return replace(imported, title=_named(origin.address))
     return imported
 
 
-def _import_any(data: bytes, suffix: str, path: str, origin: Fetched | None) -> Imported:
+def _import_any(data: bytes, suffix: str, path: str, origin: PageOrigin | None) -> ExtractedDocument:
     try:
         if suffix in PDF:
-            from ingest.readers.pdf.subprocess import read_pdf_apart
+            from ingest.readers.pdf.subprocess import read_pdf_in_subprocess
 
-            return read_pdf_apart(data, path=path)
+            return read_pdf_in_subprocess(data, path=path)
         from ingest.readers.html.reader import read_html
 
         return read_html(data, path=path, charset=origin.charset if origin else "", address=origin.address if origin else "")
@@ -113,7 +115,7 @@ def _import_any(data: bytes, suffix: str, path: str, origin: Fetched | None) -> 
         raise PasskbError(f"{path}: {error.name} is not installed: run `make install`") from error
 
 
-def _text(data: bytes, *, path: str, note_id: str, source: str) -> Reading:
+def _text(data: bytes, *, path: str, note_id: str, source: str) -> ParsedNote:
     """A saved page is read by its structure; else it is Markdown, and a text file's named works are mentions of notes."""
     from ingest.readers.saved_page.reader import named_works
 
@@ -127,7 +129,7 @@ def _text(data: bytes, *, path: str, note_id: str, source: str) -> Reading:
     return reading
 
 
-def _page(text: str, *, path: str, note_id: str, source: str) -> Reading | None:
+def _page(text: str, *, path: str, note_id: str, source: str) -> ParsedNote | None:
     """A saved page of a knowledge base or a review, with the links it says others have; None for any other text."""
     from ingest.readers.saved_page.reader import read_page
 

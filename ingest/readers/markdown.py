@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from ingest.links import OF, named, written
-from ingest.readers.properties import block_ids, inline_tags, page_properties, spelled
+from ingest.links import FORM_OF, extract_links, parse_property_links
+from ingest.readers.properties import block_ids, inline_tags, page_properties, title_from_filename
 from kb.markdown.blocks import blocks, plain
 from kb.markdown.sentences import sentences
 from kb.notes import Claim, ClaimStatus, LinkType, Note, NoteKind, PasskbError, WrittenLink, slug
@@ -57,7 +57,7 @@ class Referrer:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedNote:
     """A note as read, its links as written (front matter first, then in order of place), and what was odd about it.
     `referrers` are the notes that its page says link to it."""
 
@@ -67,15 +67,15 @@ class Reading:
     referrers: tuple[Referrer, ...] = ()
 
 
-def read_markdown(data: bytes, *, path: str, note_id: str, source: str) -> Reading:
+def read_markdown(data: bytes, *, path: str, note_id: str, source: str) -> ParsedNote:
     """Read one file. `path` is relative to the source's root and only names things. Raises `PasskbError` when the
     file is not text; whatever else is odd becomes a warning."""
     warnings: list[str] = []
     text = decode(data, path, warnings)
     properties, body = _front_matter(text, warnings)
-    header = Header({**page_properties(body), **properties}, warnings)
+    header = FrontMatter({**page_properties(body), **properties}, warnings)
     links = header.links()
-    spelt, names = spelled(path)
+    spelt, names = title_from_filename(path)
     title = header.text("title") or _first_heading(body) or spelt or note_id
     aliases = header.names("aliases", ",") or header.names("alias", ",")
     tags: dict[str, str] = {}
@@ -95,7 +95,7 @@ def read_markdown(data: bytes, *, path: str, note_id: str, source: str) -> Readi
         claims=header.claims(),
         properties=header.rest(),
     )
-    return Reading(note, (*links, *header.mentions(), *written(body)), tuple(warnings))
+    return ParsedNote(note, (*links, *header.mentions(), *extract_links(body)), tuple(warnings))
 
 
 def decode(data: bytes, path: str, warnings: list[str]) -> str:
@@ -138,17 +138,17 @@ def _front_matter(text: str, warnings: list[str]) -> tuple[dict[str, Any], str]:
     if closed is None:
         warnings.append("the front matter opened by --- is never closed: all of the file is read as its body")
         return {}, text
-    written, body = text[opened.end() : closed.start()], text[closed.end() :]
-    if len(written) > _MOST_YAML:
+    front_matter, body = text[opened.end() : closed.start()], text[closed.end() :]
+    if len(front_matter) > _MOST_YAML:
         warnings.append("the front matter is over 256 kB and was not read")
         return {}, body
     try:
-        loaded = _load(written)
+        loaded = _load(front_matter)
         if loaded is None:
             return {}, body
         if isinstance(loaded, dict):
             properties: dict[str, Any] = _json(loaded, [_MOST_VALUES], 0)
-            warnings += [f"the front matter has {key!r} twice: the last counts" for key in _repeated(written)]
+            warnings += [f"the front matter has {key!r} twice: the last counts" for key in _repeated(front_matter)]
             return properties, body
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         problem = str(getattr(error, "problem", "") or error).split("\n")[0]
@@ -160,27 +160,27 @@ def _front_matter(text: str, warnings: list[str]) -> tuple[dict[str, Any], str]:
     return {}, text
 
 
-def _repeated(written: str) -> list[str]:
+def _repeated(front_matter: str) -> list[str]:
     """The keys that stand more than once at the margin."""
-    counted = Counter(_KEY.findall(written)) if written.count(":") < _MOST_VALUES else {}
+    counted = Counter(_KEY.findall(front_matter)) if front_matter.count(":") < _MOST_VALUES else {}
     return [key for key, times in counted.items() if times > 1][:3]
 
 
-def _load(written: str) -> Any:
+def _load(front_matter: str) -> Any:
     """Raises ValueError or `yaml.YAMLError`. What could blow up is looked at first: merged aliases double with each
     level, and the C loader overruns its stack on deep nesting, which would end the process."""
-    merged = "<<" in written
-    if merged or len(written) > 2000 or written.count("*") > _MOST_ALIASES:
+    merged = "<<" in front_matter
+    if merged or len(front_matter) > 2000 or front_matter.count("*") > _MOST_ALIASES:
         most, aliases, depth = _MOST_MERGED if merged else _MOST_ALIASES, 0, 0
-        for event in yaml.parse(written, Loader=_Loader):
+        for event in yaml.parse(front_matter, Loader=_Loader):
             aliases += isinstance(event, yaml.AliasEvent)
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if aliases > most or depth > _DEEPEST:
                 raise ValueError(f"more than {most} aliases, or nested more than {_DEEPEST} deep")
     try:
-        return yaml.load(written, Loader=_Loader)
+        return yaml.load(front_matter, Loader=_Loader)
     except (ValueError, OverflowError):  # 2024-02-31 looks like a date and is none
-        return yaml.load(written, Loader=_Strings)
+        return yaml.load(front_matter, Loader=_Strings)
 
 
 def _json(value: Any, budget: list[int], depth: int) -> Any:
@@ -212,7 +212,7 @@ def _text(value: Any) -> str:
     return "" if value is None or isinstance(value, dict) else " ".join(str(value).split())
 
 
-class Header:
+class FrontMatter:
     """The front matter of one note; what nobody asked it for is `rest`."""
 
     def __init__(self, properties: dict[str, Any], warnings: list[str]) -> None:
@@ -236,17 +236,17 @@ class Header:
         return tuple(dict.fromkeys(filter(None, map(_text, parts))))
 
     def kind(self) -> NoteKind:
-        written = self.text("kind").lower()
-        if not written or written in _KINDS:
-            return NoteKind(written or "note")
-        self.warnings.append(f"a file can not be of kind {written!r}: taken as note")
+        name = self.text("kind").lower()
+        if not name or name in _KINDS:
+            return NoteKind(name or "note")
+        self.warnings.append(f"a file can not be of kind {name!r}: taken as note")
         return NoteKind.NOTE
 
-    def type(self, written: str) -> LinkType:
-        name = re.sub(r"[\s-]+", "_", written.lower())
+    def type(self, value: str) -> LinkType:
+        name = re.sub(r"[\s-]+", "_", value.lower())
         if not name or name in _TYPES:
             return LinkType(name or "related")
-        self.warnings.append(f"link type {written!r} is not known: taken as related")
+        self.warnings.append(f"link type {value!r} is not known: taken as related")
         return LinkType.RELATED
 
     def links(self) -> list[WrittenLink]:
@@ -254,9 +254,9 @@ class Header:
         listed = self.take("links")
         for entry in _entries(listed):
             fields = entry if isinstance(entry, dict) else {"to": entry}
-            made = named(_text(fields.get("to")), self.type(_text(fields.get("type"))), _text(fields.get("why")))
-            if giver := named(_text(fields.get("from")), LinkType.RELATED)[:1]:  # said of another note
-                made = [replace(link, form=f"{OF}{giver[0].target}") for link in made]
+            made = parse_property_links(_text(fields.get("to")), self.type(_text(fields.get("type"))), _text(fields.get("why")))
+            if giver := parse_property_links(_text(fields.get("from")), LinkType.RELATED)[:1]:  # said of another note
+                made = [replace(link, form=f"{FORM_OF}{giver[0].target}") for link in made]
             if not made:
                 self.warnings.append("an entry of links: has no `to` that names a note, and was skipped")
             found += made
@@ -267,7 +267,7 @@ class Header:
             made = []
             for entry in _entries(value):
                 fields = entry if isinstance(entry, dict) else {"to": entry}
-                made += named(_text(fields.get("to")), LinkType(name), _text(fields.get("why")))
+                made += parse_property_links(_text(fields.get("to")), LinkType(name), _text(fields.get("why")))
             if made:
                 self.taken.add(key)
             found += made
@@ -281,7 +281,7 @@ class Header:
             for entry in _entries(value):
                 words = f"[[{_text(entry)}]]" if unquoted else "" if isinstance(entry, list | dict) else _text(entry)
                 if _ONE_LINK.fullmatch(words):
-                    found += named(words, LinkType.MENTIONS)
+                    found += parse_property_links(words, LinkType.MENTIONS)
         return found
 
     def claims(self) -> tuple[Claim, ...]:

@@ -13,7 +13,8 @@ from itertools import islice
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
-from kb.markdown.blocks import FIELD, LINK, PROPERTY, UUID, Block, blocks, opaque, plain
+from kb.markdown.blocks import FIELD, LINK, PROPERTY, UUID, Block, blocks, plain
+from kb.markdown.opaque_spans import opaque_spans
 from kb.markdown.sentences import TAG
 from kb.notes import NoteKind
 
@@ -62,7 +63,7 @@ def block_ids(body: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"(({m[1].lower()}))" for m in _BLOCK_ID.finditer(body)))
 
 
-def spelled(path: str) -> tuple[str, tuple[str, ...]]:
+def title_from_filename(path: str) -> tuple[str, tuple[str, ...]]:
     """The title that a file's name spells, and the other names it gives: `A___B` and `A%2FB` are `A/B`, and
     `journals/2024_05_01` is the day 2024-05-01, which Logseq also calls May 1st, 2024."""
     file = PurePosixPath(path)
@@ -106,7 +107,7 @@ def _tags_of(body: str, block: Block) -> list[str]:
             continue
         if masked is None:
             links = (link.span() for link in LINK.finditer(body, block.body, block.end))
-            masked = sorted([*opaque(body, block.body, block.end), *links])
+            masked = sorted([*opaque_spans(body, block.body, block.end), *links])
             starts = [start for start, _ in masked]
         i = bisect_right(starts, m.start())
         if not any(m.start() < end for _, end in masked[max(0, i - 2) : i]):

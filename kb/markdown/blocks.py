@@ -12,8 +12,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 
-from kb.markdown.opaque_spans import FORMULA, is_within
-from kb.markdown.opaque_spans import opaque as opaque
+from kb.markdown.opaque_spans import FORMULA, is_within, opaque_spans
 from kb.notes import LinkType
 
 _TYPES = "|".join(t.value.replace("_", "[ _-]") for t in LinkType)
@@ -110,7 +109,7 @@ class _Scanner:
             self.mark = m.start() if (m := _OPENER.search(text, pos)) else len(text)
         if self.mark >= eol or (self.checked == eol and not is_within(self.spans, pos)):
             return -1
-        hidden, lead = opaque(text, pos, eol), _LINE.match(text, pos, eol)
+        hidden, lead = opaque_spans(text, pos, eol), _LINE.match(text, pos, eol)
         for m in _OPENER.finditer(text, pos, eol):
             i = bisect_right(hidden, m.start(), key=lambda span: span[0]) - 1
             if (i >= 0 and m.start() < hidden[i][1]) or (lead and m.start() == lead.end()):
@@ -323,7 +322,7 @@ def plain(text: str) -> str:
     kept: list[str] = []
     parts: list[str] = []
     pos = 0
-    for start, end in opaque(text):
+    for start, end in opaque_spans(text):
         piece, mark = text[start:end], text[start]
         if mark == "`":
             piece = piece.strip("`").strip()

@@ -20,7 +20,7 @@ def is_within(spans: list[tuple[int, int]], pos: int) -> bool:
     return i >= 0 and spans[i][0] < pos < spans[i][1]
 
 
-def opaque(text: str, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
+def opaque_spans(text: str, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
     """The spans between `start` and `end` that are not prose though they stand in it, in order: inline code, formulas,
     comments and backslash escapes (two characters; a formula in `\\(…\\)` or `\\[…\\]` is one span). Spans do not overlap."""
     stop, pos = len(text) if end is None else end, start

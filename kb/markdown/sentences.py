@@ -10,7 +10,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kb.markdown.blocks import LINK, SEPARATOR, Block, blocks, opaque
+from kb.markdown.blocks import LINK, SEPARATOR, Block, blocks
+from kb.markdown.opaque_spans import opaque_spans
 
 _STOP = re.compile(
     r"(?<![.!?…؟۔।])[.!?…؟۔।]++(?:[\"'”’»)\]*_]|\[\^?[\w,-]{1,20}\]|[ ]\[\^[\w,-]{1,20}\](?!:))*+(?=\s|\Z)"
@@ -84,7 +85,7 @@ def _split(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     for m in _STOP.finditer(text, start, end):
         if m.end() < end:
             if masked is None:
-                masked = sorted([*opaque(text, start, end), *_held(text, start, end)])
+                masked = sorted([*opaque_spans(text, start, end), *_held(text, start, end)])
                 starts = [s for s, _ in masked]
             i = bisect_right(starts, m.start()) - 1
             if any(m.start() < e for _, e in masked[max(0, i - 2) : i + 1]) or not _ends(text, start, m, end):
@@ -132,7 +133,7 @@ def _without_id(words: str) -> str:
 
 def _uncommented(words: str) -> tuple[int, int, str]:
     """From where to where the words go without the comments at their ends, and they without any comment."""
-    comments = [(a, b) for a, b in opaque(words) if words[a] in "<%"]
+    comments = [(a, b) for a, b in opaque_spans(words) if words[a] in "<%"]
     first, last = 0, len(words)
     for a, b in comments:
         if words[first:a].strip():

@@ -32,7 +32,7 @@ def make_paths_relative(connection: sqlite3.Connection, home: Path) -> None:
 
 def _kept(paths: HomePaths, path: str, size: int | None = None) -> str:
     """A path as it is kept now. One of a home that stood elsewhere is known by the file that stands in this one."""
-    kept = paths.kept(path)
+    kept = paths.relative(path)
     if kept != path or not path or os.path.exists(path):
         return kept
     parts = Path(path).parts
@@ -40,7 +40,7 @@ def _kept(paths: HomePaths, path: str, size: int | None = None) -> str:
         if name in OWN_FOLDERS:
             moved = "/".join(parts[start:])
             try:
-                found = os.stat(paths.used(moved))
+                found = os.stat(paths.absolute(moved))
             except (OSError, ValueError):
                 continue
             if size is None or found.st_size == size:

@@ -22,9 +22,9 @@ from kb.store.fulltext import document_frequency, lexical_search, phrase_search
 from kb.store.migration import make_paths_relative
 from kb.store.records import FileRecord, Unresolved, passage, text_hash
 from kb.store.schema import Database
-from kb.store.transaction import Change
+from kb.store.transaction import Transaction
 
-__all__ = ["Change", "FileRecord", "Store", "Unresolved", "passage", "text_hash"]
+__all__ = ["FileRecord", "Store", "Transaction", "Unresolved", "passage", "text_hash"]
 
 _JUDGED = frozenset(ClaimStatus) - {ClaimStatus.UNTESTED}
 _NOTE = "id, title, kind, text, path, source, gist, aliases, tags, properties"
@@ -46,7 +46,7 @@ class Store:
         rows = self._all("SELECT value FROM meta WHERE key = ?", key)
         return str(rows[0][0]) if rows else ""
 
-    def note_meta(self, key: str, value: str) -> None:
+    def set_meta(self, key: str, value: str) -> None:
         """Survives a rebuild."""
         with self.database.writing() as connection:
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
@@ -59,12 +59,12 @@ class Store:
         return self.database.reading()
 
     @contextmanager
-    def writing(self) -> Iterator[Change]:
+    def writing(self) -> Iterator[Transaction]:
         """One transaction over notes, links, chunks and full text; readers see all of it or nothing."""
         with self.database.writing() as connection:
-            change = Change(connection, self._paths)
+            change = Transaction(connection, self._paths)
             yield change
-            if change.seen:
+            if change.visible:
                 connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
 
     @property
@@ -79,7 +79,7 @@ class Store:
         )
         return [_file(row, self._paths) for row in rows]
 
-    def standing(self, note_id: str) -> tuple[tuple[str, ...], int]:
+    def indexing_details(self, note_id: str) -> tuple[tuple[str, ...], int]:
         """What was odd when a note's file was read, and in how many chunks the note is searched."""
         rows = self._all("SELECT warnings FROM files WHERE note_id = ?", note_id)
         chunks = self._all("SELECT count(*) FROM chunks WHERE note_id = ?", note_id)[0][0]
@@ -100,7 +100,7 @@ class Store:
         rows = self._all("SELECT id, title, kind, aliases FROM notes ORDER BY title COLLATE NOCASE, id")
         return [(id_, title, kind, tuple(json.loads(aliases))) for id_, title, kind, aliases in rows]
 
-    def named(self, name: str) -> list[str]:
+    def ids_by_name(self, name: str) -> list[str]:
         """Ids of the notes that bear `name` as title or alias, in any case of letters."""
         rows = self._all(
             "SELECT id FROM notes WHERE title = ?1 COLLATE NOCASE OR EXISTS "
@@ -130,9 +130,9 @@ class Store:
     def names(self) -> list[tuple[str, str, str, str, tuple[str, ...]]]:
         """(id, source, path, title, aliases) of every note that somebody wrote: what links can mean."""
         rows = self._all("SELECT id, source, path, title, aliases FROM notes WHERE kind <> 'stub' ORDER BY id")
-        return [(*row[:2], self._paths.used(row[2]), row[3], tuple(json.loads(row[4]))) for row in rows]
+        return [(*row[:2], self._paths.absolute(row[2]), row[3], tuple(json.loads(row[4]))) for row in rows]
 
-    def written_by_note(self) -> dict[str, list[WrittenLink]]:
+    def written_links(self) -> dict[str, list[WrittenLink]]:
         """Every note's links as they were written, before they are resolved."""
         rows = self._all(
             'SELECT note_id, target, type, why, anchor, start, "end", form FROM written ORDER BY note_id, position'
@@ -281,13 +281,13 @@ class Store:
 
 def _file(row: Sequence[Any], paths: HomePaths) -> FileRecord:
     path, source, size, mtime_ns, sha256, note_id, failure, warnings = row
-    return FileRecord(paths.used(path), source, size, mtime_ns, sha256, note_id, failure, tuple(json.loads(warnings)))
+    return FileRecord(paths.absolute(path), source, size, mtime_ns, sha256, note_id, failure, tuple(json.loads(warnings)))
 
 
 def _note(row: Sequence[Any], paths: HomePaths) -> Note:
     id_, title, kind, text, path, source, gist, aliases, tags, properties = row
     lists = tuple(json.loads(aliases)), tuple(json.loads(tags))
-    return Note(id_, title, NoteKind(kind), text, paths.used(path), source, gist, *lists, properties=json.loads(properties))
+    return Note(id_, title, NoteKind(kind), text, paths.absolute(path), source, gist, *lists, properties=json.loads(properties))
 
 
 def _p(value: Any) -> float | None:

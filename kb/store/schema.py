@@ -19,7 +19,7 @@ from kb.os_errors import remedy as os_remedy
 from kb.store.connections import ConnectionPool, PoolExhausted
 
 VERSION = 1
-WRITABLE_HOME = "it can be asked, not changed; make it writable, or choose another folder with --home"
+READ_ONLY_REMEDY = "it can be asked, not changed; make it writable, or choose another folder with --home"
 _CACHE = 8000  # KiB a connection, beside what is mapped
 _MAPPED = 2**28  # bytes
 _REMEDY = "`passkb rebuild` makes it again from the notes"
@@ -66,7 +66,7 @@ INSERT INTO meta VALUES ('index', 'behind');
 _KEPT = ("meta", "vectors")  # when all else is made again
 
 
-class Damaged(PasskbError):
+class DatabaseDamaged(PasskbError):
     """The file is no database any more, or one of an older passkb: a rebuild replaces it."""
 
 
@@ -114,7 +114,7 @@ class Database:
             with self._pool.connection() as connection:
                 yield connection
         except sqlite3.Error as error:
-            raise self.explained(error) from error
+            raise self.translate_error(error) from error
         except PoolExhausted as error:
             raise PasskbError(f"{self.path} is busy ({error}): try again in a moment") from error
 
@@ -136,7 +136,7 @@ class Database:
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction: all of it is kept, or, on any exception, none. Raises PasskbError when the home is read-only."""
         if self.read_only:
-            raise PasskbError(f"{self.path.parent} is read-only: {WRITABLE_HOME}")
+            raise PasskbError(f"{self.path.parent} is read-only: {READ_ONLY_REMEDY}")
         if self._opened_read_only:
             self._pool.close()
         with self.connection() as connection:
@@ -149,7 +149,7 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
-    def damage(self) -> str:
+    def find_damage(self) -> str:
         """What is wrong with the file, by reading all of it; empty when nothing is."""
         try:
             with self._pool.connection() as connection:
@@ -162,11 +162,11 @@ class Database:
         """Closes what is idle; what a thread is using is closed when its block ends. Opens again when needed."""
         self._pool.close()
 
-    def explained(self, error: sqlite3.Error) -> PasskbError:
+    def translate_error(self, error: sqlite3.Error) -> PasskbError:
         """What SQLite says, with the file it says it of and what to do."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return Damaged(f"{self.path} can not be used ({error}): {_REMEDY}")
+            return DatabaseDamaged(f"{self.path} can not be used ({error}): {_REMEDY}")
         kept = "; what was known is still known"
         remedies = {
             sqlite3.SQLITE_FULL: "make room on its disk and try again" + kept,
@@ -184,7 +184,7 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         """Raises sqlite3.Error, or PasskbError for a file that is not what it should be."""
         if torn := self._torn():
-            raise Damaged(f"{self.path} can not be used (cut short: {torn}): {_REMEDY}")
+            raise DatabaseDamaged(f"{self.path} can not be used (cut short: {torn}): {_REMEDY}")
         self._opened_read_only = self.read_only
         writable = not self._opened_read_only
         connection = self._connect() if writable else self._connect_read_only()
@@ -207,7 +207,7 @@ class Database:
         """Without a log of changes beside it nobody is writing the file, and it is read as it stands: SQLite could not make the
         files that it coordinates readers and writers with. A writer that comes later changes `_identity`."""
         if not self.path.exists():
-            raise PasskbError(f"{self.path} is not there, and its folder is read-only: {WRITABLE_HOME}")
+            raise PasskbError(f"{self.path} is not there, and its folder is read-only: {READ_ONLY_REMEDY}")
         mode = "mode=ro" if self._has_log() else "mode=ro&immutable=1"
         return self._connect(f"file:{quote(str(self.path.absolute()))}?{mode}", uri=True)
 
@@ -250,7 +250,7 @@ class Database:
             return
         if self.read_only:
             self._check_version(self._version(connection))
-            raise PasskbError(f"{self.path} is empty, and its folder is read-only: {WRITABLE_HOME}")
+            raise PasskbError(f"{self.path} is empty, and its folder is read-only: {READ_ONLY_REMEDY}")
         connection.execute("BEGIN IMMEDIATE")
         try:
             self._prepare(connection)
@@ -282,13 +282,13 @@ class Database:
                 "upgrade passkb, or use another folder with --home"
             )
         if version:
-            raise Damaged(
+            raise DatabaseDamaged(
                 f"{self.path} was written by an older passkb (format {version}, this one knows {VERSION}): "
                 "`passkb rebuild` makes it again from the notes"
             )
 
 
-def empty(connection: sqlite3.Connection) -> None:
+def recreate_tables(connection: sqlite3.Connection) -> None:
     """Makes all tables again, without rows, but for the generation and the vectors."""
     for statement in _TABLES.split(";\n"):
         words = statement.split("(")[0].split()

@@ -9,29 +9,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from kb.home_paths import HomePaths
 from kb.notes import Chunk, Link, Note, WrittenLink
 from kb.store.records import FileRecord, Unresolved, passage, text_hash
-from kb.store.schema import empty
+from kb.store.schema import recreate_tables
 
 _NOTE = "id, title, kind, text, path, source, gist, aliases, tags, properties"
 _LINK = 'source, target, type, why, origin, anchor, start, "end", writer'
 
 
-class Change:
+class Transaction:
     """The writing half, valid inside one `Store.writing()`."""
 
     def __init__(self, connection: sqlite3.Connection, paths: HomePaths) -> None:
         self._connection, self._paths = connection, paths
         self._run = connection.execute
         self._many = connection.executemany
-        self.seen = False  # whether readers can see a difference: records of files alone make none
+        self.visible = False  # whether readers can see a difference: records of files alone make none
 
-    def empty(self) -> None:
+    def clear(self) -> None:
         """Forgets everything but the vectors; the vector index is to be made from nothing."""
-        self.seen = True
-        empty(self._connection)
+        self.visible = True
+        recreate_tables(self._connection)
         self._run("INSERT OR REPLACE INTO meta VALUES ('index', 'behind')")
 
     def put_file(self, record: FileRecord) -> None:
-        path = self._paths.kept(record.path)
+        path = self._paths.relative(record.path)
         self._run(
             "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (path, record.source, record.size, record.mtime_ns, record.sha256, record.note_id, record.failure,
@@ -39,13 +39,13 @@ class Change:
         )  # fmt: skip
 
     def delete_file(self, path: str) -> None:
-        self._run("DELETE FROM files WHERE path = ?", (self._paths.kept(path),))
+        self._run("DELETE FROM files WHERE path = ?", (self._paths.relative(path),))
 
     def put_note(self, note: Note, chunks: Sequence[Chunk] = (), written: Sequence[WrittenLink] = ()) -> None:
         """The note, its claims, chunks, full text and written links, in place of whatever bore its id."""
         self.delete_note(note.id)
         lists = [json.dumps(value, ensure_ascii=False) for value in (note.aliases, note.tags, dict(note.properties))]
-        path = self._paths.kept(note.path)
+        path = self._paths.relative(note.path)
         values = (note.id, note.title, note.kind, note.text, path, note.source, note.gist, *lists)
         self._run(f"INSERT INTO notes ({_NOTE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
         self._many(
@@ -70,7 +70,7 @@ class Change:
 
     def delete_note(self, note_id: str) -> None:
         """Forgets the note and all that was derived from it. Links into it stay until they are resolved again."""
-        self.seen = True
+        self.visible = True
         for number, chunk_id in self._run("SELECT number, id FROM chunks WHERE note_id = ?", (note_id,)).fetchall():
             self._run("DELETE FROM words WHERE rowid = ?", (number,))
             self._run("INSERT OR REPLACE INTO outbox VALUES (?, 0)", (chunk_id,))
@@ -83,7 +83,7 @@ class Change:
 
         What a page says of the notes that link to it gives way to what those say themselves.
         """
-        self.seen = True
+        self.visible = True
         if of is None:
             self._run("DELETE FROM links")
             self._run("DELETE FROM unresolved")
@@ -115,7 +115,7 @@ class Change:
     def drop_unused_vectors(self) -> None:
         self._run("DELETE FROM vectors WHERE hash NOT IN (SELECT hash FROM chunks)")
 
-    def vectors_came(self, chunk_ids: Iterable[str]) -> None:
+    def mark_embedded(self, chunk_ids: Iterable[str]) -> None:
         """Vectors were made of chunks that had none: readers and the vector index are to notice."""
-        self.seen = True
+        self.visible = True
         self._many("INSERT OR REPLACE INTO outbox VALUES (?, 1)", [(chunk_id,) for chunk_id in chunk_ids])

@@ -43,7 +43,7 @@ def find_dissenting_notes(kb: KnowledgeBase, main: Sequence[str], exclude: Colle
     linked = [link for note_id in main for into in (True, False) for link in kb.store.links(note_id, into=into)]
     ends = {end for link in linked if link.type in DISSENT for end in (link.source, link.target)} - set(main)
     notes = {note_id for note_id, note in kb.store.notes(ends).items() if note.text.strip() and note.kind not in exclude}
-    share = kb.graph_without(exclude).spread({**dict.fromkeys(notes, 0.5), **dict.fromkeys(main, 1.0)})
+    share = kb.graph_without(exclude).personalized_pagerank({**dict.fromkeys(notes, 0.5), **dict.fromkeys(main, 1.0)})
     return sorted(notes, key=lambda note_id: (-share.get(note_id, 0.0), note_id))
 
 
@@ -51,7 +51,7 @@ def find_disagreements(
     kb: KnowledgeBase, cited: Sequence[str], sources: Collection[str], vector: Vectors, numbering: Numbering
 ) -> tuple[Disagreement, ...]:
     """Dissent about the first cited note, and between cited notes; contradictions before qualifications."""
-    ends = {link: {link.source, link.target} for link in kb.graph.among(sources) if link.type in DISSENT}
+    ends = {link: {link.source, link.target} for link in kb.graph.links_among(sources) if link.type in DISSENT}
     links = [link for link, pair in ends.items() if cited[0] in pair or pair <= set(cited)]
     if not links:
         return ()

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import ParamSpec, TypeVar
 
 from kb.notes import PasskbError
-from service.config import WAITING
+from service.config import MAX_WAITING
 
 RETRY_AFTER = 5  # seconds after which a client that was turned away may ask again
 _POLL_SECONDS = 0.25  # seconds between two looks at whether a waiting thread is still wanted
@@ -39,7 +39,7 @@ class Cancelled(PasskbError):
 class Admission:
     """At most `running` operations at once (0: as many as there are cores, at least two) and `waiting` in line."""
 
-    def __init__(self, running: int = 0, waiting: int = WAITING) -> None:
+    def __init__(self, running: int = 0, waiting: int = MAX_WAITING) -> None:
         self.running = running or max(2, count_cores())
         self.waiting = waiting
         self._lock = threading.Lock()

@@ -216,11 +216,11 @@ def find_note(access: Access, name: str) -> str:
     try:
         return kb.find(name)
     except PasskbError as error:
-        ids = kb.store.named(name.strip())
+        ids = kb.store.ids_by_name(name.strip())
         if len(ids) > 1:
             notes = kb.store.notes(ids)
             raise AmbiguousNote(str(error), [(note_id, notes[note_id].title) for note_id in ids if note_id in notes]) from None
-        raise UnknownNote(str(error), kb.suggest(name.replace("/", " ").replace("-", " "), _MAX_NEAREST)) from None
+        raise UnknownNote(str(error), kb.suggest_titles(name.replace("/", " ").replace("-", " "), _MAX_NEAREST)) from None
 
 
 def to_json(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def _ingest(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return NOTHING
-    return status if done or report.held else min(status, NOTHING)
+    return status if done or report.pending_deletions else min(status, NOTHING)
 
 
 def _fetch(options: argparse.Namespace) -> Any:
@@ -174,8 +174,12 @@ def _sync(options: argparse.Namespace) -> int:
     forget = [options.forget] if options.forget else []
     with _open(options) as kb:
         report = sync(kb, dry_run=options.dry_run, forget=forget, progress=output.progress)
-        if report.held and not options.dry_run and _is_interactive(options):
-            agreed = [entry.source for entry in report.held if _confirm(f"{entry.path}: {entry.reason}.\nDelete them now?")]
+        if report.pending_deletions and not options.dry_run and _is_interactive(options):
+            agreed = [
+                entry.source
+                for entry in report.pending_deletions
+                if _confirm(f"{entry.path}: {entry.reason}.\nDelete them now?")
+            ]
             report = sync(kb, forget=agreed, progress=output.progress) if agreed else report
     return _print_report(options, report)
 
@@ -207,9 +211,9 @@ def _confirm(question: str) -> bool:
 def _print_report(options: argparse.Namespace, report: IngestReport) -> int:
     """Prints what was done, and, on stderr, what was not."""
     _print_result(options, report.to_json(), lambda: output.report(report))
-    for path, reason in [*report.failed, *((entry.path, entry.reason) for entry in report.held)]:
+    for path, reason in [*report.failed, *((entry.path, entry.reason) for entry in report.pending_deletions)]:
         print(f"passkb: {path}: {reason}", file=sys.stderr)
-    return PART if report.failed or report.held else DONE
+    return PART if report.failed or report.pending_deletions else DONE
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -340,9 +344,9 @@ def _rebuild(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from service.doctor import examine
+    from service.doctor import run_checks
 
-    findings = examine(home_folder(options.home))
+    findings = run_checks(home_folder(options.home))
     result = {"checks": [{"name": f.name, "ok": f.ok, "found": f.found, "remedy": f.remedy} for f in findings]}
     _print_result(options, result, lambda: output.findings(findings))
     return DONE if all(finding.ok for finding in findings if finding.needed) else PART

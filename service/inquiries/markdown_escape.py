@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from ingest.readers.extracted_document import one_line, paragraph, prose
-from kb.markdown.blocks import opaque, plain
+from ingest.readers.extracted_document import escape_block_starts, escape_markdown, one_line
+from kb.markdown.blocks import plain
+from kb.markdown.opaque_spans import opaque_spans
 
 # What imported pages do not hold, and a quote of a note or a model's sentence may: fields, macros, tags, footnotes, blocks.
 _MARKUP = re.compile(
@@ -22,13 +23,13 @@ def escape(text: str) -> str:
     """
     words = one_line(plain(one_line(text)))
     out, pos = [], 0
-    for start, end in opaque(words):
+    for start, end in opaque_spans(words):
         formula = words[start:end]
         if formula[0] == "$" and len(formula) > 2 and not _UNSAFE.search(formula):
             out += [_escaped(words[pos:start]), formula]
             pos = end
-    return paragraph("".join((*out, _escaped(words[pos:]))))
+    return escape_block_starts("".join((*out, _escaped(words[pos:]))))
 
 
 def _escaped(words: str) -> str:
-    return _MARKUP.sub(r"\\\g<0>", prose(words))
+    return _MARKUP.sub(r"\\\g<0>", escape_markdown(words))

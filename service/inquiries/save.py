@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ingest.app_notes import index_own, own_notes
-from ingest.lock import holding
+from ingest.app_notes import app_notes_folder, index_app_note
+from ingest.lock import lock_home
 from ingest.readers.markdown import read_markdown
 from kb.files import write_atomic
 from kb.knowledge_base import KnowledgeBase
@@ -66,7 +66,7 @@ def save_inquiry(
         raise PasskbError("the notes do not answer this question: there is nothing to keep")
     answer = _as_standalone(answer)
     record = _make_record(kb, answer, tuple(because))
-    with holding(kb.home):
+    with lock_home(kb.home):
         path = inquiry_path(kb, answer.question)
         existing = _read_note(path)
         before = read_record(existing.properties) if existing else None
@@ -77,11 +77,11 @@ def save_inquiry(
             earlier = _archive(path, before, replace_edited) if existing else ""
             write_atomic(path, inquiry_markdown(InquiryPage(title, answer, replace(record, earlier=earlier))))
             fresh, unchanged = existing is None, False
-    return SavedInquiry(index_own(kb, path), title, str(path), fresh, unchanged, earlier)
+    return SavedInquiry(index_app_note(kb, path), title, str(path), fresh, unchanged, earlier)
 
 
 def inquiries_folder(kb: KnowledgeBase) -> Path:
-    return own_notes(kb.home) / "inquiries"
+    return app_notes_folder(kb.home) / "inquiries"
 
 
 def list_inquiries(kb: KnowledgeBase) -> list[tuple[Note, InquiryRecord]]:
@@ -93,7 +93,7 @@ def list_inquiries(kb: KnowledgeBase) -> list[tuple[Note, InquiryRecord]]:
 
 def saved_record(kb: KnowledgeBase, note: Note) -> InquiryRecord | None:
     """What a note in the home remembers; None for any other note, whatever its front matter says."""
-    mine = note.kind is NoteKind.INQUIRY and Path(note.path).is_relative_to(own_notes(kb.home))
+    mine = note.kind is NoteKind.INQUIRY and Path(note.path).is_relative_to(app_notes_folder(kb.home))
     return record_of_note(note) if mine else None
 
 
@@ -129,7 +129,7 @@ def _as_standalone(answer: Answer) -> Answer:
 
 def _choose_title(kb: KnowledgeBase, question: str) -> str:
     """The question, unless a note that somebody wrote bears it already: links by that title are to lead there still."""
-    existing = kb.store.notes(kb.store.named(question)).values()
+    existing = kb.store.notes(kb.store.ids_by_name(question)).values()
     return f"Inquiry: {question}" if any(note.kind is not NoteKind.STUB for note in existing) else question
 
 

@@ -55,7 +55,7 @@ def _check_source(
 ) -> list[StaleReason]:
     note = notes.get(source.note_id)
     if note is None or (not note.text and source.text != text_digest("")):
-        moved = [i for i in kb.store.named(source.title) if text_digest(kb.store.notes([i])[i].text) == source.text]
+        moved = [i for i in kb.store.ids_by_name(source.title) if text_digest(kb.store.notes([i])[i].text) == source.text]
         if moved:
             return [
                 StaleReason("moved", source.note_id, source.title, f"“{source.title}” is now {moved[0]}; its text is the same")

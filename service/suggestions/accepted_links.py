@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from ingest.app_notes import index_own, own_notes
-from ingest.lock import holding
+from ingest.app_notes import app_notes_folder, index_app_note
+from ingest.lock import lock_home
 from ingest.readers.extracted_document import one_line
 from kb.files import write_atomic
 from kb.knowledge_base import KnowledgeBase
@@ -40,10 +40,10 @@ def accept_link(kb: KnowledgeBase, source: str, target: str, type_: LinkType = L
         raise PasskbError(f"{existing[0].source} {existing[0].type} {existing[0].target} already")
     today = datetime.datetime.now(datetime.UTC).date()
     entry = {"from": f"[[{source}]]", "to": f"[[{target}]]", "type": str(type_), "why": clean_reason(why), "accepted": today}
-    with holding(kb.home):
+    with lock_home(kb.home):
         path = _file_with_room(_folder(kb), today)
         write_atomic(path, _render(path, [*_read_entries(path), entry]))
-    index_own(kb, path)
+    index_app_note(kb, path)
     undismiss(kb.home, source, target)
     links = [link for link in links_between(kb, source, target) if link.writer]
     if not links:
@@ -56,7 +56,7 @@ def remove_link(kb: KnowledgeBase, one: str, other: str) -> list[Link]:
     before = [link for link in links_between(kb, one, other) if link.writer in accepted_link_notes(kb)]
     ends = {f"[[{one}]]", f"[[{other}]]"}
     changed = []
-    with holding(kb.home):
+    with lock_home(kb.home):
         for path in sorted(_folder(kb).glob("*.md")):
             entries = _read_entries(path)
             remaining = [entry for entry in entries if {entry.get("from"), entry.get("to")} != ends]
@@ -68,7 +68,7 @@ def remove_link(kb: KnowledgeBase, one: str, other: str) -> list[Link]:
                     path.unlink()
     if not changed:
         raise PasskbError(f"no accepted link joins {one} and {other}: a link that a note holds is removed there")
-    index_own(kb, changed[0])
+    index_app_note(kb, changed[0])
     return before
 
 
@@ -84,7 +84,7 @@ def clean_reason(why: str) -> str:
 
 
 def _folder(kb: KnowledgeBase) -> Path:
-    return own_notes(kb.home) / "links"
+    return app_notes_folder(kb.home) / "links"
 
 
 def _file_with_room(folder: Path, day: datetime.date) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ingest.lock import holding
+from ingest.lock import lock_home
 from kb.files import write_atomic
 from kb.notes import PasskbError
 from kb.os_errors import explanation
@@ -18,7 +18,7 @@ def list_dismissed(home: Path, note_id: str) -> set[str]:
 
 def dismiss(home: Path, one: str, other: str) -> None:
     """Doing it again changes nothing."""
-    with holding(home):
+    with lock_home(home):
         pairs = _read(home)
         if sorted((one, other)) not in pairs:
             _write(home, [*pairs, sorted((one, other))])
@@ -26,7 +26,7 @@ def dismiss(home: Path, one: str, other: str) -> None:
 
 def undismiss(home: Path, one: str, other: str) -> None:
     """It may be suggested again."""
-    with holding(home):
+    with lock_home(home):
         pairs = _read(home)
         if sorted((one, other)) in pairs:
             _write(home, [pair for pair in pairs if pair != sorted((one, other))])

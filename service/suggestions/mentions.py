@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kb.markdown.blocks import LINK, opaque
+from kb.markdown.blocks import LINK
+from kb.markdown.opaque_spans import opaque_spans
 from kb.markdown.sentences import sentences
 from kb.store.fulltext import STOP_WORDS
 
@@ -74,7 +75,7 @@ class NameIndex:
             yield from self._within(text, sentence.start, sentence.end)
 
     def _within(self, text: str, start: int, end: int) -> Iterator[Mention]:
-        hidden = sorted([*opaque(text, start, end), *(m.span() for m in LINK.finditer(text, start, end))])
+        hidden = sorted([*opaque_spans(text, start, end), *(m.span() for m in LINK.finditer(text, start, end))])
         starts = [span[0] for span in hidden]
 
         def seen(at: int) -> bool:

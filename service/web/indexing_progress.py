@@ -97,7 +97,7 @@ class Indexing:
 
 def _log_report(report: IngestReport) -> None:
     changed = report.added + report.updated + report.moved + report.deleted
-    level = logging.INFO if changed or report.failed or report.held else logging.DEBUG
+    level = logging.INFO if changed or report.failed or report.pending_deletions else logging.DEBUG
     _log.log(
         level, "synced in %.1f s: %d added, %d updated, %d moved, %d deleted, %d unchanged, %d failed",
         report.seconds, report.added, report.updated, report.moved, report.deleted, report.unchanged, len(report.failed),
@@ -117,7 +117,7 @@ def status_html(kb: KnowledgeBase, indexing: Indexing, runs: Sequence[str] = ())
     messages = [indexing.problem] if indexing.problem else []
     if failed := failures(kb, indexing):
         messages.append(f"{count(len(failed), 'file')} failed")
-    if indexing.report and indexing.report.held:
+    if indexing.report and indexing.report.pending_deletions:
         messages.append("deletions waiting for confirmation")
     return render(
         "components/index_status.html",

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 from watchfiles import Change, watch
 
-from ingest.ignore import OBSIDIANS, RULES
+from ingest.ignore import IGNORE_FILE, OBSIDIAN_SETTINGS
 from ingest.readers.formats import READABLE
 from ingest.sources import Registry
 from kb.knowledge_base import KnowledgeBase
@@ -31,7 +31,9 @@ def change_filter(roots: Iterable[Path]) -> Callable[[Change, str], bool]:
     def is_relevant(change: Change, path: str) -> bool:
         root = next((root for root in innermost_first if path == root or path.startswith(root.rstrip("/") + "/")), "/")
         parts = PurePath(path).relative_to(root).parts
-        if parts in ((RULES,), OBSIDIANS.parts) or (parts == OBSIDIANS.parts[:1] and change is not Change.modified):
+        if parts in ((IGNORE_FILE,), OBSIDIAN_SETTINGS.parts) or (
+            parts == OBSIDIAN_SETTINGS.parts[:1] and change is not Change.modified
+        ):
             return True
         hidden = any(part.startswith(".") for part in parts)
         return not hidden and (

@@ -11,7 +11,7 @@ from typing import Any
 
 from ingest.pipeline import ingest, rebuild, sync
 from kb.notes import PasskbError
-from kb.store.schema import Damaged
+from kb.store.schema import DatabaseDamaged
 from tests.ingest.states import WithHashedWords, whole_state
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -59,12 +59,12 @@ def synced(pipe: Connection, home: Path, folder: Path) -> None:
     """Sends the whole state after a sync; as a person would, registers what was not yet, rebuilds what says so."""
     try:
         WithHashedWords(home).close()
-    except Damaged as error:
+    except DatabaseDamaged as error:
         assert "passkb rebuild" in str(error)
         rebuild(home, WithHashedWords)
     with WithHashedWords(home) as kb:
         report = sync(kb) if (home / "sources.json").exists() else ingest(kb, [folder])
-        assert not report.failed and not report.held, report
+        assert not report.failed and not report.pending_deletions, report
         pipe.send(whole_state(kb))
 
 

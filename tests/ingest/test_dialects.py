@@ -8,7 +8,7 @@ import pytest
 
 from ingest.links import Name, Names, resolve
 from ingest.pipeline import ingest
-from ingest.readers.markdown import Reading, read_markdown
+from ingest.readers.markdown import ParsedNote, read_markdown
 from kb.knowledge_base import KnowledgeBase
 from kb.markdown.sentences import sentences
 
@@ -19,7 +19,7 @@ ID = "64a1b2c3-1111-2222-3333-444455556666"
 OTHER = "64a1b2c3-1111-2222-3333-000000000000"
 
 
-def read(text: str | bytes, path: str = "folder/File name.md") -> Reading:
+def read(text: str | bytes, path: str = "folder/File name.md") -> ParsedNote:
     return read_markdown(text if isinstance(text, bytes) else text.encode(), path=path, note_id="id", source="s")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ingest.fetch import fetch
-from ingest.fetched_pages import Page, is_address
+from ingest.fetched_pages import FetchedPage, is_address
 from ingest.pipeline import ingest, rebuild, sync
 from ingest.report import IngestReport
 from ingest.sources import Registry
@@ -96,7 +96,7 @@ def test_a_page_read_again_is_updated_when_it_changed_and_stays_when_it_can_not_
 def test_one_bad_address_stops_neither_the_others_nor_files(kb: KnowledgeBase, site: Site, vault: Vault) -> None:
     good, gone = site.put("/good", HTML.format("")), site.root + "/gone"
 
-    def faulty(address: str) -> Page:
+    def faulty(address: str) -> FetchedPage:
         if address.endswith("fault"):
             raise RuntimeError("oops")
         return near(address)

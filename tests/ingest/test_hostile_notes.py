@@ -10,7 +10,7 @@ import pytest
 from ingest.chunking import chunk
 from ingest.links import Name, Names, resolve
 from ingest.readers.formats import read_file
-from ingest.readers.markdown import Reading, read_markdown
+from ingest.readers.markdown import ParsedNote, read_markdown
 from kb.markdown.sentences import sentences
 from kb.notes import PasskbError
 from tests.conftest import ROOT
@@ -19,7 +19,7 @@ MB = 1_000_000
 SECONDS = 12  # of one processor; each takes 1 to 4 on a laptop's
 
 
-def read(text: str | bytes) -> Reading:
+def read(text: str | bytes) -> ParsedNote:
     data = text if isinstance(text, bytes) else text.encode()
     return read_markdown(data, path="a/b.md", note_id="id", source="s")
 

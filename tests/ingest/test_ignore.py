@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ingest.ignore import ignored
+from ingest.ignore import ignore_rules
 from ingest.pipeline import ingest, sync
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def test_rules_name_themselves(vault: Vault) -> None:
     settings = json.dumps({"userIgnoreFilters": ["templates/", "/\\.canvas\\.md$/", "/(/", 7]})
     root = vault({".passkbignore": "# mine\ndrafts/\n*.tmp.md\n!keep.tmp.md\n", ".obsidian/app.json": settings})
-    reason = ignored(root)
+    reason = ignore_rules(root)
     assert reason("drafts/deep/a.md").endswith("drafts/")
     assert reason("x/y.tmp.md").endswith("*.tmp.md")
     assert reason("templates/day.md").endswith("templates/") and "Obsidian" in reason("templates/day.md")
@@ -29,12 +29,12 @@ def test_rules_name_themselves(vault: Vault) -> None:
 
 @pytest.mark.parametrize("settings", ["", "{", "[]", '{"userIgnoreFilters": "x"}'])
 def test_odd_obsidian_settings_leave_nothing_out(vault: Vault, settings: str) -> None:
-    assert ignored(vault({".obsidian/app.json": settings}))("a.md") == ""
+    assert ignore_rules(vault({".obsidian/app.json": settings}))("a.md") == ""
 
 
 def test_rules_that_can_not_be_read_stop_the_source(vault: Vault) -> None:
     with pytest.raises(PasskbError, match="passkbignore"):
-        ignored(vault({".passkbignore": b"\xff\xfe\xff"}))
+        ignore_rules(vault({".passkbignore": b"\xff\xfe\xff"}))
 
 
 def test_a_rule_that_comes_later_forgets_what_it_covers(kb: KnowledgeBase, vault: Vault) -> None:

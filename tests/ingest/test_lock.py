@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ingest.lock import holding
+from ingest.lock import lock_home
 from ingest.pipeline import ingest
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 HOLD = """
 import sys, time
 from pathlib import Path
-from ingest.lock import holding
-with holding(Path(sys.argv[1])):
+from ingest.lock import lock_home
+with lock_home(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -38,7 +38,7 @@ def other(home: Path) -> subprocess.Popen[str]:
 
 def test_the_second_gives_up_with_the_name_of_the_first(home: Path, other: subprocess.Popen[str]) -> None:
     told: list[str] = []
-    with pytest.raises(PasskbError, match=f"process {other.pid}"), holding(home, told.append, patience=0.2):
+    with pytest.raises(PasskbError, match=f"process {other.pid}"), lock_home(home, told.append, patience=0.2):
         pass
     assert len(told) == 1 and "waiting" in told[0]
     other.kill()
@@ -56,12 +56,12 @@ def test_a_holder_that_is_killed_lets_go(home: Path, vault: Vault, other: subpro
 
 def test_reading_does_not_wait(kb: KnowledgeBase, vault: Vault) -> None:
     ingest(kb, [vault({"a.md": "Otters keep stones."})])
-    with holding(kb.home):
+    with lock_home(kb.home):
         assert kb.search("otters", 3)[1][0].note_id == "vault/a"
 
 
 def test_it_is_free_again_after_an_error(home: Path) -> None:
-    with pytest.raises(ValueError), holding(home):
+    with pytest.raises(ValueError), lock_home(home):
         raise ValueError
-    with holding(home, patience=0):
+    with lock_home(home, patience=0):
         pass

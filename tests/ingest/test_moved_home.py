@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.app_notes import index_own, own_notes
+from ingest.app_notes import app_notes_folder, index_app_note
 from ingest.pipeline import ingest, rebuild, sync
 from ingest.recovery import recover
 from ingest.sources import Registry
@@ -29,9 +29,9 @@ def lived_in(home: Path, vault: Vault) -> Path:
     with WithHashedWords(home) as kb:
         ingest(kb, [folder])
         for name in ("one", "two"):
-            path = own_notes(home) / "inquiries" / f"{name}.md"
+            path = app_notes_folder(home) / "inquiries" / f"{name}.md"
             write_atomic(path, f"---\ntitle: Inquiry {name}\nkind: inquiry\n---\n\nOtters number {name}. See [[A]].\n")
-            assert index_own(kb, path) == f"notes/inquiries/{name}"
+            assert index_app_note(kb, path) == f"notes/inquiries/{name}"
         sync(kb)
     return home
 
@@ -77,7 +77,7 @@ def test_a_moved_home_goes_on_as_if_nothing_had_happened(lived_in: Path, tmp_pat
     moved = lived_in.rename(tmp_path / "elsewhere")
     with WithHashedWords(moved) as kb:
         report = sync(kb)
-        assert not report.failed and not report.held and not report.deleted and not report.added
+        assert not report.failed and not report.pending_deletions and not report.deleted and not report.added
         assert whole_state(kb) == before
     assert not rebuild(moved, WithHashedWords).failed
 
@@ -102,7 +102,7 @@ def test_a_home_of_0_2_is_understood_where_it_stands_and_where_it_was_moved(
     with WithHashedWords(home) as kb:
         recover(kb)
         report = sync(kb)
-        assert not report.failed and not report.held and not report.added and not report.deleted
+        assert not report.failed and not report.pending_deletions and not report.added and not report.deleted
         assert whole_state(kb) == before
     assert not [path for path in kept_paths(home) if str(lived_in) in path]
     assert str(lived_in) + "/" not in (home / "sources.json").read_text()
@@ -145,7 +145,7 @@ def test_inquiries_that_a_moved_home_of_0_2_has_twice_are_one_again(lived_in: Pa
         assert [source.name for source in Registry(home).all()] == ["vault", "notes"]
         assert [row[0] for row in after["notes"]] == [row[0] for row in before["notes"]]
         assert after["files"] == before["files"] and after["links"] == before["links"]
-        assert not recover(kb) and not sync(kb).held
+        assert not recover(kb) and not sync(kb).pending_deletions
 
 
 def test_a_vault_that_is_not_mounted_is_not_taken_for_a_moved_home(lived_in: Path, tmp_path: Path) -> None:

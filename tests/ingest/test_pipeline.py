@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ingest.changes import compare
+from ingest.changes import plan_changes
 from ingest.pipeline import ingest, rebuild, sync
 from ingest.report import IngestReport
 from ingest.sources import Registry
@@ -113,7 +113,7 @@ def test_one_bad_file_stops_nothing_and_is_named(kb: KnowledgeBase, vault: Vault
     assert {Path(path).name[:3] for path, _ in report.skipped} == {"pip", "loo", "bad"}
     assert report.added == report.notes == 8 and report.embedded == 7
     assert {Path(path).name for path, _ in report.warnings} >= {"half.md", "claims.md", "latin.md"}
-    assert [note for note in kb.store.named("Inside")] == ["vault/directory-md/inside"]
+    assert [note for note in kb.store.ids_by_name("Inside")] == ["vault/directory-md/inside"]
     again = sync(kb)
     assert {Path(path).name for path, _ in again.failed} == {"nul.md", "image.md"} and counts(again) == {"unchanged": 8}
 
@@ -179,7 +179,7 @@ def test_a_file_that_failed_is_named_again_and_read_again_only_once_it_changed(
         failed = ingest(kb, [folder]).failed
     assert [Path(path).name for path, _ in failed] == ["bad.md", "page.html", "scan.pdf"]
     assert "is not installed" in failed[1][1]
-    plan = compare(kb, Registry(kb.home).all(), IngestReport())
+    plan = plan_changes(kb, Registry(kb.home).all(), IngestReport())
     assert [Path(entry.file.path).name for entry in plan.reread] == ["page.html"]
     report = sync(kb)
     assert sorted(report.failed) == [failed[0], failed[2]] and counts(report) == {"added": 1, "unchanged": 3}
@@ -230,7 +230,7 @@ def test_a_folder_and_a_folder_above_it_hold_each_note_once(kb: KnowledgeBase, v
     report = ingest(kb, [folder])
     assert counts(report) == {"added": 2, "unchanged": 1} and report.notes == 3
     assert counts(sync(kb)) == {"unchanged": 3}
-    assert kb.store.named("Three") == ["sub/three"]
+    assert kb.store.ids_by_name("Three") == ["sub/three"]
     (folder / "sub" / "Three.md").unlink()
     assert counts(sync(kb)) == {"deleted": 1, "unchanged": 2}
 
@@ -247,7 +247,7 @@ def test_a_stub_gives_way_to_its_note_and_the_backlinks_stay(kb: KnowledgeBase, 
     vault(NOTES)
     report = ingest(kb, [vault({})])
     assert report.dangling == [("vault/one", "Missing note")] and report.stubs == 1
-    (stub,) = kb.store.named("missing note")
+    (stub,) = kb.store.ids_by_name("missing note")
     assert [link.source for link in kb.view(stub).backlinks] == ["vault/one"]
     vault({"Missing note.md": "# Found\n\nNow written."})
     report = sync(kb)

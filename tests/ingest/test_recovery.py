@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ingest import pipeline
-from ingest.lock import holding
+from ingest.lock import lock_home
 from ingest.pipeline import forget, ingest, sync
-from ingest.recovery import losses, recover
+from ingest.recovery import find_losses, recover
 from tests.conftest import Vault
 from tests.ingest.processes import finished
 from tests.ingest.states import WithHashedWords, whole_state
@@ -32,7 +32,7 @@ def test_a_vanished_database_is_made_again(home: Path, vault: Vault) -> None:
         before = whole_state(kb)
     lose_database(home)
     with WithHashedWords(home) as kb:
-        assert "was missing or empty, although 1 sources are registered" in losses(kb).blocking[0]
+        assert "was missing or empty, although 1 sources are registered" in find_losses(kb).blocking[0]
         (said,) = recover(kb)
         assert "read again from the sources, 3 notes" in said
         assert whole_state(kb) == before and not recover(kb)
@@ -52,7 +52,7 @@ def test_sources_without_notes_are_not_taken_for_a_loss(home: Path, vault: Vault
         assert not recover(kb)
         ingest(kb, [vault({"picture.png": b"no note"})])
         recover(kb)
-        assert not recover(kb) and not losses(kb).sentences
+        assert not recover(kb) and not find_losses(kb).messages
 
 
 def test_a_loss_whose_source_is_away_is_said_again_and_made_good_later(home: Path, vault: Vault, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_while_another_process_writes_the_home_it_is_left_to_it(home: Path, vaul
     with WithHashedWords(home) as kb:
         ingest(kb, [vault({"a.md": "Herons."})])
     lose_database(home)
-    with WithHashedWords(home) as kb, holding(home):
+    with WithHashedWords(home) as kb, lock_home(home):
         (said,) = recover(kb)
         assert "Answers are incomplete" in said and str(os.getpid()) in said
 
@@ -99,7 +99,7 @@ def test_what_a_killed_forget_left_behind_is_removed_by_the_next_sync(home: Path
     (home / ".99999999-1.part").write_text("half a registry")
     with WithHashedWords(home) as kb:
         report = sync(kb)
-        assert not report.held and not report.failed
+        assert not report.pending_deletions and not report.failed
         assert [path.relative_to(imported).as_posix() for path in imported.rglob("*")] == ["one", "one/a.md"]
         assert not list(home.rglob("*.part")) and kb.search("otters")[1]
 
@@ -116,7 +116,7 @@ def test_a_note_of_a_source_that_is_away_is_no_orphan(home: Path, vault: Vault, 
 @pytest.mark.parametrize("name", ["sources.json", "pages.json"])
 def test_a_registry_that_can_not_be_opened_is_not_to_be_deleted(name: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`delete it and ingest again` would be the worst of remedies when no file handles are left."""
-    from ingest.fetched_pages import Pages
+    from ingest.fetched_pages import PageStore
     from ingest.sources import Registry
     from kb.notes import PasskbError
 
@@ -128,5 +128,5 @@ def test_a_registry_that_can_not_be_opened_is_not_to_be_deleted(name: str, home:
 
     monkeypatch.setattr(Path, "read_text", refuse)
     with pytest.raises(PasskbError, match="too many open files: raise the limit") as caught:
-        _ = Registry(home).all() if name == "sources.json" else Pages(home).origin(str(home.resolve() / "pages" / "x.html"))
+        _ = Registry(home).all() if name == "sources.json" else PageStore(home).origin(str(home.resolve() / "pages" / "x.html"))
     assert "delete" not in str(caught.value)

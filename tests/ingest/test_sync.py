@@ -76,7 +76,7 @@ def test_a_file_that_is_renamed_or_moved_keeps_its_links(kb: KnowledgeBase, fold
     report = sync(kb)
     assert counts(report) == {"moved": 1, "unchanged": 5} and report.embedded == 0
     assert "favourite stone" in cited(kb, "What do otters keep in a pouch?")
-    (moved,) = (note_id for note_id in kb.store.named("Otters") if not note_id.startswith("stub/"))
+    (moved,) = (note_id for note_id in kb.store.ids_by_name("Otters") if not note_id.startswith("stub/"))
     assert {link.source for link in kb.store.links(moved, into=True)} >= {"vault/sub/rivers"}
     agrees(kb, tmp_path, folder)
 
@@ -304,7 +304,7 @@ def test_a_small_vault_that_leaves_an_empty_folder_is_asked_about(kb: KnowledgeB
     for name in "ab":
         (folder / f"{name}.md").unlink()
     report = sync(kb)
-    assert report.held[0].notes == 2 and counts(report) == {} and report.notes == 2
+    assert report.pending_deletions[0].notes == 2 and counts(report) == {} and report.notes == 2
     (folder / "todo.canvas").touch()  # something is left: it is no place without its disk
     assert counts(sync(kb)) == {"deleted": 2}
 
@@ -316,11 +316,11 @@ def test_what_is_new_beside_what_vanished_is_read(kb: KnowledgeBase, folder: Pat
         (folder / f"{name}.md").unlink()
     (folder / "otters.txt").write_text("Other otters.")
     report = sync(kb)
-    assert counts(report) == {"added": 1} and report.held[0].notes == 6 and report.notes == 7
+    assert counts(report) == {"added": 1} and report.pending_deletions[0].notes == 6 and report.notes == 7
     with pytest.raises(PasskbError, match="no source is called 'vlt'"):
         sync(kb, forget=["vlt"])
     assert counts(sync(kb, forget=["vault"])) == {"deleted": 6, "unchanged": 1}
-    assert not sync(kb).held and kb.store.counts()[0] == {"note": 1}
+    assert not sync(kb).pending_deletions and kb.store.counts()[0] == {"note": 1}
 
 
 def test_only_what_is_much_is_held_back(kb: KnowledgeBase, vault: Vault, tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_most_of_many_notes_are_held_back_until_all_agree(kb: KnowledgeBase, vau
     ingest(kb, [folder])
     for i in range(20):
         (folder / f"{i}.md").unlink()
-    assert "20 of 30 notes" in sync(kb).held[0].reason
+    assert "20 of 30 notes" in sync(kb).pending_deletions[0].reason
     assert counts(sync(kb, forget=["*"])) == {"deleted": 20, "unchanged": 10}
 
 
@@ -364,7 +364,11 @@ def test_a_source_that_left_the_registry_by_hand_is_asked_about(kb: KnowledgeBas
     ingest(kb, [vault({"a.md": "A."}, "other")])
     Registry(kb.home).remove("vault")
     report = sync(kb)
-    assert report.held[0].source == "vault" and "not registered any more" in report.held[0].reason and report.notes == 7
+    assert (
+        report.pending_deletions[0].source == "vault"
+        and "not registered any more" in report.pending_deletions[0].reason
+        and report.notes == 7
+    )
     assert counts(sync(kb, forget=["vault"])) == {"deleted": 6, "unchanged": 1}
 
 

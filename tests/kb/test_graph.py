@@ -36,15 +36,15 @@ def test_attention_spreads_as_personalised_pagerank() -> None:
         reference.add_edge(link.source, link.target, weight=before + WEIGHTS[link.type])
     ranks = nx.pagerank(reference, alpha=DAMPING, personalization=restart, tol=1e-12)
     expected = {note: rank - (1 - DAMPING) * restart.get(note, 0.0) for note, rank in ranks.items()}
-    spread = GRAPH.spread(seeds)
+    spread = GRAPH.personalized_pagerank(seeds)
     assert spread == pytest.approx(expected, abs=2**-8)
     assert sorted(spread, key=spread.__getitem__) == sorted(expected, key=expected.__getitem__)
     assert sum(spread.values()) <= DAMPING + 1e-9
 
 
 def test_without_links_nothing_spreads() -> None:
-    assert NoteGraph("abc", []).spread({"a": 1.0}) == {}
-    assert GRAPH.spread({"z": 1.0}) == {} and GRAPH.spread({}) == {}
+    assert NoteGraph("abc", []).personalized_pagerank({"a": 1.0}) == {}
+    assert GRAPH.personalized_pagerank({"z": 1.0}) == {} and GRAPH.personalized_pagerank({}) == {}
 
 
 def test_a_path_prefers_reasons_over_mentions_and_tells_the_direction() -> None:

@@ -81,15 +81,15 @@ def test_a_lost_index_changes_no_answer_and_is_made_again(
             small.setattr("kb.search.EXACT_LIMIT", 40_000)
             with KnowledgeBase(large, HashedWords()) as exact:
                 expected = ranked(exact, "stone 17 pebble")
-        assert not kb.index_sync.problem() and not kb.index_sync.damage()
+        assert not kb.index_sync.problem() and not kb.index_sync.find_damage()
     damage(large / "chroma")
     with KnowledgeBase(large, HashedWords()) as kb:
-        assert kb.index_sync.damage()
+        assert kb.index_sync.find_damage()
         assert ranked(kb, "stone 17 pebble") == expected
         assert "the vector index is not used" in caplog.text
         report = sync(kb)
         assert report.warnings == [(str(large / "chroma"), "was damaged, and has been made again from what is known")]
-        assert not report.embedded and not kb.index_sync.damage() and not kb.index_sync.problem()
+        assert not report.embedded and not kb.index_sync.find_damage() and not kb.index_sync.problem()
         assert kb.index.count() == len(kb.catalogue.chunk_ids)
         assert not sync(kb).warnings
 
@@ -131,7 +131,7 @@ def test_a_search_does_not_wait_for_the_index_to_be_written(large: Path, monkeyp
 def test_a_home_of_before_gets_its_manifest_with_the_next_sync(large: Path) -> None:
     """Homes that 0.2 wrote have none; they are counted only."""
     store = Store(large / "kb.sqlite")
-    store.note_meta("index_manifest", "")
+    store.set_meta("index_manifest", "")
     with KnowledgeBase(large, HashedWords()) as kb:
         assert not kb.index_sync.problem()
         assert not sync(kb).warnings
@@ -150,4 +150,4 @@ def test_vectors_that_are_missing_are_made_again(home: Path, vault: Vault) -> No
         assert not kb.store.chunks_without_vector(kb.embedder.name)
         vector, hits = kb.search("stone 3", 1)
         assert hits[0].note_id == "vault/3" and kb.index.nearest(vector, 1)[0][1] > 0.3
-        assert not sync(kb).warnings and not kb.index_sync.damage()
+        assert not sync(kb).warnings and not kb.index_sync.find_damage()

@@ -8,7 +8,7 @@ import numpy as np
 
 from ingest.pipeline import ingest, sync
 from kb.graph import NoteGraph
-from kb.inferred_links import inferred
+from kb.inferred_links import infer_links
 from kb.notes import Link, LinkType, Origin
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def unit(*angles: float) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
 def test_an_island_gets_one_link_from_its_note_most_alike_to_one_outside() -> None:
     graph = NoteGraph(["a", "b", "c", "x", "y", "stub"], [Link(a, b, LinkType.SUPPORTS) for a, b in ("ab", "bc", "xy")])
     ids, means = ["a", "b", "c", "x", "y"], unit(0.0, 0.4, 0.8, 1.4, 1.1)
-    links = inferred(graph, {note_id: row for row, note_id in enumerate(ids)}, ids, means)
+    links = infer_links(graph, {note_id: row for row, note_id in enumerate(ids)}, ids, means)
     assert [(link.source, link.target, link.type, link.origin) for link in links] == [
         ("y", "c", LinkType.RELATED, Origin.INFERRED)
     ]
@@ -32,9 +32,9 @@ def test_an_island_gets_one_link_from_its_note_most_alike_to_one_outside() -> No
 
 def test_nothing_is_inferred_where_nothing_is_alike_or_everything_hangs_together() -> None:
     ids = ["a", "b"]
-    assert inferred(NoteGraph(ids, []), {"a": 0, "b": 1}, ids, unit(0.0, 1.5)) == []
-    assert inferred(NoteGraph(ids, [Link("a", "b", LinkType.CITES)]), {"a": 0, "b": 1}, ids, unit(0.0, 0.1)) == []
-    assert inferred(NoteGraph([], []), {}, [], unit()) == []
+    assert infer_links(NoteGraph(ids, []), {"a": 0, "b": 1}, ids, unit(0.0, 1.5)) == []
+    assert infer_links(NoteGraph(ids, [Link("a", "b", LinkType.CITES)]), {"a": 0, "b": 1}, ids, unit(0.0, 0.1)) == []
+    assert infer_links(NoteGraph([], []), {}, [], unit()) == []
 
 
 def test_walking_follows_inferred_links_and_searching_does_not(kb: KnowledgeBase, vault: Vault) -> None:

@@ -65,7 +65,7 @@ def test_what_changes_while_the_index_is_brought_in_step_is_not_forgotten(home: 
         put(kb, note("a", "quinces"), note("b", "beans"), drop="c", index=False)
         kb.store.clear_outbox(seen)
         assert {chunk_id for chunk_id, _ in kb.store.outbox()} == {"a@0", "b@0", "c@0"}
-        kb.settle()
+        kb.sync_index()
         near = dict(kb.index.nearest(kb.embedder(["a\nquinces"])[0], 10))
         assert near.keys() == {"a@0", "b@0"} and near["a@0"] > 0.999
 
@@ -180,7 +180,7 @@ def test_walks_that_infer_links_hold_up_no_search(home: Path, monkeypatch: pytes
         assert go_on.wait(60)
         return []
 
-    monkeypatch.setattr("kb.knowledge_base.inferred", slow)
+    monkeypatch.setattr("kb.knowledge_base.infer_links", slow)
     with KnowledgeBase(home, HashedWords()) as kb:
         put(kb, note("a", "apples and pears"), note("b", "beans"))
         walk = threading.Thread(target=lambda: kb.neighbourhood("a"))

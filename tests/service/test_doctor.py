@@ -10,8 +10,8 @@ import pytest
 from service import doctor
 
 
-def finding(name: str, home: Path) -> doctor.Finding:
-    return next(found for found in doctor.examine(home) if found.name == name)
+def finding(name: str, home: Path) -> doctor.CheckResult:
+    return next(found for found in doctor.run_checks(home) if found.name == name)
 
 
 def test_a_python_without_vllm_is_not_taken_for_vllms(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

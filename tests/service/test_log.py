@@ -36,7 +36,7 @@ def test_messages_of_passkb_have_its_level_and_those_of_libraries_are_warnings_a
     logging.getLogger("httpx").info("a library's")
     logging.getLogger("httpx").warning("a library's warning")
     out, err = capsys.readouterr()
-    assert not out and [log.message_of(line) for line in err.splitlines()] == ["well", "a library's warning"]
+    assert not out and [log.strip_prefix(line) for line in err.splitlines()] == ["well", "a library's warning"]
     assert re.match(STAMP + r"INFO    passkb\.web: well$", err.splitlines()[0])
     library = logging.getLogger("a_library_with_a_handler")
     library.addHandler(logging.NullHandler())
@@ -50,9 +50,9 @@ def test_messages_of_passkb_have_its_level_and_those_of_libraries_are_warnings_a
 
 def test_child_processes_log_at_the_level_that_an_option_asked_for() -> None:
     log.configure("debug", requested="debug")
-    assert log.options() == ["--log-level", "debug"]
+    assert log.child_options() == ["--log-level", "debug"]
     log.configure("info")
-    assert log.options() == []
+    assert log.child_options() == []
 
 
 def run(home: Path, *arguments: str, **variables: str) -> tuple[int, str, str]:

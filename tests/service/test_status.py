@@ -11,7 +11,7 @@ import pytest
 from ingest.pipeline import ingest, sync
 from kb.knowledge_base import KnowledgeBase
 from service import output
-from service.status import HIDDEN_FILE, HIDDEN_FOLDER, by_rule, status, survey
+from service.status import HIDDEN_FILE, HIDDEN_FOLDER, group_by_rule, status, survey
 from tests.privileges import permissions_enforced
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def test_what_failed_and_what_each_rule_left_out(kb: KnowledgeBase, root: Path) 
     assert {path for path, why in left_out.items() if why == HIDDEN_FOLDER} == {".trash/", ".git/", ".obsidian/"}
     assert {entry["path"][-7:-1]: entry["files"] for entry in source["skipped"]}[".trash"] == 2
     assert source["others"] == {".png": 1} and source["waiting"] == []
-    assert next(len(entries) for rule, entries in by_rule(survey(kb)[0].skipped) if "drafts/" in rule) == 2
+    assert next(len(entries) for rule, entries in group_by_rule(survey(kb)[0].skipped) if "drafts/" in rule) == 2
 
 
 def test_what_changed_came_or_went_waits_until_the_next_sync(kb: KnowledgeBase, root: Path, vault: Vault) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ingest.readers.extracted_document import one_line
-from ingest.readers.html.markdown import BLOCKS, UNREAD, Element
+from ingest.readers.html.markdown import BLOCK_TAGS, NON_TEXT_TAGS, Element
 
 _BESIDE = frozenset(("nav", "footer", "aside"))
 _HEADINGS = {f"h{level}": "#" * level for level in range(1, 7)}
@@ -31,7 +31,7 @@ def _blocks(element: Element, depth: int) -> Iterator[list[str]]:
     words = [element.text or ""]
     for child in element:
         if not _unread(child):
-            if child.tag in BLOCKS or any(inner.tag in BLOCKS for inner in child.iter() if isinstance(inner.tag, str)):
+            if child.tag in BLOCK_TAGS or any(inner.tag in BLOCK_TAGS for inner in child.iter() if isinstance(inner.tag, str)):
                 yield from _flowing(words)
                 yield from _block(child, depth + 1)
                 words = []
@@ -76,4 +76,4 @@ def _words(element: Element) -> Iterator[str]:
 
 def _unread(element: Element) -> bool:
     tag = element.tag
-    return not isinstance(tag, str) or tag in UNREAD or tag in _BESIDE or element.get("hidden") is not None
+    return not isinstance(tag, str) or tag in NON_TEXT_TAGS or tag in _BESIDE or element.get("hidden") is not None

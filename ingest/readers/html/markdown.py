@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urljoin
 
-from ingest.readers.extracted_document import one_line, paragraph, prose, writable
+from ingest.readers.extracted_document import escape_block_starts, escape_markdown, one_line, remove_unwritable
 
 Element = Any  # lxml.html.HtmlElement, which has no types
 Skip = Callable[[Element], bool]
 
-UNREAD = frozenset(
+NON_TEXT_TAGS = frozenset(
     "script style noscript template head iframe object embed svg canvas video audio map button select input textarea "
     "datalist meta link title param source track frame frameset applet dialog".split()
 )
-BLOCKS = frozenset(
+BLOCK_TAGS = frozenset(
     "address article aside blockquote body center dd details div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 "
     "h6 header hgroup hr html legend li main menu nav ol p pre section summary table tbody td tfoot th thead tr ul "
     "caption".split()
@@ -46,7 +46,7 @@ class Renderer:
         self.skip, self.address = skip, address
         self.holds_blocks: set[Element] = set()
         for element in reversed(list(root.iter())):
-            if element.tag in BLOCKS or element in self.holds_blocks:
+            if element.tag in BLOCK_TAGS or element in self.holds_blocks:
                 parent = element.getparent()
                 if parent is not None:
                     self.holds_blocks.add(parent)
@@ -56,7 +56,7 @@ class Renderer:
 
     def unread(self, element: Element) -> bool:
         """Comments and processing instructions, what is no text, and what the page hides."""
-        if not isinstance(element.tag, str) or element.tag in UNREAD or element.get("hidden") is not None:
+        if not isinstance(element.tag, str) or element.tag in NON_TEXT_TAGS or element.get("hidden") is not None:
             return True
         if "katex-html" in element.get("class", "") or re.search(r"display:\s*none", element.get("style", "")):
             return True
@@ -65,18 +65,18 @@ class Renderer:
     def blocks(self, element: Element, depth: int) -> list[str]:
         """The blocks within an element, each without blank lines around it."""
         if depth > _DEEPEST:
-            words = prose(one_line(" ".join(self.words(element))))
-            return [paragraph(words)] if words else []
+            words = escape_markdown(one_line(" ".join(self.words(element))))
+            return [escape_block_starts(words)] if words else []
         found: list[str] = []
-        line = prose(writable(element.text or ""))
+        line = escape_markdown(remove_unwritable(element.text or ""))
         for child in element:
             if not self.unread(child):
-                if child.tag in BLOCKS or child in self.holds_blocks:
+                if child.tag in BLOCK_TAGS or child in self.holds_blocks:
                     found += [*self._flowing(line), *self.block(child, depth + 1)]
                     line = ""
                 else:
                     line += self.inline(child, depth + 1)
-            line += prose(writable(child.tail or ""))
+            line += escape_markdown(remove_unwritable(child.tail or ""))
         return [*found, *self._flowing(line)]
 
     def words(self, element: Element) -> Iterator[str]:
@@ -93,7 +93,7 @@ class Renderer:
     def _flowing(self, line: str) -> list[str]:
         lines = [" ".join(part.split()) for part in line.split(_BREAK)]
         text = "\n".join(part for part in lines if part)
-        return [paragraph(text)] if text else []
+        return [escape_block_starts(text)] if text else []
 
     def block(self, element: Element, depth: int) -> list[str]:
         tag = element.tag
@@ -148,7 +148,7 @@ class Renderer:
     def code(self, element: Element) -> list[str]:
         for line_end in element.iter("br"):
             line_end.tail = "\n" + (line_end.tail or "")
-        text = textwrap.dedent(writable("".join(self.words(element))).expandtabs(4)).strip("\n").rstrip()
+        text = textwrap.dedent(remove_unwritable("".join(self.words(element))).expandtabs(4)).strip("\n").rstrip()
         if not text.strip():
             return []
         named = [_LANGUAGE.search(e.get("class", "")) for e in (element, *element.iter("code"), element.getparent())]
@@ -187,12 +187,12 @@ class Renderer:
             before, after = (" " if part.isspace() else "" for part in (whole[:1], whole[-1:]))
             return f"{before}{fence}{edge}{text}{edge}{fence}{after}" if text else " "
         if depth > _DEEPEST:
-            return prose(one_line(" ".join(self.words(element))))
-        inner = prose(writable(element.text or ""))
+            return escape_markdown(one_line(" ".join(self.words(element))))
+        inner = escape_markdown(remove_unwritable(element.text or ""))
         for child in element:
             if not self.unread(child):
                 inner += self.inline(child, depth + 1)
-            inner += prose(writable(child.tail or ""))
+            inner += escape_markdown(remove_unwritable(child.tail or ""))
         if tag == "a" and element.get("href", "").startswith("#") and inner.strip() in ("#", "¶", "§", "🔗", "↩", "↑"):
             return ""
         if tag in _MARKS:
@@ -209,11 +209,11 @@ class Renderer:
         """The words for a picture, unless a caption says more."""
         figure = next(element.iterancestors("figure"), None)
         captioned = figure is not None and next(figure.iter("figcaption"), None) is not None
-        return "" if captioned else prose(one_line(element.get("alt", "")))
+        return "" if captioned else escape_markdown(one_line(element.get("alt", "")))
 
     def target(self, href: str) -> str:
         """The address of a link; empty when it leads nowhere outside the page."""
-        href = "".join(writable(href).split("\n")).strip()
+        href = "".join(remove_unwritable(href).split("\n")).strip()
         if not href or href.startswith("#") or re.match(r"(?!https?:|mailto:|ftp:|doi:)[a-z][a-z0-9+.-]*:", href, re.I):
             return ""
         try:
@@ -241,7 +241,7 @@ def _formula(element: Element) -> str:
     notes = [e.text or "" for e in element.iter("annotation") if "tex" in e.get("encoding", "")]
     tex = one_line(element.get("alttext", "") or next(iter(notes), ""))
     if not tex or "$" in tex:
-        return prose(one_line("".join(element.itertext())))
+        return escape_markdown(one_line("".join(element.itertext())))
     mark = "$$" if element.get("display") == "block" else "$"
     return f"{mark}{tex}{mark}"
 

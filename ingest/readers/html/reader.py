@@ -18,9 +18,9 @@ import lxml.etree  # type: ignore[import-untyped]
 import lxml.html  # type: ignore[import-untyped]
 import trafilatura
 
-from ingest.readers.extracted_document import Imported, one_line
+from ingest.readers.extracted_document import ExtractedDocument, one_line
 from ingest.readers.html.lines import page_lines
-from ingest.readers.html.markdown import UNREAD, Element, Renderer
+from ingest.readers.html.markdown import NON_TEXT_TAGS, Element, Renderer
 from kb.notes import PasskbError
 
 _LARGEST = 20 * 1024 * 1024  # bytes
@@ -57,7 +57,7 @@ _NEW_LINE = re.compile(r"</?(?:p|div|br|li|h[1-6]|tr|td|dt|dd|pre|blockquote|sec
 logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # a page that it can not judge is no news
 
 
-def read_html(data: bytes, *, path: str, charset: str = "", address: str = "") -> Imported:
+def read_html(data: bytes, *, path: str, charset: str = "", address: str = "") -> ExtractedDocument:
     """Read one page of at most 20 MB. `path` names it, in errors and for want of a title. `charset` is its encoding where the
     page itself names none, `address` where it was fetched, if it was.
 
@@ -86,7 +86,7 @@ def read_html(data: bytes, *, path: str, charset: str = "", address: str = "") -
         text = Renderer(part, lambda _: False, base).markdown(part)
     if not text.strip():
         raise PasskbError(f"{path}: no text in it: open the page in a browser, let it load, and save it complete")
-    return Imported(title, text, tuple(warnings), lines=lines)
+    return ExtractedDocument(title, text, tuple(warnings), lines=lines)
 
 
 def _decode(data: bytes, warnings: list[str], charset: str = "") -> str:
@@ -159,7 +159,7 @@ def _readable(element: Element) -> list[str]:
         at = waiting.pop()
         if isinstance(at, str):
             found.append(at)
-        elif isinstance(at.tag, str) and (at.tag not in UNREAD):
+        elif isinstance(at.tag, str) and (at.tag not in NON_TEXT_TAGS):
             found.append(at.text or "")
             waiting += [part for child in reversed(at) for part in (child.tail or "", child)]
     return found

@@ -56,7 +56,7 @@ def body_size(pages: Sequence[Page]) -> float:
     return max(sizes.most_common(1)[0][0], 1.0) if sizes else 1.0
 
 
-def without_running(pages: Sequence[Page]) -> list[Page]:
+def remove_running_heads(pages: Sequence[Page]) -> list[Page]:
     """The pages without running heads and feet and page numbers."""
     body, repeated = body_size(pages), _repeated(pages)
     return [_without_running(page, repeated, body) for page in pages]
@@ -123,7 +123,7 @@ def _gutters(page: Page) -> list[float]:
     return found
 
 
-def blocks(page: Page) -> list[list[Line]]:
+def group_blocks(page: Page) -> list[list[Line]]:
     """Lines that follow each other in the file and stand close below or beside each other, cells of one row joined."""
     gutters = _gutters(page)
     made: list[list[Line]] = []
@@ -161,13 +161,13 @@ def _beside(last: Line, line: Line) -> Line:
     )
 
 
-def ordered(blocks: list[list[Line]]) -> list[list[Line]]:
+def sort_by_reading_order(groups: list[list[Line]]) -> list[list[Line]]:
     """In reading order. Where the order of the file already is one it stays, so that ties go to the author."""
-    if not 1 < len(blocks) <= _MOST_BLOCKS:
-        return blocks
+    if not 1 < len(groups) <= _MOST_BLOCKS:
+        return groups
     boxes = [
         (min(b.left for b in block), min(b.bottom for b in block), max(b.right for b in block), max(b.top for b in block))
-        for block in blocks
+        for block in groups
     ]
 
     def share(a: int, b: int) -> bool:
@@ -184,10 +184,10 @@ def ordered(blocks: list[list[Line]]) -> list[list[Line]]:
         between = (c for c in range(len(boxes)) if low < (boxes[c][1] + boxes[c][3]) / 2 < high)
         return not any(c not in (a, b) and share(a, c) and share(c, b) for c in between)
 
-    after = [{a for a in range(len(blocks)) if a != b and precedes(a, b)} for b in range(len(blocks))]
-    left, order = list(range(len(blocks))), []
+    after = [{a for a in range(len(groups)) if a != b and precedes(a, b)} for b in range(len(groups))]
+    left, order = list(range(len(groups))), []
     while left:
         free = next((b for b in left if not after[b] & set(left)), left[0])
         left.remove(free)
-        order.append(blocks[free])
+        order.append(groups[free])
     return order

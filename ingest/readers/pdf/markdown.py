@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-from ingest.readers.extracted_document import one_line, paragraph, prose, writable
-from ingest.readers.pdf.layout import HYPHEN, Line, Page, blocks, body_size, ordered, without_running
+from ingest.readers.extracted_document import escape_block_starts, escape_markdown, one_line, remove_unwritable
+from ingest.readers.pdf.layout import HYPHEN, Line, Page, body_size, group_blocks, remove_running_heads, sort_by_reading_order
 
 _BULLET = re.compile(r"[•◦▪▫■□●○‣⁃∙–◆►➢✓-][ \t]+(?=\S)")
 _NUMBER = re.compile(r"\(?(?:\d{1,3}|[a-z])[.)][ \t]+(?=\S)")
@@ -23,7 +23,7 @@ _SPACELESS = re.compile(r"[\u2e80-\u2fff\u3001-\u30ff\u31f0-\u4dbf\u4e00-\u9fff\
 _HANGUL = re.compile(r"[\uac00-\ud7a3]")
 
 
-def headline(pages: Sequence[Page]) -> str:
+def find_title(pages: Sequence[Page]) -> str:
     """The largest words of the first page, or else its first line, when they stand out from the rest; else empty."""
     lines = [line for line in pages[0].lines if sum(map(str.isalpha, line.text)) > 3] if pages else []
     if not lines:
@@ -34,9 +34,9 @@ def headline(pages: Sequence[Page]) -> str:
     return words if len(words) < 250 and (largest > 1.15 * body or lines[0].bold) else ""
 
 
-def compose(pages: Sequence[Page]) -> tuple[str, tuple[int, ...]]:
+def to_markdown(pages: Sequence[Page]) -> tuple[str, tuple[int, ...]]:
     """Markdown of all pages, and the offset in it at which each page begins."""
-    body, kept = body_size(pages), without_running(pages)
+    body, kept = body_size(pages), remove_running_heads(pages)
     words = _Words(line.text for page in kept for line in page.lines)
     out: list[str] = []
     at, starts, pending = 0, [], 0
@@ -114,7 +114,7 @@ class _Words:
 
 
 def _parts(page: Page, body: float, words: _Words) -> Iterator[_Paragraph]:
-    for block in ordered(blocks(page)):
+    for block in sort_by_reading_order(group_blocks(page)):
         left, right = min(line.left for line in block), max(line.right for line in block)
         leading = median([a.bottom - b.bottom for a, b in pairwise(block)] or [0.0])
         group: list[Line] = []
@@ -156,21 +156,21 @@ def _paragraph(group: Sequence[Line], left: float, right: float, body: float, wo
         pieces.append(piece)
         full = line.right > right - 2 * line.size
     text = "".join(pieces)
-    text = re.sub(r"[^\S\n]+", " ", writable(text.replace(HYPHEN, "-")))
+    text = re.sub(r"[^\S\n]+", " ", remove_unwritable(text.replace(HYPHEN, "-")))
     text = re.sub(r"(?<=[A-Za-z])(?=[\u0620-\u064a])", " ", text)  # pdfium sets this space before the word
     spaced, text = text.endswith(" "), text.strip()
     first, last = group[0], group[-1]
     size = first.size
     level = _level(group, text, body)
     if level:
-        return _Paragraph("#" * level + " " + prose(text), False, True, size, apart=True)
+        return _Paragraph("#" * level + " " + escape_markdown(text), False, True, size, apart=True)
     bullet, number = _BULLET.match(text), _NUMBER.match(text)
     if bullet:
-        text = "- " + prose(text[bullet.end() :])
+        text = "- " + escape_markdown(text[bullet.end() :])
     elif number and re.match(r"\d", text):
-        text = text[: number.end()] + prose(text[number.end() :])
+        text = text[: number.end()] + escape_markdown(text[number.end() :])
     else:
-        text = paragraph(prose(text))
+        text = escape_block_starts(escape_markdown(text))
     kind = "list" if bullet or number else "row" if first.cells > 2 else ""
     full = last.right > right - 0.12 * (right - left)
     return _Paragraph(text, full, first.left > left + 0.45 * size, size, kind, spaced=spaced)

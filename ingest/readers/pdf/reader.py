@@ -18,9 +18,9 @@ from typing import Any
 import pypdfium2  # type: ignore[import-untyped]
 import pypdfium2.raw as pdfium  # type: ignore[import-untyped]
 
-from ingest.readers.extracted_document import Imported, one_line
+from ingest.readers.extracted_document import ExtractedDocument, one_line
 from ingest.readers.pdf.layout import HYPHEN, Line, Page
-from ingest.readers.pdf.markdown import compose, headline
+from ingest.readers.pdf.markdown import find_title, to_markdown
 from kb.notes import PasskbError
 
 _MOST_PAGES = 5_000
@@ -37,7 +37,7 @@ _LEFTWARDS = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 _one_at_a_time = threading.Lock()  # pdfium is not safe in threads
 
 
-def read_pdf(data: bytes, *, path: str) -> Imported:
+def read_pdf(data: bytes, *, path: str) -> ExtractedDocument:
     """Read one PDF, at most its first 5,000 pages. `path` names it, in errors and for want of a title.
 
     Raises PasskbError when it is empty, no PDF, damaged, encrypted, or without text.
@@ -56,7 +56,7 @@ def _taken_for(data: bytes) -> str:
     return " but a web page" if re.match(rb"\s*<(?:!doctype|html)", data[:200], re.I) else ""
 
 
-def _read(data: bytes, path: str) -> Imported:
+def _read(data: bytes, path: str) -> ExtractedDocument:
     try:
         document = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
@@ -74,9 +74,9 @@ def _read(data: bytes, path: str) -> Imported:
             warnings.append(f"{len(bare)} of {len(pages)} pages hold no text (page {shown}): if they are scans, run OCR first")
         title = one_line(document.get_metadata_dict().get("Title") or "")
         if not title or _NO_TITLE.search(title):
-            title = headline(pages) or PurePosixPath(path).stem or "Untitled"
-        text, starts = compose(pages)
-        return Imported(title, text, tuple(warnings), starts)
+            title = find_title(pages) or PurePosixPath(path).stem or "Untitled"
+        text, starts = to_markdown(pages)
+        return ExtractedDocument(title, text, tuple(warnings), starts)
     finally:
         document.close()
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from ingest.readers.extracted_document import Imported
+from ingest.readers.extracted_document import ExtractedDocument
 from kb.notes import PasskbError
 
 _SECONDS = 300.0
@@ -21,9 +21,9 @@ _MEMORY = 4 * 2**30  # bytes of address space
 _PROGRAM = (sys.executable, "-P", "-m", "ingest.readers.pdf.subprocess")
 
 
-def read_pdf_apart(
+def read_pdf_in_subprocess(
     data: bytes, *, path: str, seconds: float = _SECONDS, program: Sequence[str] = _PROGRAM
-) -> Imported:  # fmt: skip
+) -> ExtractedDocument:  # fmt: skip
     """As `read_pdf`. Raises PasskbError also for a file that the reader does not survive, or not in `seconds`."""
     try:
         done = subprocess.run([*program, path], input=data, capture_output=True, timeout=seconds, check=False)
@@ -39,7 +39,7 @@ def read_pdf_apart(
         ) from None
     if "reason" in told:
         raise PasskbError(told["reason"])
-    return Imported(told["title"], told["text"], tuple(told["warnings"]), tuple(told["pages"]), told["lines"])
+    return ExtractedDocument(told["title"], told["text"], tuple(told["warnings"]), tuple(told["pages"]), told["lines"])
 
 
 def main() -> int:

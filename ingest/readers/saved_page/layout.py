@@ -53,7 +53,7 @@ class Section:
     lines: tuple[Line, ...]
 
 
-def lines_of(text: str) -> list[Line]:
+def split_lines(text: str) -> list[Line]:
     """The lines of a text that are not blank, whatever its line ends."""
     found: list[Line] = []
     before = 0
@@ -67,7 +67,7 @@ def lines_of(text: str) -> list[Line]:
     return found
 
 
-def sections(lines: Iterable[Line], headings: re.Pattern[str]) -> tuple[list[Line], list[Section]]:
+def split_sections(lines: Iterable[Line], headings: re.Pattern[str]) -> tuple[list[Line], list[Section]]:
     """The lines before the first heading, and the sections. `headings` has one named group for each section, and matches
     whole headings: lower case, straight apostrophes, no Markdown marks, and no count behind them."""
     head: list[Line] = []
@@ -84,8 +84,8 @@ def _heading(line: Line, headings: re.Pattern[str]) -> tuple[str, str, int | Non
     if len(line.text) > _LONGEST_HEADING:
         return None
     words = " ".join(line.text.strip("#*_: \t").replace("’", "'").casefold().split())
-    counted = _COUNT.fullmatch(words)
-    for name, number in ((words, _NUMERAL.search(words)), (counted[1] if counted else "", counted)):
+    check_count = _COUNT.fullmatch(words)
+    for name, number in ((words, _NUMERAL.search(words)), (check_count[1] if check_count else "", check_count)):
         if m := headings.fullmatch(name):
             return str(m.lastgroup), words, int(number[number.re.groups]) if number else None
     return None
@@ -98,25 +98,25 @@ def _section(name: str, heading: str, count: int | None, lines: list[Line]) -> S
     return Section(name, heading, count, tuple(lines))
 
 
-def joined(lines: Sequence[Line]) -> str:
+def join_lines(lines: Sequence[Line]) -> str:
     """The words of wrapped lines as one line."""
     return " ".join(" ".join(line.text for line in lines).split())
 
 
-def marked(line: Line, marker: re.Pattern[str] | None = None) -> Line | None:
+def strip_marker(line: Line, marker: re.Pattern[str] | None = None) -> Line | None:
     """The line without its list marker (its text may then be empty), or None when it has none."""
     m = marker.match(line.text) if marker else _BULLET.match(line.text) or _NUMBER.match(line.text)
     return replace(line, text=line.text[m.end() :], start=line.start + m.end()) if m else None
 
 
-def items(section: Section, introduced: bool = True) -> list[list[Line]]:
+def list_items(section: Section, introduced: bool = True) -> list[list[Line]]:
     """The lines of each item of the list in a section, without markers. Lines before the first marker introduce the list.
     Where no markers are left, items are told apart by blank lines, or by the count that the heading announces."""
     marker = next((kind for line in section.lines for kind in (_BULLET, _NUMBER) if kind.match(line.text)), None)
     found: list[list[Line]] = []
     alone = ended = False
     for line in section.lines if marker else ():
-        if (rest := marked(line, marker)) is not None:
+        if (rest := strip_marker(line, marker)) is not None:
             found.append([rest] if rest.text else [])
             alone, ended = not rest.text, False
         elif found:
@@ -146,7 +146,7 @@ def _unmarked(section: Section, introduced: bool) -> list[list[Line]]:
     return [[line] for line in lines]
 
 
-def unwrapped(lines: Iterable[Line]) -> list[list[Line]]:
+def unwrap_paragraphs(lines: Iterable[Line]) -> list[list[Line]]:
     """Lines by paragraph: a line goes on with the one before it if that was long and did not end a sentence."""
     found: list[list[Line]] = []
     for line in lines:
@@ -157,7 +157,7 @@ def unwrapped(lines: Iterable[Line]) -> list[list[Line]]:
     return found
 
 
-def title_and_rest(lines: list[Line]) -> tuple[list[Line], list[Line]]:
+def split_title(lines: list[Line]) -> tuple[list[Line], list[Line]]:
     """The lines of an item's title, and the others. A title takes more than one line when it is a question that ends on a
     later one, or when a long line goes on in lower case or in title case."""
     most = min(len(lines), 5)
@@ -181,13 +181,13 @@ def _goes_on(before: str, line: Line) -> bool:
     return line.text[0].islower() or (not _ENDED.fullmatch(line.text) and 2 * capitals > len(words))
 
 
-def counted(section: Section, listed: Sequence[object], warnings: list[str]) -> None:
+def check_count(section: Section, listed: Sequence[object], warnings: list[str]) -> None:
     """Warns when a heading announces another number than the list under it has."""
     if section.count is not None and section.count != len(listed):
         warnings.append(f"“{section.heading}” announces {section.count} entries and {len(listed)} are there: these were read")
 
 
-def once(listed: Iterable[Listed]) -> tuple[Listed, ...]:
+def deduplicate(listed: Iterable[Listed]) -> tuple[Listed, ...]:
     """Each entry once, where a page lists the same name with the same reason again."""
     found: dict[tuple[str, str, str], Listed] = {}
     for entry in listed:
@@ -197,7 +197,7 @@ def once(listed: Iterable[Listed]) -> tuple[Listed, ...]:
     return tuple(found.values())
 
 
-def shortened(paragraph: str) -> str:
+def shorten(paragraph: str) -> str:
     """A paragraph as a gist: whole if it is short, else its first sentence."""
     if len(paragraph) <= _LONGEST_GIST:
         return paragraph

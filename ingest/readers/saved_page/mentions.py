@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from kb.markdown.blocks import blocks, opaque
+from kb.markdown.blocks import blocks
+from kb.markdown.opaque_spans import opaque_spans
 from kb.notes import WrittenLink
 
 _QUESTION = re.compile(
@@ -22,7 +23,7 @@ _REFERRED = re.compile(r"[\"'”’]?[.,;:)\]—–]|\s+[—–]\s")
 _SEE = re.compile(r"\b(?:see|see also|cf\.?)\s+[\"'“‘]?$", re.I)
 
 
-def titles(text: str, start: int, end: int) -> list[tuple[int, int, bool]]:
+def find_titles(text: str, start: int, end: int) -> list[tuple[int, int, bool]]:
     """The questions within `text[start:end]` that are titles set into a sentence, in order: their spans, and whether
     punctuation follows that a question of the sentence's own would not have (`…a note asks Does it last?.`).
 
@@ -47,7 +48,7 @@ def titles(text: str, start: int, end: int) -> list[tuple[int, int, bool]]:
     return found
 
 
-def named(text: str, start: int, end: int, names: Iterable[str]) -> list[tuple[int, int]]:
+def find_names(text: str, start: int, end: int, names: Iterable[str]) -> list[tuple[int, int]]:
     """Where each of these titles, of at least three words, first stands within `text[start:end]`."""
     found = []
     for name in islice(names, _MOST_NAMES):
@@ -88,7 +89,7 @@ def named_works(text: str) -> tuple[WrittenLink, ...]:
     for block in blocks(text):
         if block.kind not in ("paragraph", "list", "quote") or not _TRIGGER.search(text, block.body, block.end):
             continue
-        hidden = opaque(text, block.body, block.end)
+        hidden = opaque_spans(text, block.body, block.end)
         for start, end in _names(text, block.body, block.end):
             if not any(s < end and start < e for s, e in hidden) and (not found or start >= found[-1].end):
                 found.append(WrittenLink(text[start:end], start=start, end=end))

@@ -9,22 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from ingest.links import written
-from ingest.readers.markdown import Reading, Referrer
+from ingest.links import extract_links
+from ingest.readers.markdown import ParsedNote, Referrer
 from ingest.readers.saved_page.layout import (
     Line,
     Section,
-    counted,
-    items,
-    joined,
-    lines_of,
-    once,
-    sections,
-    shortened,
-    title_and_rest,
-    unwrapped,
+    check_count,
+    deduplicate,
+    join_lines,
+    list_items,
+    shorten,
+    split_lines,
+    split_sections,
+    split_title,
+    unwrap_paragraphs,
 )
-from ingest.readers.saved_page.mentions import named, named_works, titles
+from ingest.readers.saved_page.mentions import find_names, find_titles, named_works
 from ingest.readers.saved_page.review import read_review
 from kb.notes import LinkType, Note, NoteKind, WrittenLink
 
@@ -77,12 +77,12 @@ _LEADING_WORDS = re.compile(r"[^:;,.—–]{1,60}(?=[:;,.—–]|$|\s)")
 _DENIED = re.compile(r"(?:\b(?:not|no|never|nor|without|neither|cannot|rather than)|n['’]t)(?:\s+\w+){0,2}\s*$", re.I)
 
 
-def read_page(text: str, *, path: str, note_id: str, source: str) -> Reading | None:
+def read_page(text: str, *, path: str, note_id: str, source: str) -> ParsedNote | None:
     """The page as a note with its links, claims and referrers, or None when the text is none of the pages known here, as
     is any with front matter. `Note.text` is `text` itself, so that all spans are places in it."""
     if text.startswith("---"):
         return None
-    lines = lines_of(text)
+    lines = split_lines(text)
     return read_review(text, lines, path=path, note_id=note_id, source=source) or _knowledge_page(
         text, lines, path=path, note_id=note_id, source=source
     )
@@ -100,13 +100,13 @@ def link_type(reason: str) -> LinkType:
     return LinkType.RELATED
 
 
-def _knowledge_page(text: str, lines: Sequence[Line], *, path: str, note_id: str, source: str) -> Reading | None:
+def _knowledge_page(text: str, lines: Sequence[Line], *, path: str, note_id: str, source: str) -> ParsedNote | None:
     """The page of a note or of an inquiry, if its sections say so."""
-    head, found = sections(lines, _HEADINGS)
+    head, found = split_sections(lines, _HEADINGS)
     if not head or not _is_page(found):
         return None
-    title_lines, prose = title_and_rest(head)
-    title = joined(title_lines).lstrip("# ")
+    title_lines, prose = split_title(head)
+    title = join_lines(title_lines).lstrip("# ")
     if not title or len(title) > _LONGEST_TITLE or not prose:
         return None
     of = {name: [section for section in found if section.name == name] for name in _HEADINGS.groupindex}
@@ -114,20 +114,20 @@ def _knowledge_page(text: str, lines: Sequence[Line], *, path: str, note_id: str
     related = _related(of["related"], warnings)
     papers = _papers(of["papers"], warnings)
     start, end = prose[0].start, prose[-1].end
-    mentions = titles(text, start, end)
+    mentions = find_titles(text, start, end)
     draws_on = _drawn_on(text, of["sources"], mentions, warnings)
     if not draws_on and all(section.name == "sources" for section in found):
         return None
     taken = {link.target for link in draws_on}
     links = list(draws_on)
-    spans = [(at, to) for at, to, _ in mentions] + named(text, start, end, (link.target for link in (*related, *papers)))
+    spans = [(at, to) for at, to, _ in mentions] + find_names(text, start, end, (link.target for link in (*related, *papers)))
     for at, to in sorted(set(spans)):
         target = " ".join(text[at:to].split())
         if target not in taken and target != title:
             taken.add(target)
             links.append(WrittenLink(target, start=at, end=to))
     is_inquiry = bool(of["sources"]) and not (of["referrers"] or of["original"])
-    alias = next((joined(section.lines[:1]) for section in of["original"] if section.lines), "")
+    alias = next((join_lines(section.lines[:1]) for section in of["original"] if section.lines), "")
     note = Note(
         id=note_id,
         title=title,
@@ -135,11 +135,11 @@ def _knowledge_page(text: str, lines: Sequence[Line], *, path: str, note_id: str
         text=text,
         path=path,
         source=source,
-        gist=shortened(joined(unwrapped(prose)[0])),
+        gist=shorten(join_lines(unwrap_paragraphs(prose)[0])),
         aliases=(alias,) if alias and alias != title else (),
     )
-    all_links = sorted((*links, *related, *papers, *written(text)), key=lambda link: link.start)
-    return Reading(note, tuple(all_links), tuple(warnings), _referrers(of["referrers"], warnings))
+    all_links = sorted((*links, *related, *papers, *extract_links(text)), key=lambda link: link.start)
+    return ParsedNote(note, tuple(all_links), tuple(warnings), _referrers(of["referrers"], warnings))
 
 
 def _is_page(found: Iterable[Section]) -> bool:
@@ -152,19 +152,19 @@ def _related(found: Iterable[Section], warnings: list[str]) -> list[WrittenLink]
     """The concepts listed as related: title, description, and the reason, which gives the link its type."""
     links = []
     for section in found:
-        listed = items(section)
+        listed = list_items(section)
         for item in listed:
-            name, rest = title_and_rest(item)
+            name, rest = split_title(item)
             why = _reason(rest)
             links.append(_link(name, link_type(why), why))
-        counted(section, listed, warnings)
-    return list(once(links))
+        check_count(section, listed, warnings)
+    return list(deduplicate(links))
 
 
 def _reason(rest: list[Line]) -> str:
     """The reason among what follows the title of an item: its last paragraph, unless that is the only one and reads like
     a description. A reason that has several sentences begins at the first paragraph in lower case."""
-    paragraphs = [joined(part) for part in unwrapped(rest)]
+    paragraphs = [join_lines(part) for part in unwrap_paragraphs(rest)]
     if len(paragraphs) == 1:
         lead = _LEADING_WORDS.match(paragraphs[0])
         says = paragraphs[0][:1].islower() or (lead and _LEAD.search(lead[0]) and paragraphs[0][lead.end() :][:1] == ":")
@@ -176,25 +176,25 @@ def _reason(rest: list[Line]) -> str:
 def _papers(found: Iterable[Section], warnings: list[str]) -> list[WrittenLink]:
     links = []
     for section in found:
-        listed = items(section)
+        listed = list_items(section)
         for item in listed:
-            name, rest = title_and_rest(item)
-            links.append(_link(name, LinkType.RELATED, joined(rest)))
-        counted(section, listed, warnings)
-    return list(once(links))
+            name, rest = split_title(item)
+            links.append(_link(name, LinkType.RELATED, join_lines(rest)))
+        check_count(section, listed, warnings)
+    return list(deduplicate(links))
 
 
 def _referrers(found: Iterable[Section], warnings: list[str]) -> tuple[Referrer, ...]:
     """The inquiries that say they use the note: links of theirs, not of the note."""
     referrers = []
     for section in found:
-        listed = items(section)
+        listed = list_items(section)
         for item in listed:
-            name, rest = title_and_rest(item)
+            name, rest = split_title(item)
             place = name[0].start, name[-1].end
-            referrers.append(Referrer(joined(name), LinkType.DRAWS_ON, NoteKind.INQUIRY, joined(rest), *place))
-        counted(section, listed, warnings)
-    return once(referrers)
+            referrers.append(Referrer(join_lines(name), LinkType.DRAWS_ON, NoteKind.INQUIRY, join_lines(rest), *place))
+        check_count(section, listed, warnings)
+    return deduplicate(referrers)
 
 
 def _drawn_on(
@@ -205,18 +205,18 @@ def _drawn_on(
     links: list[WrittenLink] = []
     for section in found:
         listed = _gists(section)
-        if paired := [title_and_rest(item) for item in listed if joined(title_and_rest(item)[0]).endswith("?")]:
-            links += [_link(name, LinkType.DRAWS_ON, joined(rest)) for name, rest in paired]
-            counted(section, listed, warnings)
+        if paired := [split_title(item) for item in listed if join_lines(split_title(item)[0]).endswith("?")]:
+            links += [_link(name, LinkType.DRAWS_ON, join_lines(rest)) for name, rest in paired]
+            check_count(section, listed, warnings)
             continue
-        counted(section, listed, warnings)
+        check_count(section, listed, warnings)
         first: dict[str, tuple[int, int, bool]] = {}
         for start, end, referred in mentions:
             first.setdefault(" ".join(text[start:end].split()), (start, end, referred))
         if len(first) > len(listed):
             sure = {name: place for name, place in first.items() if place[2]}
             first = sure if len(sure) == len(listed) else first
-        whys = [joined(item) for item in listed]
+        whys = [join_lines(item) for item in listed]
         if len(first) != len(whys):
             warnings.append(
                 f"{len(whys)} sources are listed and {len(first)} titles named in the text: which is which is left open"
@@ -224,18 +224,18 @@ def _drawn_on(
             whys = [""] * len(first)
         for (name, (start, end, _)), why in zip(first.items(), whys, strict=True):
             links.append(WrittenLink(name, LinkType.DRAWS_ON, why, start=start, end=end))
-    return list(once(links))
+    return list(deduplicate(links))
 
 
 def _gists(section: Section) -> list[list[Line]]:
     """The entries of a list of sources: items, or paragraphs; titles on lines of their own go with what follows them."""
-    listed = items(section, introduced=False)
+    listed = list_items(section, introduced=False)
     if len(listed) != section.count and all(len(item) == 1 for item in listed):
-        listed = unwrapped(section.lines)
-    if any(joined(item).endswith("?") for item in listed):
+        listed = unwrap_paragraphs(section.lines)
+    if any(join_lines(item).endswith("?") for item in listed):
         together: list[list[Line]] = []
         for item in listed:
-            if together and joined(together[-1]).endswith("?") and not joined(item).endswith("?"):
+            if together and join_lines(together[-1]).endswith("?") and not join_lines(item).endswith("?"):
                 together[-1] = [*together[-1], *item]
             else:
                 together.append(list(item))
@@ -245,4 +245,4 @@ def _gists(section: Section) -> list[list[Line]]:
 
 
 def _link(name: Sequence[Line], kind: LinkType, why: str) -> WrittenLink:
-    return WrittenLink(joined(name), kind, why, start=name[0].start, end=name[-1].end)
+    return WrittenLink(join_lines(name), kind, why, start=name[0].start, end=name[-1].end)

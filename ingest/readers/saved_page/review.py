@@ -11,20 +11,20 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ingest.links import written
-from ingest.readers.markdown import Reading, Referrer
+from ingest.links import extract_links
+from ingest.readers.markdown import ParsedNote, Referrer
 from ingest.readers.saved_page.layout import (
     Line,
     Section,
-    counted,
-    items,
-    joined,
-    marked,
-    once,
-    sections,
-    shortened,
-    title_and_rest,
-    unwrapped,
+    check_count,
+    deduplicate,
+    join_lines,
+    list_items,
+    shorten,
+    split_sections,
+    split_title,
+    strip_marker,
+    unwrap_paragraphs,
 )
 from kb.notes import Claim, LinkType, Note, NoteKind
 
@@ -69,15 +69,15 @@ _SPEAKER = re.compile(r"(?:(?P<objects>referee|reviewer)|(?P<answers>authors?|re
 _REVISION = re.compile(r"\s*\brevision:\s*(\w+)\W*$", re.I)
 
 
-def read_review(text: str, lines: Sequence[Line], *, path: str, note_id: str, source: str) -> Reading | None:
+def read_review(text: str, lines: Sequence[Line], *, path: str, note_id: str, source: str) -> ParsedNote | None:
     """The review that these lines of `text` are, or None when they are none: it takes three of the sections that reviews
     have, and one sign that somebody reviewed."""
-    head, found = sections(lines, _HEADINGS)
+    head, found = split_sections(lines, _HEADINGS)
     names = {section.name for section in found if section.lines}
     stamp = next((m for line in head[:8] if (m := _REVIEWED.fullmatch(line.text))), None)
     if len(names & _TELLING) < 3 or not (names & _OF_REVIEWS or stamp) or not head:
         return None
-    title = _PREFIX.sub("", joined(title_and_rest(head)[0]), count=1)
+    title = _PREFIX.sub("", join_lines(split_title(head)[0]), count=1)
     if not title or len(title) > _LONGEST_TITLE:
         return None
     of: dict[str, list[Section]] = {}
@@ -96,7 +96,7 @@ def read_review(text: str, lines: Sequence[Line], *, path: str, note_id: str, so
         claims=claims,
         properties=_properties(of, stamp, warnings),
     )
-    return Reading(note, written(text), tuple(warnings), _citing(of, warnings))
+    return ParsedNote(note, extract_links(text), tuple(warnings), _citing(of, warnings))
 
 
 Sections = Mapping[str, list[Section]]
@@ -104,30 +104,30 @@ Sections = Mapping[str, list[Section]]
 
 def _words(of: Sections, name: str) -> str:
     """What stands in the sections of a name, as running text, without list markers."""
-    return joined([marked(line) or line for section in of.get(name, ()) for line in section.lines])
+    return join_lines([strip_marker(line) or line for section in of.get(name, ()) for line in section.lines])
 
 
 def _listed(of: Sections, name: str, warnings: list[str] | None = None) -> list[str]:
     """The items of the lists in the sections of a name, each once."""
     found: list[str] = []
     for section in of.get(name, ()):
-        listed = items(section)
-        found += map(joined, listed)
+        listed = list_items(section)
+        found += map(join_lines, listed)
         if warnings is not None:
-            counted(section, listed, warnings)
+            check_count(section, listed, warnings)
     return list(dict.fromkeys(filter(None, found)))
 
 
 def _gist(head: Sequence[Line], of: Sections, claims: Sequence[Claim]) -> str:
     """The sentence under a heading such as The pith, else the first whole sentence below the title, else of the claim."""
     for section in of.get("gist", ()):
-        for part in unwrapped(section.lines)[:1]:
-            return shortened(joined(part))
-    for part in unwrapped(head)[1:]:
-        said = joined(part)
+        for part in unwrap_paragraphs(section.lines)[:1]:
+            return shorten(join_lines(part))
+    for part in unwrap_paragraphs(head)[1:]:
+        said = join_lines(part)
         if said.endswith((".", "!", "?")) and said.count(" ") > 4 and not _REVIEWED.fullmatch(said):
-            return shortened(said)
-    return shortened(claims[0].text) if claims else ""
+            return shorten(said)
+    return shorten(claims[0].text) if claims else ""
 
 
 def _claims(of: Sections) -> tuple[Claim, ...]:
@@ -150,7 +150,7 @@ def _properties(of: Sections, stamp: re.Match[str] | None, warnings: list[str]) 
         found |= {"premise": _words(of, "premise"), "settles": _words(of, "settles")}
     found["abstract"] = _words(of, "abstract")
     for section in of.get("report", ()):
-        for part in map(joined, unwrapped(section.lines)):
+        for part in map(join_lines, unwrap_paragraphs(section.lines)):
             if m := _PART.match(part):
                 found[m[1].casefold()] = part[m.end() :]
     found["objections"] = _objections(of, warnings)
@@ -188,7 +188,7 @@ def _answers(of: Sections) -> dict[str, tuple[str, str]]:
     turns: list[tuple[bool, list[Line]]] = []
     for section in (*of.get("rebuttal", ()), *of.get("responses", ())):
         for line in section.lines:
-            line = marked(line) or line
+            line = strip_marker(line) or line
             if m := _SPEAKER.match(line.text):
                 turns.append((bool(m["objects"]), [Line(line.text[m.end() :], line.start + m.end(), line.end)]))
             elif turns:
@@ -197,11 +197,11 @@ def _answers(of: Sections) -> dict[str, tuple[str, str]]:
     comment = ""
     for objects, lines in turns:
         if objects:
-            comment = joined(lines)
+            comment = join_lines(lines)
             found.setdefault(_opening(comment), (comment, ""))
         elif comment:
             said = found[_opening(comment)][1]
-            found[_opening(comment)] = (comment, f"{said} {joined(lines)}".strip())
+            found[_opening(comment)] = (comment, f"{said} {join_lines(lines)}".strip())
     return found
 
 
@@ -213,11 +213,13 @@ def _citing(of: Sections, warnings: list[str]) -> tuple[Referrer, ...]:
     """The papers that cite this one, with their gists: title first, then a sentence."""
     found: list[Referrer] = []
     for section in of.get("citations", ()):
-        listed = items(section)
+        listed = list_items(section)
         for item in listed:
-            name, rest = title_and_rest(item)
+            name, rest = split_title(item)
             found.append(
-                Referrer(joined(name), LinkType.CITES, NoteKind.PAPER, joined(rest), start=name[0].start, end=name[-1].end)
+                Referrer(
+                    join_lines(name), LinkType.CITES, NoteKind.PAPER, join_lines(rest), start=name[0].start, end=name[-1].end
+                )
             )
-        counted(section, listed, warnings)
-    return once(found)
+        check_count(section, listed, warnings)
+    return deduplicate(found)

@@ -15,8 +15,8 @@ from service.experiments.execution import queue
 from service.experiments.execution.run_store import ENDED, Run, Runs, RunStatus
 from service.experiments.preflight import preflight
 from service.experiments.spec import ExperimentSpec, Prediction
-from service.log import message_of
-from service.log import options as log_options
+from service.log import child_options as log_options
+from service.log import strip_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def wait_for_worker(home: Path, process: subprocess.Popen[bytes], seconds: float
         if process.poll() is not None and process.returncode:
             log_lines = (home / "worker.log").read_text("utf-8", "replace").strip().splitlines()
             raise PasskbError(
-                f"the worker exited: {message_of(log_lines[-1]) if log_lines else f'exit status {process.returncode}'}"
+                f"the worker exited: {strip_prefix(log_lines[-1]) if log_lines else f'exit status {process.returncode}'}"
             )
         if process.poll() is not None or time.monotonic() > deadline:
             return

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from ingest.app_notes import index_own, own_notes
+from ingest.app_notes import app_notes_folder, index_app_note
 from kb.files import write_atomic
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import LinkType, PasskbError
@@ -32,7 +32,7 @@ def publish(home: Path, run: Run, open_kb: Callable[[Path], KnowledgeBase] = Kno
     """
     if run.state["status"] != RunStatus.SUCCEEDED:
         raise PasskbError(f"{run.id} has not succeeded: only a succeeded run gets an evidence note")
-    folder = own_notes(home) / "evidence"
+    folder = app_notes_folder(home) / "evidence"
     with open_kb(home) as kb:
         claim, text = _claim(kb, run)
         run.update(claim=claim, toys=run.state.get("toys", toys(run.spec)))
@@ -45,7 +45,7 @@ def publish(home: Path, run: Run, open_kb: Callable[[Path], KnowledgeBase] = Kno
         except OSError as error:
             cause = explanation(error, "make room, then try again")
             raise PasskbError(f"{folder} cannot be written {cause}") from error
-        note_id = index_own(kb, folder / f"{run.id}.md")
+        note_id = index_app_note(kb, folder / f"{run.id}.md")
         if claim and not _linked(kb, note_id, claim):
             _log.warning("%s: no indexed note has its claim %s; the link resolves once one does", note_id, claim)
     prediction = finished["prediction"] or {}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
-from kb.notes import Note, page_of
+from kb.notes import Note, page_number
 from service.answering.answer import Answer, Citation, SourceNote
 from service.web.components.html import note_link, text
 from service.web.components.markdown import NoteHref, inline, passage
@@ -50,7 +50,7 @@ def opened_html(
         note = notes.get(found[0].note_id)
         if note is None:
             continue
-        page = page_of(note, found[0].start)
+        page = page_number(note, found[0].start)
         where = f" · page {page}" if page else ""
         shown = "".join(_shown(note, c, hrefs(note.id)) for c in found)
         articles.append(

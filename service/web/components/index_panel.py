@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ingest.report import IngestReport
-from service.status import FileState, Skipped, SourceState, State, by_rule, shortened
+from service.status import FileState, Skipped, SourceState, State, group_by_rule, path_in_source
 from service.web.components.formatting import count, upper_first
 from service.web.components.messages import message_html
 from service.web.components.templates import render
@@ -38,7 +38,7 @@ def sources_html(sources: Sequence[SourceState], report: IngestReport | None = N
     return render(
         "components/index_sources.html",
         sources=[_source(source) for source in sources],
-        held=[(entry.path, entry.reason) for entry in report.held] if report else [],
+        held=[(entry.path, entry.reason) for entry in report.pending_deletions] if report else [],
         problem_html=message_html(problem) if problem else "",
         max_items=_MAX_ITEMS,
         max_files=_MAX_FILES,
@@ -47,7 +47,7 @@ def sources_html(sources: Sequence[SourceState], report: IngestReport | None = N
 
 def _source(source: SourceState) -> dict[str, Any]:
     def relative(entries: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        return [(shortened(path, source.path), reason.removeprefix(f"{path}: ")) for path, reason in entries]
+        return [(path_in_source(path, source.path), reason.removeprefix(f"{path}: ")) for path, reason in entries]
 
     return {
         "name": source.name,
@@ -71,15 +71,15 @@ def _rules(entries: Sequence[Skipped], source: SourceState) -> list[dict[str, An
         {
             "reason": upper_first(reason.removeprefix("left out by ")),
             "files": [
-                {"path": shortened(file.path, source.path), "count": file.files if file.path.endswith("/") else 0}
+                {"path": path_in_source(file.path, source.path), "count": file.files if file.path.endswith("/") else 0}
                 for file in files[:_MAX_FILES_PER_RULE]
             ],
             "more": max(0, len(files) - _MAX_FILES_PER_RULE),
         }
-        for reason, files in by_rule(entries)
+        for reason, files in group_by_rule(entries)
     ]
 
 
 def _file(file: FileState, source: SourceState) -> dict[str, str]:
     state = count(file.chunks, "passage") if file.state is State.INDEXED else str(file.state)
-    return {"note_id": file.note_id, "name": shortened(file.path, source.path), "state": state}
+    return {"note_id": file.note_id, "name": path_in_source(file.path, source.path), "state": state}

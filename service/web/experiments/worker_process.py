@@ -16,7 +16,7 @@ from pathlib import Path
 from kb.notes import PasskbError
 from service.experiments.execution import control, queue
 from service.experiments.execution.run_store import Runs, RunStatus
-from service.log import logger, message_of
+from service.log import logger, strip_prefix
 
 _log = logger("worker")
 PENDING = frozenset((RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.INTERRUPTED))
@@ -176,4 +176,4 @@ def last_log_line(log: Path) -> str:
             lines = file.read().decode("utf-8", "replace").strip().splitlines()
     except OSError:
         return ""
-    return message_of(lines[-1])[:300] if lines else ""
+    return strip_prefix(lines[-1])[:300] if lines else ""

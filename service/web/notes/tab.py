@@ -73,7 +73,7 @@ def note_page(kb: KnowledgeBase, name: str, done: Tended | None = None, *, can_p
     try:
         note_id = kb.find(name)
     except PasskbError as error:
-        several = kb.store.named(name)
+        several = kb.store.ids_by_name(name)
         message = str(error) if several else f"There is no note “{name[:200]}”."
         return "", "", "<h1>No such note</h1>", sentence(message) + _nearest(kb, name, several), "", ""
     view = kb.view(note_id)
@@ -94,7 +94,7 @@ def note_page(kb: KnowledgeBase, name: str, done: Tended | None = None, *, can_p
 
 
 def _text(kb: KnowledgeBase, view: NoteView, notes: Notes, href: NoteHref) -> str:
-    html = text_html(view, notes, href, *kb.store.standing(view.note.id), _pictures(kb, view))
+    html = text_html(view, notes, href, *kb.store.indexing_details(view.note.id), _pictures(kb, view))
     ids = list_source_ids(view.note.properties) if view.note.kind is NoteKind.INQUIRY else []
     return linked_ids(html, [note_id for note_id in ids if note_id in notes])
 
@@ -134,7 +134,7 @@ def _pictures(kb: KnowledgeBase, view: NoteView) -> dict[str, str]:
 def _nearest(kb: KnowledgeBase, name: str, several: list[str]) -> str:
     """The notes that bear the name, or those with the nearest titles."""
     words = re.sub(r"[\W_]+", " ", name.rsplit("/", 1)[-1])[:200]
-    near = [(note_id, note_id) for note_id in several] or kb.suggest(words, 5)
+    near = [(note_id, note_id) for note_id in several] or kb.suggest_titles(words, 5)
     if not near and words.strip():
         near = list(dict.fromkeys((hit.note_id, hit.title) for hit in kb.search(words, 5, widen=False)[1]))
     listed = "".join(f"<li>{note_link(note_id, title)}</li>" for note_id, title in near)
@@ -166,7 +166,7 @@ def found_html(kb: KnowledgeBase, query: str) -> str:
     query = str(query)[:300]
     if not query.strip():
         return ""
-    titles = kb.suggest(query, 6)
+    titles = kb.suggest_titles(query, 6)
     seen: set[str] = {note_id for note_id, _ in titles}
     hits: list[Hit] = []
     for hit in kb.search(query, 20, widen=False)[1] if len(query.strip()) > 2 else ():
@@ -188,7 +188,7 @@ def href_of(kb: KnowledgeBase, note_id: str) -> NoteHref:
     def href(target: str) -> str | None:
         if target.casefold() in known:
             return known[target.casefold()]
-        named = kb.store.named(target)
+        named = kb.store.ids_by_name(target)
         return named[0] if len(named) == 1 else None
 
     return href

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.readers import similarities
-from ingest.readers.extracted_document import Imported, as_note
+from ingest.readers.extracted_document import ExtractedDocument, format_note
 from ingest.readers.html.reader import read_html
 from ingest.readers.markdown import read_markdown
 from kb.notes import PasskbError
@@ -158,12 +158,14 @@ def test_whatever_the_bytes_only_a_refusal_is_raised_and_the_note_reads_back(dat
         read = read_html(b"<p>" + data, path="p")
     except PasskbError:
         return
-    note = read_markdown(as_note(read, "p.html", date(2026, 11, 20)).encode(), path="p.md", note_id="p", source="s").note
+    note = read_markdown(format_note(read, "p.html", date(2026, 11, 20)).encode(), path="p.md", note_id="p", source="s").note
     assert note.text == read.text and note.title == read.title
 
 
 def test_a_note_says_where_it_comes_from() -> None:
-    made = as_note(Imported('A: "title" #1', "One.\n\nTwo.\n", pages=(0, 6)), "/vault/a: b.pdf", date(2026, 11, 20))
+    made = format_note(
+        ExtractedDocument('A: "title" #1', "One.\n\nTwo.\n", pages=(0, 6)), "/vault/a: b.pdf", date(2026, 11, 20)
+    )
     note = read_markdown(made.encode(), path="a.md", note_id="a", source="s").note
     assert note.title == 'A: "title" #1' and note.text == "One.\n\nTwo.\n" and note.kind.value == "note"
     assert note.properties == {"original": "/vault/a: b.pdf", "imported": "2026-11-20", "pages": [0, 6]}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.readers.markdown import Reading, read_markdown
+from ingest.readers.markdown import ParsedNote, read_markdown
 from kb.notes import NoteKind, PasskbError
 from tests.dialects import SCRAPS
 
@@ -67,7 +67,7 @@ PIECES = (
 )
 
 
-def read(text: str | bytes, path: str = "folder/File name.md") -> Reading:
+def read(text: str | bytes, path: str = "folder/File name.md") -> ParsedNote:
     data = text if isinstance(text, bytes) else text.encode()
     return read_markdown(data, path=path, note_id="id", source="s")
 

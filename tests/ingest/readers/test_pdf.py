@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.readers import similarities
-from ingest.readers.extracted_document import as_note
+from ingest.readers.extracted_document import format_note
 from ingest.readers.markdown import read_markdown
 from ingest.readers.pdf import reader
 from ingest.readers.pdf.reader import read_pdf
-from ingest.readers.pdf.subprocess import read_pdf_apart
+from ingest.readers.pdf.subprocess import read_pdf_in_subprocess
 from kb.notes import PasskbError
 
 Text = tuple[float, float, float, str] | tuple[float, float, float, str, str]  # x, y, size, words, font F1 or bold F2
@@ -117,7 +117,7 @@ def test_running_heads_and_page_numbers_go_and_pages_begin_where_they_say() -> N
         "Page three",
         "Page four",
     ]
-    note = read_markdown(as_note(read, "a.pdf", date(2026, 11, 20)).encode(), path="a.md", note_id="a", source="s").note
+    note = read_markdown(format_note(read, "a.pdf", date(2026, 11, 20)).encode(), path="a.md", note_id="a", source="s").note
     assert note.text == read.text and note.properties["pages"] == list(read.pages)
 
 
@@ -223,12 +223,12 @@ def test_the_documents_with_known_text_are_read_as_they_are(request: pytest.Fixt
 def test_a_pdf_is_read_apart_as_it_is_read_here(data: Path) -> None:
     for file in sorted((data / "docs-pdf-html").rglob("*.pdf")):
         content = file.read_bytes()
-        assert read_pdf_apart(content, path=file.name) == read_pdf(content, path=file.name)
+        assert read_pdf_in_subprocess(content, path=file.name) == read_pdf(content, path=file.name)
 
 
 def test_what_is_wrong_with_a_pdf_is_told_from_apart() -> None:
     with pytest.raises(PasskbError, match=r"näme\.pdf: not a PDF but a zip archive"):
-        read_pdf_apart(b"PK\x03\x04", path="näme.pdf")
+        read_pdf_in_subprocess(b"PK\x03\x04", path="näme.pdf")
 
 
 @pytest.mark.parametrize(
@@ -241,4 +241,4 @@ def test_what_is_wrong_with_a_pdf_is_told_from_apart() -> None:
 )
 def test_a_reader_that_dies_or_never_ends_costs_one_file(program: str, told: str) -> None:
     with pytest.raises(PasskbError, match=told):
-        read_pdf_apart(b"%PDF-", path="a.pdf", seconds=1, program=(sys.executable, "-c", program))
+        read_pdf_in_subprocess(b"%PDF-", path="a.pdf", seconds=1, program=(sys.executable, "-c", program))

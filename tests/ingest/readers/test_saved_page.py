@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.readers.markdown import Reading, read_markdown
+from ingest.readers.markdown import ParsedNote, read_markdown
 from ingest.readers.saved_page.reader import link_type, named_works, read_page
 from kb.notes import LinkType, NoteKind, WrittenLink
 
@@ -33,14 +33,14 @@ ARTICLES = (
 )
 
 
-def read(text: str) -> Reading:
+def read(text: str) -> ParsedNote:
     reading = read_page(text, path="a/page.txt", note_id="a/page", source="a")
     assert reading is not None
     assert (reading.note.text, reading.note.path, reading.note.id, reading.note.source) == (text, "a/page.txt", "a/page", "a")
     return reading
 
 
-def hold(reading: Reading) -> None:
+def hold(reading: ParsedNote) -> None:
     """Every name that the page gives stands where its span says."""
     text = reading.note.text
     for name, start, end in [(link.target, link.start, link.end) for link in reading.links if link.form == "wiki"] + [
@@ -50,7 +50,7 @@ def hold(reading: Reading) -> None:
         assert " ".join(text[start:end].split()) == name or f"[[{name}" in text[start:end]
 
 
-def of(reading: Reading, *types: LinkType) -> list[WrittenLink]:
+def of(reading: ParsedNote, *types: LinkType) -> list[WrittenLink]:
     return [link for link in reading.links if link.type in types]
 
 

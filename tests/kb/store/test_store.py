@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.chunking import chunk
-from kb.notes import Chunk, Claim, Link, LinkType, Note, NoteKind, PasskbError, WrittenLink, page_of
+from kb.notes import Chunk, Claim, Link, LinkType, Note, NoteKind, PasskbError, WrittenLink, page_number
 from kb.store.queries import Store, Unresolved, passage, text_hash
 from kb.store.schema import VERSION
 
@@ -56,8 +56,8 @@ def rows(store: Store, table: str) -> int:
 def test_a_note_comes_back_as_it_was_put(store: Store) -> None:
     put(store, NOTE)
     assert store.note("v/one") == NOTE
-    assert store.named("first") == store.named('a "quoted" one') == store.named("ONE") == ["v/one"]
-    assert store.written_by_note()["v/one"][0].why == "because"
+    assert store.ids_by_name("first") == store.ids_by_name('a "quoted" one') == store.ids_by_name("ONE") == ["v/one"]
+    assert store.written_links()["v/one"][0].why == "because"
     with store.writing() as change:
         change.put_note(Note("v/none", "No text"))
     assert store.notes(["v/none", "v/one", "v/unknown"]).keys() == {"v/one", "v/none"}
@@ -195,9 +195,9 @@ def test_a_home_that_can_not_be_used_says_which_and_why(tmp_path: Path) -> None:
 
 def test_an_offset_of_a_pdf_names_its_page() -> None:
     note = Note("v/a", "A", text="x" * 30, properties={"pages": [0, 10, 10, 20]})
-    assert [page_of(note, offset) for offset in (0, 9, 10, 19, 20, 29)] == [1, 1, 3, 3, 4, 4]
-    assert page_of(Note("v/b", "B"), 3) is None
-    assert page_of(Note("v/c", "C", properties={"pages": "ten"}), 3) is None
+    assert [page_number(note, offset) for offset in (0, 9, 10, 19, 20, 29)] == [1, 1, 3, 3, 4, 4]
+    assert page_number(Note("v/b", "B"), 3) is None
+    assert page_number(Note("v/c", "C", properties={"pages": "ten"}), 3) is None
 
 
 def test_a_passage_names_its_subject_once() -> None:

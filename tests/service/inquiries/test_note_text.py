@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.readers.markdown import Reading, read_markdown
+from ingest.readers.markdown import ParsedNote, read_markdown
 from kb.notes import LinkType, NoteKind
 from service.answering.answer import Answer, Citation, Disagreement, EvidenceItem, SourceNote, Statement, Support
 from service.inquiries.front_matter import ClaimSnapshot, InquiryRecord, SourceSnapshot, StaleReason, read_record
@@ -49,7 +49,7 @@ def page(words: str, *, generated: bool = True, why: str = "", title: str = "Why
     return InquiryPage(title, answer, record)
 
 
-def read(text: str) -> Reading:
+def read(text: str) -> ParsedNote:
     return read_markdown(text.encode("utf-8", "replace"), path="inquiries/x.md", note_id="notes/inquiries/x", source="notes")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ingest.report import Held, IngestReport
+from ingest.report import IngestReport, PendingDeletion
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from service.status import FileState, Skipped, SourceState, State
@@ -30,13 +30,15 @@ def test_nothing_from_a_file_runs(evil: str, harmless: Callable[[str], None]) ->
         (FileState(evil, State.INDEXED, evil, 1), FileState(evil, State.FAILED, reason=evil)),
     )  # fmt: skip
     harmless(sources_html([source]))
-    harmless(sources_html([], IngestReport(held=[Held(evil, evil, 3, evil)]), evil))
+    harmless(sources_html([], IngestReport(pending_deletions=[PendingDeletion(evil, evil, 3, evil)]), evil))
 
 
 def test_what_is_said_when_there_is_nothing_and_when_something_is_held_back() -> None:
     assert "No sources yet" in sources_html([])
     assert "Not synced yet." in summary_html(None, None)
-    report = IngestReport(unchanged=3, held=[Held("vault", "/media/vault", 40, "all 40 notes are gone: put it back")])
+    report = IngestReport(
+        unchanged=3, pending_deletions=[PendingDeletion("vault", "/media/vault", 40, "all 40 notes are gone: put it back")]
+    )
     html = summary_html(report, NOW) + sources_html([], report, "the disk is full")
     assert "Deletions waiting for confirmation" in html and "all 40 notes are gone" in html and "The disk is full" in html
     assert "3 unchanged" in html and "1 added, 1 failed" in summary_html(IngestReport(added=1, failed=[("a", "b")]), NOW)
