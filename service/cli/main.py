@@ -31,10 +31,10 @@ _MAP_FORMATS = (".json", ".graphml", ".html")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     go_offline()
-    return invoke(_parser, arguments)
+    return invoke(build_parser, arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="passkb", description="Ask your research notes. Every answer shows its sources.")
     parser.add_argument("--version", action="version", version=f"passkb {version()}")
     parser.add_argument("--home", metavar="DIR", help="where passkb keeps its files (default ~/.passkb, or $PASSKB_HOME)")

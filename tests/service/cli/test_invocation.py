@@ -82,7 +82,7 @@ def test_every_command_prints_one_json_object_and_nothing_else(folder: Path, cap
 
 def test_every_command_that_takes_json_is_in_the_table() -> None:
     """So that a new command can't be forgotten; `serve`, `worker` and `mcp` run until they are stopped and print no result."""
-    from service.cli.main import _parser
+    from service.cli.main import build_parser
 
     def leaves(parser: Any, path: str = "") -> dict[str, set[str]]:
         inner = [action for action in parser._actions if hasattr(action, "choices") and isinstance(action.choices, dict)]
@@ -90,7 +90,7 @@ def test_every_command_that_takes_json_is_in_the_table() -> None:
             return {path.strip(): {option for action in parser._actions for option in action.option_strings}}
         return {k: v for name, child in inner[0].choices.items() for k, v in leaves(child, f"{path} {name}").items()}
 
-    found = leaves(_parser())
+    found = leaves(build_parser())
     without = {name for name, options in found.items() if "--json" not in options}
     assert without == {"serve", "worker", "mcp"}
     untested = {name for name in found.keys() - without if not any(line.startswith(name) for _, line in COMMANDS)}
