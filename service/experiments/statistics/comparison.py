@@ -61,8 +61,8 @@ class SolvedSets:
     @property
     def support_dynamic_score(self) -> float:
         """SDS: the harmonic mean of SRR and NDR."""
-        retained, found = self.support_retention_rate, self.net_discovery_rate
-        return _ratio(2 * retained * found, retained + found)
+        retained, discovered = self.support_retention_rate, self.net_discovery_rate
+        return _ratio(2 * retained * discovered, retained + discovered)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,14 +144,14 @@ def find_crossover(
     table = np.asarray(differences, np.float64)
     if np.isnan(table).any() or table.shape[1] == 0:
         return Crossover(np.nan, np.nan, np.nan, np.nan)
-    found = _crossings(ks, table.mean(axis=1)[None])[0]
+    crossing = _crossings(ks, table.mean(axis=1)[None])[0]
     curves = resampled_means(table, draws, seed)
     crossings = _crossings(ks, curves)
     none = np.isnan(crossings)
     behind_from_the_start = ~(curves > 0).any(axis=1) & (curves[:, -1] < 0)
     placed = np.where(none, np.where(behind_from_the_start, float(ks[0]), np.inf), crossings)
     low, high = np.quantile(placed, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
-    return Crossover(float(found), float(low), float(high), float(none.mean()))
+    return Crossover(float(crossing), float(low), float(high), float(none.mean()))
 
 
 def solved_sets(base: ArrayLike, tuned: ArrayLike) -> SolvedSets:

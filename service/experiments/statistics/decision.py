@@ -62,8 +62,8 @@ def either(one: Floats, other: Floats) -> Floats:
 
 def holm(p_values: Sequence[float] | ArrayLike) -> Floats:
     """P-values adjusted for being several (Holm 1979), in their order; NaN stays NaN and counts as no comparison."""
-    given = np.atleast_1d(np.asarray(p_values, np.float64))
-    out = np.full(given.shape, np.nan)
-    order = np.argsort(given)[: int((~np.isnan(given)).sum())]
-    out[order] = np.minimum(1.0, np.maximum.accumulate(given[order] * np.arange(order.size, 0, -1)))
+    values = np.atleast_1d(np.asarray(p_values, np.float64))
+    out = np.full(values.shape, np.nan)
+    order = np.argsort(values)[: int((~np.isnan(values)).sum())]
+    out[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * np.arange(order.size, 0, -1)))
     return out

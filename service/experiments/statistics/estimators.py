@@ -59,7 +59,7 @@ def checked(n: ArrayLike, c: ArrayLike) -> tuple[Ints, Ints]:
     """Attempts and passes as whole numbers of one shape (problems,). Raises ValueError unless 0 <= c <= n."""
     attempts, passes = np.broadcast_arrays(np.atleast_1d(n), np.atleast_1d(c))
     whole = [values.astype(np.int64) for values in (attempts, passes)]
-    if any((given != cast).any() for given, cast in zip((attempts, passes), whole, strict=True)):
+    if any((values != cast).any() for values, cast in zip((attempts, passes), whole, strict=True)):
         raise ValueError("attempts n and passes c are whole numbers")
     if (whole[1] < 0).any() or (whole[1] > whole[0]).any():
         raise ValueError("passes c lie between 0 and the attempts n of their problem")

@@ -22,8 +22,8 @@ _FARTHEST = 10
 
 @dataclass(frozen=True, slots=True)
 class BackTest:
-    """pass@k foretold from `attempts` of the attempts, drawn without replacement again and again: the mean over draws, what all
-    attempts show, and the root mean square error."""
+    """pass@k predicted from `attempts` of the attempts, drawn without replacement: the mean over draws, the observed value, and
+    the root mean square error."""
 
     attempts: int
     k: int
@@ -66,7 +66,7 @@ def beta_binomial(n: Ints, c: Ints, ks: Ints) -> Floats:
 
 
 def zero_inflated_beta_binomial(n: Ints, c: Ints, ks: Ints) -> Floats:
-    """The same where a fitted share of the problems has p = 0; from counts alone hardly to be told from a small p."""
+    """The same where a fitted share of the problems has p = 0; counts alone hardly distinguish it from a small p."""
     a, b, share = _fit_zero_inflated(n, c)
     silent = np.exp(betaln(a, b + n) - betaln(a, b))
     alive = np.where(c > 0, 1.0, (1 - share) * silent / (share + (1 - share) * silent))
@@ -122,6 +122,8 @@ def _back_tests(n: Ints, c: Ints, ks: Ints, repeats: int, seed: int) -> dict[str
     fewer = [rng.hypergeometric(c, n - c, attempts) for _ in range(repeats)]
     out = {}
     for name, model in MODELS.items():
-        told = np.array([model(np.full(n.shape, attempts), drawn, np.array([k]))[0] for drawn in fewer])
-        out[name] = BackTest(attempts, k, float(told.mean()), observed, float(np.sqrt(((told - observed) ** 2).mean())))
+        predictions = np.array([model(np.full(n.shape, attempts), drawn, np.array([k]))[0] for drawn in fewer])
+        out[name] = BackTest(
+            attempts, k, float(predictions.mean()), observed, float(np.sqrt(((predictions - observed) ** 2).mean()))
+        )
     return out

@@ -36,29 +36,29 @@ def maj_at_k(
         raise ValueError(f"answers of {len(answers)} problems, but what is correct of {len(correct)}")
     rng = np.random.default_rng(seed)
     pairs = zip(answers, correct, strict=True)
-    columns = [[_share_right(given, right, k, draws, rng) for k in ks] for given, right in pairs]
+    columns = [[_share_right(answers, right, k, draws, rng) for k in ks] for answers, right in pairs]
     return np.array(columns, np.float64).reshape(len(answers), len(ks)).T
 
 
-def _share_right(given: Mapping[str, int], right: Collection[str], k: int, draws: int, rng: np.random.Generator) -> float:
-    counts = np.array(list(given.values()), np.int64)
+def _share_right(answers: Mapping[str, int], right: Collection[str], k: int, draws: int, rng: np.random.Generator) -> float:
+    counts = np.array(list(answers.values()), np.int64)
     if (counts < 0).any() or k < 1:
         raise ValueError("answers are counted from 0, and k from 1")
     if k > counts.sum():
         return float("nan")
-    wins = np.array([answer in right and answer != NO_ANSWER for answer in given])
-    stands = np.array([answer != NO_ANSWER for answer in given])
+    wins = np.array([answer in right and answer != NO_ANSWER for answer in answers])
+    counted = np.array([answer != NO_ANSWER for answer in answers])
     if _ways(counts, k) <= _MOST_WAYS:
         taken = np.array(list(_all_ways(counts.tolist(), k)), np.int64)
         whole = math.comb(int(counts.sum()), k)
         shares = np.array([math.prod(map(math.comb, counts.tolist(), way)) / whole for way in taken.tolist()])
-        return float((shares * _chosen_right(taken, wins, stands)).sum())
-    return float(_chosen_right(rng.multivariate_hypergeometric(counts, k, size=draws), wins, stands).mean())
+        return float((shares * _chosen_right(taken, wins, counted)).sum())
+    return float(_chosen_right(rng.multivariate_hypergeometric(counts, k, size=draws), wins, counted).mean())
 
 
-def _chosen_right(taken: Ints, wins: NDArray[np.bool_], stands: NDArray[np.bool_]) -> Floats:
+def _chosen_right(taken: Ints, wins: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Floats:
     """Share of right answers among the commonest, a row of `taken`, shape (rows, answers), each; 0 where none answered."""
-    votes = np.where(stands, taken, 0)
+    votes = np.where(counted, taken, 0)
     most = votes.max(axis=1, keepdims=True, initial=0)
     leads = (votes == most) & (most > 0)
     return np.asarray((leads & wins).sum(axis=1) / np.maximum(1, leads.sum(axis=1)))

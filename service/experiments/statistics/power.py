@@ -23,8 +23,8 @@ _REPLICATES = 400
 _GRID, _ROUNDS = 40, 300
 _SLOPE, _SHIFT = 1.9, 3.37
 ASSUMED = (
-    "assuming, for want of a pilot, chances of the base model that are spread over problems as Beta(0.3, 1), and a tuned model "
-    "that sharpens them so that the curves cross near k = 32"
+    "assumes, without a pilot, that the base model's pass rates follow Beta(0.3, 1) over problems and that the tuned model "
+    "sharpens them so that the curves cross near k = 32"
 )
 
 Pilot = tuple[Counts, Counts]
@@ -194,30 +194,30 @@ def _advice(
     problems: int, attempts: int, question: Question | None, shares: tuple[float, float, float, int | None], pilot: Pilot | None
 ) -> str:
     if question is None:
-        return "No question is asked of this run, so nothing is there to be decided."
+        return "No question is asked of this run, so there is nothing to decide."
     now, more, deeper, needed = shares
     if np.isnan(now):
-        return f"{attempts} attempts are too few for k = {max(question.ks)}: more attempts are needed before anything else."
-    given = "if the models are as measured" if pilot else ASSUMED
-    start = (
-        f"Of 100 runs with {problems:,} problems and {attempts:,} attempts each, about {100 * now:.0f} decide this ({given})"
-    )
+        return f"{attempts} attempts are too few for k = {max(question.ks)}. Make more attempts first."
+    assumption = "assumes that the models are as measured" if pilot else ASSUMED
+    start = f"Power: {100 * now:.0f} % with {problems:,} problems × {attempts:,} attempts ({assumption})."
     if now >= ENOUGH:
-        return f"{start}: that is enough."
-    compared = f"{start}; with twice the problems {100 * more:.0f}, with twice the attempts {100 * deeper:.0f}."
+        return f"{start} That is enough."
+    compared = (
+        f"{start} {100 * more:.0f} % with {2 * problems:,} problems, {100 * deeper:.0f} % with {2 * attempts:,} attempts."
+    )
     size = f"about {_rounded(needed):,} problems" if needed else f"more than {MOST_PROBLEMS:,} problems"
     if max(more, deeper) - now < 0.03 and not needed:
-        return f"{compared} Neither decides it: the difference is too small to be seen in {MOST_PROBLEMS:,} problems."
+        return f"{compared} Neither is enough: the difference is too small to see in {MOST_PROBLEMS:,} problems."
     if max(more, deeper) - now < 0.03:
-        return f"{compared} Neither is enough; 80 of 100 would take {size} with as many attempts."
+        return f"{compared} Neither is enough; 80 % needs {size} with the same number of attempts."
     which = (
         "More attempts help more"
         if deeper > more + 0.03
         else "More problems help more"
         if more > deeper + 0.03
-        else "Both help alike"
+        else "Both help equally"
     )
-    return f"{compared} {which}; 80 of 100 would take {size} with as many attempts."
+    return f"{compared} {which}; 80 % needs {size} with the same number of attempts."
 
 
 def _rounded(number: int) -> int:

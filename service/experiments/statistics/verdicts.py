@@ -1,7 +1,7 @@
 """From a comparison and a prediction to a verdict and the sentence that says why. Pure.
 
-Knows nothing about runs, notes or claims. The rules stand in decision.py and subset.py; nothing is said about k beyond n/2, and
-no problem is called unsolvable. What is not decided is `underpowered`, and the sentence says what would decide it.
+Knows nothing about runs, notes or claims. The rules are in decision.py and subset.py. Nothing is claimed about k beyond
+n/2, and no problem is called unsolvable. An undecided prediction is `underpowered`, and the sentence says what would decide it.
 """
 
 from __future__ import annotations
@@ -132,13 +132,13 @@ def _on_subset(comparison: Comparison, margin: float, names: tuple[str, str]) ->
 def _subset_sentence(evidence: SubsetEvidence, verdict: str, margin: float, problems: int, names: tuple[str, str]) -> str:
     base, tuned = _the(names[0]), _the(names[1])
     n = 2 * evidence.k
-    found = f"{evidence.witnesses} of {problems} problems were passed {evidence.repeatedly} times or more of {n} by {tuned}"
-    found += f" and never by {base}"
+    start = f"{evidence.witnesses} of {problems} problems were passed {evidence.repeatedly} times or more of {n} by {tuned}"
+    start += f" and never by {base}"
     solved = f"(solved: a pass within {evidence.k} attempts with 95 %, so p of at least {100 * evidence.epsilon:.2g} %)"
     bound = f"at most {100 * evidence.bound:.1f} % of such problems are solved by {tuned} alone, with 95 % confidence"
     if verdict == REFUTED:
         return (
-            f"{found}; if {base} solved all that {tuned} does, so many would come up with P = {evidence.p_value:.2g} {solved}. "
+            f"{start}; if {base} solved all that {tuned} does, so many would come up with P = {evidence.p_value:.2g} {solved}. "
             f"They may still be within reach of {base} in more attempts."
         )
     if verdict == SUPPORTED:
@@ -148,24 +148,24 @@ def _subset_sentence(evidence: SubsetEvidence, verdict: str, margin: float, prob
         if evidence.open_problems
         else f"no problem is open; {evidence.problems_needed:,} problems like these would bring the bound down to the margin"
     )
-    return f"{found}, which may be chance; {bound}, above the margin of {100 * margin:.3g} % {solved}. {_capital(move)}."
+    return f"{start}, which may be chance; {bound}, above the margin of {100 * margin:.3g} % {solved}. {_capital(move)}."
 
 
 def _crossing(comparison: Comparison) -> str:
-    found = comparison.crossover
-    high = f"{found.high:.0f}" if np.isfinite(found.high) else f"beyond {comparison.edge}"
-    return f"the curves cross near k = {found.k:.0f} ({found.low:.0f} to {high})"
+    crossover = comparison.crossover
+    high = f"{crossover.high:.0f}" if np.isfinite(crossover.high) else f"beyond {comparison.edge}"
+    return f"the curves cross near k = {crossover.k:.0f} ({crossover.low:.0f} to {high})"
 
 
 def _figures(comparison: Comparison, k: int, sign: int, level: float = 0.95) -> str:
-    """The difference at k with its interval; `sign` -1 tells it as base minus tuned."""
+    """The difference at k with its interval; `sign` -1: base minus tuned."""
     values = comparison.differences(k)
-    found: Interval = mean_interval(sign * values, level, DIFFERENCE)
-    ends = f"{100 * level:.0f} % interval {_signed(found.low)} to {_signed(found.high)}"
-    # One side at 5 % can be decided where the two-sided 95 % interval still holds 0; then the figure that decided is told too.
+    interval: Interval = mean_interval(sign * values, level, DIFFERENCE)
+    ends = f"{100 * level:.0f} % interval {_signed(interval.low)} to {_signed(interval.high)}"
+    # One side can be decided at 5 % while the two-sided 95 % interval still holds 0: then the sentence shows the P-value too.
     p = min(float(one_sided_p(values)), float(one_sided_p(-values)))
-    decided = f", one-sided P = {p:.2g}" if p < ALPHA and level == 0.95 and not found.excludes(0) else ""
-    return f"{_signed(found.estimate)} points, {ends}{decided}"
+    decided = f", one-sided P = {p:.2g}" if p < ALPHA and level == 0.95 and not interval.excludes(0) else ""
+    return f"{_signed(interval.estimate)} points, {ends}{decided}"
 
 
 def _incomplete(question: Question, comparison: Comparison) -> str:

@@ -60,7 +60,7 @@ def test_an_earlier_run_of_the_same_models_is_the_pilot_and_gives_the_rate(home:
     assert found["pilot"] == run.id and found["assumption"] is None and found["power"]["decided"] > 0.99
     assert found["cost"]["tokens"] == 2560 * 100
     assert found["cost"]["seconds"] == pytest.approx(256_000 / (2 * 20 * 16 * 100 / 64.0))
-    assert run.id in plan_text(found) and "that is enough" in found["advice"]
+    assert run.id in plan_text(found) and "That is enough" in found["advice"]
 
 
 def test_a_run_with_other_settings_or_of_one_model_only_is_no_pilot(home: Path) -> None:

@@ -122,7 +122,7 @@ def test_what_is_not_decided_has_a_note_too_that_says_what_would_decide(home: Pa
         (claim,) = kb.store.claims("vault/does-tuning-select")
     assert claim.status is ClaimStatus.UNDERPOWERED
     body = (home / "notes" / "evidence" / f"{run.id}.md").read_text()
-    assert "Verdict: underpowered." in body and "Of 100 runs with 2 problems" in body
+    assert "Verdict: underpowered." in body and "with 2 problems ×" in body
 
 
 def a_run(home: Path, model: str, engine: str = "transformers", **spec: object) -> Run:

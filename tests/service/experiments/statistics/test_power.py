@@ -78,7 +78,7 @@ def test_a_plan_without_a_question_or_with_too_few_attempts_says_so() -> None:
     assert math.isnan(plan(10, 8, [1, 4]).decided) and "No question" in plan(10, 8, [1, 4]).advice
     assert "too few for k = 64" in plan(10, 8, [1, 4, 64], Question("higher", 64)).advice
     assert list(plan(10, 8, [1, 4, 64]).pass_width) == [1, 4]
-    assert "that is enough" in what_would_decide(Question("higher", 1), pilot(200, 64, 4.0))
+    assert "That is enough" in what_would_decide(Question("higher", 1), pilot(200, 64, 4.0))
 
 
 def test_the_same_seed_gives_the_same_plan() -> None:

@@ -57,8 +57,8 @@ def test_the_other_way_round_it_is_refuted(overtaken: Comparison) -> None:
 
 def test_where_nothing_is_decided_it_says_what_would_decide(alike: Comparison) -> None:
     found = judge("crossover", alike)
-    assert found.verdict == UNDERPOWERED and "40 problems and 128 attempts" in found.sentence
-    assert "twice the problems" in found.sentence and "twice the attempts" in found.sentence
+    assert found.verdict == UNDERPOWERED and "40 problems × 128 attempts" in found.sentence
+    assert "% with 80 problems" in found.sentence and "% with 256 attempts" in found.sentence
 
 
 @pytest.mark.parametrize(
