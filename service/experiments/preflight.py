@@ -60,10 +60,10 @@ def _check_model(home: Path, model: ModelSpec, spec: ExperimentSpec, problems: S
 
         ScriptedEngine(model.model, spec.sampling.seed, problems).close()
     elif model.engine == "openai" and reach:
-        from service.experiments.engines.endpoints import Patience
+        from service.experiments.engines.endpoints import RetryPolicy
         from service.experiments.engines.openai import OpenAIEngine
 
-        OpenAIEngine(model, patience=Patience(tries=1, timeout=_SERVER_TIMEOUT)).close()
+        OpenAIEngine(model, patience=RetryPolicy(attempts=1, timeout=_SERVER_TIMEOUT)).close()
     elif model.engine in _LOCAL:
         _check_engine(home, model.engine)
         _check_folder(model, spec, reach=reach)

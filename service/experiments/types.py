@@ -1,7 +1,4 @@
-"""The words of an experiment as data: problems, attempts, verdicts. Standard library only.
-
-Knows nothing about engines, graders, files or statistics; each of those speaks in these.
-"""
+"""The data types of experiments: problems, completions, judgements. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,9 +11,9 @@ from typing import Any
 
 
 class Verdict(StrEnum):
-    """What a grader made of a completion. Only `pass` counts as passed; `timeout` and `error` are unknowns, not failures.
+    """A grader's verdict. Only `pass` counts as passed; `timeout` and `error` are unknowns, not failures.
 
-    `truncated`: cut off at max_tokens, and not right as it stands."""
+    `truncated`: ended at max_tokens without passing."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -27,9 +24,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One task. `kind` (maths, code, countdown) chooses its grader; `gold` is what that grader needs, JSON values only.
+    """One task. `kind` (maths, code, countdown) selects the grader; `gold` has the JSON values that the grader needs.
 
-    `prompt` is what a model continues, before any template. `stop` ends a completion.
+    A model continues `prompt`, before any template. `stop` strings end a completion.
     """
 
     id: str
@@ -41,7 +38,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class ProblemSet:
-    """Problems in a fixed order. `sha256` is over their ids, prompts and golds; `name` is for people."""
+    """Problems in a fixed order. `sha256` is over their ids, prompts and golds."""
 
     name: str
     problems: tuple[Problem, ...]
@@ -50,17 +47,16 @@ class ProblemSet:
 
 def problem_set(name: str, problems: Iterable[Problem]) -> ProblemSet:
     """`sha256` is over canonical JSON of `[id, prompt, gold]` for each, in their order."""
-    kept = tuple(problems)
-    body = json.dumps([[problem.id, problem.prompt, dict(problem.gold)] for problem in kept], sort_keys=True)
-    return ProblemSet(name, kept, hashlib.sha256(body.encode()).hexdigest())
+    ordered = tuple(problems)
+    body = json.dumps([[problem.id, problem.prompt, dict(problem.gold)] for problem in ordered], sort_keys=True)
+    return ProblemSet(name, ordered, hashlib.sha256(body.encode()).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One attempt at a problem. `attempt` counts from 0. `finish`: stop or length. `tokens`: generated ones.
+    """One attempt at a problem. `attempt` counts from 0. `finish`: stop or length. `tokens`: generated tokens.
 
-    `logprob`: sum of the log-probabilities (natural log) of its tokens under the distribution that was sampled; None when the
-    engine does not say."""
+    `logprob`: sum of the log-probabilities (natural log) of its tokens under the sampling distribution, or None."""
 
     problem_id: str
     attempt: int
@@ -72,9 +68,9 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`answer` names the completion's answer up to equivalence, "" when it has none: equal answers, equal strings.
+    """A grader's result. `answer` is the canonical name of the answer, "" without one: equal answers have equal names.
 
-    `formatted`: an answer was found where one belongs. `reason`: for people, why it is not a pass.
+    `formatted`: the answer is in the expected place. `reason`: why it does not pass.
     """
 
     verdict: Verdict
@@ -84,6 +80,6 @@ class Judgement:
 
 
 def seed_of(*parts: object) -> int:
-    """A seed in 0..2^31-1 that these parts alone decide, the same on every machine."""
+    """A seed in 0..2^31-1 that depends only on these parts."""
     text = "\x1f".join(map(str, parts))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

@@ -1,7 +1,4 @@
-"""What an engine is: prompts and settings in, completions out, streamed as they finish.
-
-An engine knows nothing about graders, runs or statistics. Each is a file of its own beside this one, imported when asked for.
-"""
+"""The engine interface: prompts and settings in, a stream of completions out."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from service.experiments.types import Completion, Problem
 
 
 class EngineError(PasskbError):
-    """The engine can't start or go on; the message says whose move it is. The run stays resumable."""
+    """The engine can't start or continue; the message says what to do. The run can be resumed."""
 
 
 CLOSED = "the engine is closed: open it again and resume the run"
@@ -22,7 +19,7 @@ CLOSED = "the engine is closed: open it again and resume the run"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How attempts are drawn. `logprobs`: completions carry theirs."""
+    """Sampling settings. `logprobs`: completions have their log-probabilities."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -32,8 +29,8 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`n` attempts at one problem, numbered from `first`. `prompt` is final: any template was applied by the engine's caller,
-    except a chat template, which the engine applies when it was opened to (`chat`)."""
+    """`n` attempts at one problem, numbered from `first`. The caller has applied the template to `prompt`; the engine applies
+    only the chat template, if its model spec has `chat`."""
 
     problem: Problem
     prompt: str
@@ -43,17 +40,16 @@ class Request:
 
 
 class Engine(Protocol):
-    """One model, ready to sample. `effective` holds what is really in force (dtype, context length, cap on n, ...).
+    """One model, ready to sample.
 
-    `version` names the library and its version, `device` the hardware, for the record. `most_per_request` is the largest `n`
-    that one Request may have. `rows` is how many attempts it likes to have in flight.
+    `effective` has the settings in effect (dtype, context length, cap on n, ...), `version` the library and its version, and
+    `device` the hardware. `most_per_request` is the largest `n` of a Request, `rows` the preferred attempts in flight.
 
-    `sample` yields one request's completions at a time, in any order; what is not consumed need not be made. Raises
-    EngineError when the engine can not go on; what was yielded stands. Closing the iterator abandons what is in flight,
-    within two seconds.
+    `sample` yields the completions of one request at a time, in any order. Raises EngineError when the engine can't continue;
+    earlier completions remain valid. Closing the iterator aborts requests in flight within two seconds.
 
-    `score` gives for each (prompt, completion text) the sum of log-probabilities (natural log, at temperature 1) of the
-    completion's tokens, and how many those are.
+    `score` returns for each (prompt, completion text) the sum of the log-probabilities (natural log, at temperature 1) of the
+    completion's tokens, and their number.
     """
 
     name: str

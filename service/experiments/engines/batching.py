@@ -1,7 +1,4 @@
-"""Which waiting attempts go into one batch, and the threads that draw batch after batch.
-
-Knows nothing about tensors: what draws a batch is given to it.
-"""
+"""Groups waiting attempts into batches, and runs the threads that sample them."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from service.experiments.types import Completion
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A request on its way. `ids`: its prompt's tokens. Its completions are given when the last of them is there."""
+    """A request in progress. `ids` are the tokens of its prompt. Its completions are delivered together."""
 
     request: Request
     settings: Settings
@@ -39,81 +36,79 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
-    """What a batch takes, in bytes: of a token that is kept, of a row whatever its length. `prompt_tokens`: read at once."""
+class MemoryUse:
+    """Memory of a batch in bytes per cached token and per row. `prompt_tokens`: the most that one prefill reads."""
 
-    of_token: int
-    of_row: int
+    per_token: int
+    per_row: int
     prompt_tokens: int = 32_768
 
 
-def fitting(rows: Sequence[Row], most: int, free: float, need: Need) -> int:
-    """How many of these rows, from the first, go into one batch that is as wide as its longest prompt; at least one.
+def batch_size(rows: Sequence[Row], most: int, free: float, need: MemoryUse) -> int:
+    """The number of leading rows for one batch, at least one. `rows` are sorted by prompt length.
 
-    The rows come sorted by length of prompt. Of the free memory 0.6 is used, and a cache is counted twice, as it is copied
-    when it grows."""
+    A batch uses at most 0.6 of the free memory; caches count twice because they are copied when they grow."""
     prompts, last = 0, None
-    for many, row in enumerate(rows[:most]):
+    for count, row in enumerate(rows[:most]):
         prompts += row.job is not last
         last = row.job
         width = len(row.job.ids) + row.job.settings.max_tokens
-        bytes_needed = (many + 1) * (2 * width * need.of_token + need.of_row)
-        if many and (bytes_needed > 0.6 * free or prompts * len(row.job.ids) > need.prompt_tokens):
-            return many
+        bytes_needed = (count + 1) * (2 * width * need.per_token + need.per_row)
+        if count and (bytes_needed > 0.6 * free or prompts * len(row.job.ids) > need.prompt_tokens):
+            return count
     return min(len(rows), most)
 
 
 class Workers:
-    """The threads of an engine's streams, one each. Who has left gets no other, and once closed nobody is let in."""
+    """One thread for each stream of an engine. After `close` new streams fail."""
 
     def __init__(self, draw: Callable[[list[Row], threading.Event], list[Row]]) -> None:
-        self._draw, self._door = draw, threading.Lock()
-        self._inside: dict[Channel, Worker] = {}
+        self._draw, self._lock = draw, threading.Lock()
+        self._workers: dict[Channel, Worker] = {}
         self.closed = False
 
     def add(self, channel: Channel, jobs: Sequence[Job]) -> None:
-        with self._door:
+        with self._lock:
             if self.closed:
                 channel.fail(EngineError(CLOSED))
             elif not channel.stopped.is_set():
-                if channel not in self._inside:
-                    self._inside[channel] = Worker(channel, self._draw)
-                self._inside[channel].add(jobs)
+                if channel not in self._workers:
+                    self._workers[channel] = Worker(channel, self._draw)
+                self._workers[channel].add(jobs)
 
     def leave(self, channel: Channel) -> None:
-        with self._door:
-            worker = self._inside.pop(channel, None)
+        with self._lock:
+            worker = self._workers.pop(channel, None)
         if worker:
             worker.stop()
 
     def close(self) -> None:
-        with self._door:
+        with self._lock:
             self.closed = True
-            inside = list(self._inside)
-        for channel in inside:
+            channels = list(self._workers)
+        for channel in channels:
             channel.fail(EngineError(CLOSED))
             self.leave(channel)
 
 
 class Worker:
-    """One stream's thread. `draw` completes some of the rows it is given, and gives back the others; it leaves early when the
-    event is set."""
+    """The thread of one stream. `draw` completes some rows and returns the others; it returns early when the event is set."""
 
     def __init__(self, channel: Channel, draw: Callable[[list[Row], threading.Event], list[Row]]) -> None:
         self._channel, self._draw = channel, draw
-        self._sent: list[Job] = []
-        self._stop, self._news = threading.Event(), threading.Condition()
+        self._new_jobs: list[Job] = []
+        self._stop, self._changed = threading.Event(), threading.Condition()
         threading.Thread(target=self._run, name="decoding", daemon=True).start()
 
     def add(self, jobs: Sequence[Job]) -> None:
-        with self._news:
-            self._sent.extend(jobs)
-            self._news.notify()
+        with self._changed:
+            self._new_jobs.extend(jobs)
+            self._changed.notify()
 
     def stop(self) -> None:
         self._stop.set()
-        with self._news:
-            self._news.notify()
+        with self._changed:
+            self._changed.notify()
 
     def _run(self) -> None:
         rows: list[Row] = []
@@ -124,9 +119,9 @@ class Worker:
             self._channel.fail(error)
 
     def _wait(self, rows: list[Row]) -> bool:
-        """Adds what was sent meanwhile; False when it is time to stop."""
-        with self._news:
-            self._news.wait_for(lambda: bool(self._stop.is_set() or self._sent or rows))
-            rows += [Row(job, index) for job in self._sent for index in range(job.request.n)]
-            self._sent.clear()
+        """Adds new jobs to `rows`; False when the worker should stop."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._stop.is_set() or self._new_jobs or rows))
+            rows += [Row(job, index) for job in self._new_jobs for index in range(job.request.n)]
+            self._new_jobs.clear()
             return not self._stop.is_set()

@@ -1,4 +1,4 @@
-"""What a completions server's answer says. Pure; knows nothing about connections, prompts or seeds."""
+"""Parses the responses of completions servers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def wrong_with(answer: Mapping[str, Any]) -> str:
-    """What is amiss with a completions answer, "" when nothing is."""
+def find_error(answer: Mapping[str, Any]) -> str:
+    """What is wrong with a completions response, or ""."""
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
-        return "the answer has no choices"
+        return "the response has no choices"
     for choice in choices:
         if choice.get("finish_reason") in ("abort", "error"):
             return f"a completion ended with {choice['finish_reason']!r}"
@@ -21,29 +21,29 @@ def wrong_with(answer: Mapping[str, Any]) -> str:
 
 
 def text_of(choice: Mapping[str, Any]) -> str:
-    """Of either API's form of a choice."""
+    """The text of a choice of the completions or the chat API."""
     if isinstance(choice.get("text"), str):
         return str(choice["text"])
     return str(choice["message"].get("content") or "")
 
 
 def _logprobs(choice: Mapping[str, Any]) -> list[float] | None:
-    """One for each token, of either API's form."""
-    told = choice.get("logprobs") or {}
-    if isinstance(told.get("content"), list):
-        return [entry["logprob"] for entry in told["content"]]
-    return told.get("token_logprobs")
+    """One for each token, from the completions or the chat API."""
+    logprobs = choice.get("logprobs") or {}
+    if isinstance(logprobs.get("content"), list):
+        return [entry["logprob"] for entry in logprobs["content"]]
+    return logprobs.get("token_logprobs")
 
 
 def logprob_of(choice: Mapping[str, Any]) -> float | None:
-    """The sum over its tokens, as the server gives them; None when it doesn't."""
+    """The sum over the tokens, or None if the server returns none."""
     values = _logprobs(choice)
     return None if values is None or None in values else math.fsum(values)
 
 
 def token_counts(choices: Sequence[Mapping[str, Any]], texts: Sequence[str], usage: Mapping[str, Any]) -> list[int]:
-    """Generated tokens of each choice: exact from token ids or log-probabilities, else the request's total shared out in
-    proportion to the length of text (largest remainders; at least one each, where the total allows)."""
+    """Generated tokens of each choice: exact with token ids or log-probabilities, else the request's total apportioned by text
+    length."""
     exact = [choice.get("token_ids") or _logprobs(choice) for choice in choices]
     if all(isinstance(one, list) for one in exact):
         return [len(one or ()) for one in exact]
@@ -52,7 +52,7 @@ def token_counts(choices: Sequence[Mapping[str, Any]], texts: Sequence[str], usa
 
 
 def apportioned(total: int, weights: Sequence[int]) -> list[int]:
-    """`total` shared out in proportion to weights + 1, by largest remainders; the shares add up to `total`."""
+    """`total` apportioned in proportion to weights + 1 by largest remainders; the shares sum to `total`."""
     whole = sum(weights) + len(weights)
     shares = [total * (weight + 1) // whole for weight in weights]
     remainders = [total * (weight + 1) % whole for weight in weights]

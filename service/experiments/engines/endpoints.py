@@ -1,7 +1,4 @@
-"""Several HTTP servers as one: load shared, failures retried with back-off, dead servers set aside.
-
-Knows nothing about completions: JSON objects go out and come back.
-"""
+"""A pool of HTTP servers for JSON requests: load balancing, retries with back-off, failed servers suspended."""
 
 from __future__ import annotations
 
@@ -24,28 +21,28 @@ _LOCAL = ("127.", "localhost", "[::1]", "::1")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """`tries` of one request in all; before another it waits `first` seconds, doubled each time up to `most`, times a random
-    factor between a half and one. A server's Retry-After counts up to `asked`. `timeout`: seconds without a byte."""
+class RetryPolicy:
+    """`attempts` per request. The delay before a retry starts at `initial_delay` seconds and doubles up to `max_delay`, times a
+    random factor from 0.5 to 1; a Retry-After header counts up to `max_retry_after`. `timeout`: seconds without a byte."""
 
-    tries: int = 8
-    first: float = 0.5
-    most: float = 30.0
-    asked: float = 120.0
+    attempts: int = 8
+    initial_delay: float = 0.5
+    max_delay: float = 30.0
+    max_retry_after: float = 120.0
     timeout: float = 600.0
 
-    def wait(self, failures: int) -> float:
-        return float(min(self.most, self.first * 2 ** (failures - 1)) * random.uniform(0.5, 1))
+    def delay(self, failures: int) -> float:
+        return float(min(self.max_delay, self.initial_delay * 2 ** (failures - 1)) * random.uniform(0.5, 1))
 
 
 @dataclass(slots=True)
 class Endpoint:
-    """A server: `flying` is the load it has from us, `rested` when it may be asked again (monotonic seconds)."""
+    """A server with its `load` in flight; `available_at` is the end of its suspension (monotonic seconds)."""
 
     url: str
-    flying: int = 0
+    load: int = 0
     failures: int = 0
-    rested: float = 0.0
+    available_at: float = 0.0
 
     @property
     def local(self) -> bool:
@@ -56,31 +53,31 @@ class Endpoint:
         return self.url.removesuffix("/v1") + path[2:] if path.startswith("../") else self.url + path
 
 
-class Refused(Exception):
-    """The server understood and will not: asking again changes nothing."""
+class Rejected(Exception):
+    """The server rejected the request, so a retry is useless."""
 
     def __init__(self, status: int, message: str, url: str) -> None:
-        super().__init__(f"{url} answers {status}: {message}")
+        super().__init__(f"{url} responds {status}: {message}")
         self.status, self.message, self.url = status, message, url
 
 
 class _Retry(Exception):
-    """Worth another try, after `wait` seconds if the server named a time."""
+    """A failure to retry, after `delay` seconds if the server sets a time."""
 
-    def __init__(self, reason: str, wait: float | None = None) -> None:
+    def __init__(self, reason: str, delay: float | None = None) -> None:
         super().__init__(reason)
-        self.wait = wait
+        self.delay = delay
 
 
 class Endpoints:
-    """The servers at `urls`, each with the path's root (usually ending in /v1). `lost` tells when there is no point in
-    trying further, and why. Raises EngineError when there is no valid address."""
+    """The servers at `urls`, each the root of an API (usually ending in /v1). `failure` returns an error when retrying is
+    useless. Raises EngineError for an invalid address."""
 
-    def __init__(self, urls: Sequence[str], patience: Patience, key: str, lost: Callable[[], EngineError | None]) -> None:
+    def __init__(self, urls: Sequence[str], patience: RetryPolicy, key: str, failure: Callable[[], EngineError | None]) -> None:
         self.all = [Endpoint(_root(url)) for url in urls]
         self.patience = patience
-        self._lost = lost
-        # A proxy from the environment would be asked for a server on this machine, too.
+        self._failure = failure
+        # Proxies from the environment must not handle servers on this machine.
         local = {urlsplit(endpoint.url).netloc for endpoint in self.all if endpoint.local}
         outside = any(not endpoint.local for endpoint in self.all)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
@@ -101,10 +98,10 @@ class Endpoints:
     async def post(
         self, path: str, body: Mapping[str, Any], load: int = 1, check: Callable[[Any], str] = lambda _: ""
     ) -> dict[str, Any]:
-        """The answer of the least loaded server. `check` says what is wrong with an answer ("" if nothing), which then counts
-        as a failure like a status of 500. Raises Refused, or EngineError when patience is at its end."""
+        """The response of the least loaded server. `check` returns what is wrong with a response, or ""; it is retried like a
+        status of 500. Raises Rejected, or EngineError after the last attempt."""
         reasons: list[str] = []
-        while len(reasons) < self.patience.tries:
+        while len(reasons) < self.patience.attempts:
             async with self._least_loaded(load) as endpoint:
                 try:
                     answer = await self._once("POST", endpoint, path, body)
@@ -114,14 +111,14 @@ class Endpoints:
                     return answer
                 except _Retry as fault:
                     reasons.append(f"{endpoint.url}: {fault}")
-                    self.set_aside(endpoint, fault.wait)
-            if error := self._lost():
+                    self.suspend(endpoint, fault.delay)
+            if error := self._failure():
                 raise error
-        told = "; ".join(dict.fromkeys(reasons[-3:]))
-        raise EngineError(f"no completions after {len(reasons)} tries ({told}): see to the server, then resume the run")
+        summary = "; ".join(dict.fromkeys(reasons[-3:]))
+        raise EngineError(f"no completions after {len(reasons)} attempts ({summary}): check the server, then resume the run")
 
     async def get(self, endpoint: Endpoint, path: str) -> dict[str, Any]:
-        """Asked once. Raises Refused, or EngineError when the server doesn't answer."""
+        """Requests once. Raises Rejected, or EngineError when the server doesn't respond."""
         try:
             return await self._once("GET", endpoint, path, None)
         except _Retry as fault:
@@ -130,70 +127,72 @@ class Endpoints:
     async def _once(self, method: str, endpoint: Endpoint, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         url = endpoint.at(path)
         try:
-            # Bytes that come one by one are never late: the whole exchange has an end as well.
+            # The timeout applies to each read, so a slow response needs a limit in total.
             async with asyncio.timeout(2 * self.patience.timeout):
                 response = await self._client.request(method, url, json=body, extensions={MAX_BYTES: _largest(body or {})})
         except ResponseError as error:
-            raise EngineError(f"{url}: {error}: see to the server, then resume the run") from None
+            raise EngineError(f"{url}: {error}: check the server, then resume the run") from None
         except TimeoutError:
-            raise _Retry(f"no whole answer in {2 * self.patience.timeout:g} s") from None
+            raise _Retry(f"no complete response in {2 * self.patience.timeout:g} s") from None
         except httpx.TimeoutException as error:
             raise _Retry(
-                f"no answer in {self.patience.timeout:g} s" if isinstance(error, httpx.ReadTimeout) else "timeout"
+                f"no response in {self.patience.timeout:g} s" if isinstance(error, httpx.ReadTimeout) else "timeout"
             ) from None
         except (httpx.HTTPError, OSError) as error:
             raise _Retry(str(error) or type(error).__name__) from None
         if response.status_code >= 500 or response.status_code in _RETRIED:
-            raise _Retry(f"{response.status_code} {_message(response)}".strip(), _seconds(response, self.patience.asked))
+            raise _Retry(
+                f"{response.status_code} {_message(response)}".strip(), _seconds(response, self.patience.max_retry_after)
+            )
         if target := redirect_target(response):
-            raise Refused(response.status_code, f"it redirects to {target}, and prompts are not sent elsewhere", url)
+            raise Rejected(response.status_code, f"it redirects to {target}, and passkb sends prompts to no other server", url)
         if response.status_code >= 300:
-            raise Refused(response.status_code, _message(response), url)
+            raise Rejected(response.status_code, _message(response), url)
         try:
             answer = response.json()
         except ValueError:
-            raise _Retry("the answer is no JSON") from None
+            raise _Retry("the response is not JSON") from None
         if not isinstance(answer, dict):
-            raise _Retry("the answer is no JSON object")
+            raise _Retry("the response is not a JSON object")
         return answer
 
     @asynccontextmanager
     async def _least_loaded(self, load: int) -> AsyncIterator[Endpoint]:
         while True:
             now = time.monotonic()
-            ready = [endpoint for endpoint in self.all if endpoint.rested <= now]
+            ready = [endpoint for endpoint in self.all if endpoint.available_at <= now]
             if ready:
                 break
-            await asyncio.sleep(min(endpoint.rested for endpoint in self.all) - now + 0.001)
-        endpoint = min(ready, key=lambda endpoint: endpoint.flying)
-        endpoint.flying += load
+            await asyncio.sleep(min(endpoint.available_at for endpoint in self.all) - now + 0.001)
+        endpoint = min(ready, key=lambda endpoint: endpoint.load)
+        endpoint.load += load
         try:
             yield endpoint
         finally:
-            endpoint.flying -= load
+            endpoint.load -= load
 
-    def set_aside(self, endpoint: Endpoint, wait: float | None = None) -> None:
+    def suspend(self, endpoint: Endpoint, delay: float | None = None) -> None:
         now = time.monotonic()
-        if endpoint.rested <= now or wait is not None:
-            # Requests that fail together are one failure of their server.
+        if endpoint.available_at <= now or delay is not None:
+            # Concurrent failures of a server count once.
             endpoint.failures += 1
-            endpoint.rested = now + (self.patience.wait(endpoint.failures) if wait is None else wait)
+            endpoint.available_at = now + (self.patience.delay(endpoint.failures) if delay is None else delay)
 
 
 def _root(url: str) -> str:
     parts = urlsplit(url.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise EngineError(f"{url!r} is no address of a server: write it like http://127.0.0.1:8000/v1")
+        raise EngineError(f"{url!r} is not the address of a server: use for example http://127.0.0.1:8000/v1")
     return url.strip().rstrip("/") + ("/v1" if parts.path in ("", "/") else "")
 
 
 def _largest(body: Mapping[str, Any]) -> int:
-    """Bytes that the answer to a request may have."""
+    """The largest response in bytes."""
     return max_answer_bytes(int(body.get("n") or 1), int(body.get("max_tokens") or 0), len(body.get("prompt") or ""))
 
 
 def _message(response: httpx.Response) -> str:
-    """What the server says went wrong, in one line; servers put it in different places."""
+    """The server's error message in one line; servers use different fields."""
     try:
         value = response.json()
     except ValueError:
@@ -205,7 +204,7 @@ def _message(response: httpx.Response) -> str:
 
 
 def _seconds(response: httpx.Response, most: float) -> float | None:
-    """Retry-After, when it is a number of seconds."""
+    """The Retry-After header if it is a number of seconds, limited to `most`."""
     try:
         return min(most, max(0.0, float(response.headers.get("retry-after", ""))))
     except ValueError:

@@ -1,4 +1,4 @@
-"""How much memory a machine has left and a model's files ask for. Standard library only; a GPU's is not known here."""
+"""Free memory of the machine, and the memory that a model's weights need."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
 def free_memory(root: Path = Path("/")) -> int:
-    """Bytes that this process may still take: what the kernel calls available, or what its control group leaves."""
+    """Bytes available to this process, by the kernel or the limit of its control group."""
     meminfo = _read(root / "proc/meminfo")
     for line in meminfo.splitlines():
         if line.startswith("MemAvailable:"):
@@ -26,8 +26,7 @@ def free_memory(root: Path = Path("/")) -> int:
 
 
 def weights_bytes(folder: Path, width: int) -> int:
-    """Bytes of the weights in a model's folder once they are loaded with `width` bytes a parameter (0: as they are stored);
-    0 where the folder holds none."""
+    """Bytes of a folder's weights when loaded with `width` bytes per parameter (0: as stored); 0 without weights."""
     for pattern in _WEIGHTS:
         if stored := sum(file.stat().st_size for file in folder.glob(pattern)):
             return stored * width // _stored_width(folder) if width else stored

@@ -1,11 +1,10 @@
-"""Any server that speaks OpenAI's completions API, or several of them that share the load.
+"""The engine for OpenAI-compatible completions servers, which share the load.
 
-Knows nothing about starting servers, nor about problems beyond their prompt and stop strings. vLLM's extensions are used
-where the server says that it is vLLM: token ids (exact token counts), /tokenize and prompt log-probabilities (`score`), and
-neutral values for what a model's generation_config.json would otherwise change in silence (top_k, min_p, penalties).
+For vLLM servers it uses token ids (exact token counts), /tokenize and prompt log-probabilities (`score`), and sets neutral
+values for the sampling settings that a model's generation_config.json would change (top_k, min_p, penalties).
 
-Seeds: attempt i of a request is asked for with `attempt_seed`; vLLM gives the children of one request seed, seed + 1, ...
-Servers that ignore seeds, and batching in those that don't, make repeated draws differ: a seed here is for independence.
+Attempt i of a request has the seed `attempt_seed`; vLLM uses seed, seed + 1, ... within a request. Seeds make attempts
+independent, not reproducible: batching and servers that ignore seeds change the completions.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from service.experiments.engines.base import CLOSED, EngineError, Request, Settings
-from service.experiments.engines.completion_response import logprob_of, text_of, token_counts, wrong_with
-from service.experiments.engines.endpoints import Endpoint, Endpoints, Patience, Refused
+from service.experiments.engines.completion_response import find_error, logprob_of, text_of, token_counts
+from service.experiments.engines.endpoints import Endpoint, Endpoints, Rejected, RetryPolicy
 from service.experiments.engines.stream import Channel, Stream, attempt_seed
 from service.experiments.spec import ModelSpec
 from service.experiments.types import Completion
@@ -37,11 +36,11 @@ _FEWER = re.compile(rf"\bn\b.{{0,60}}?{_CAP}|\bn\b.{{0,30}}?(?:not supported|mus
 
 
 class OpenAIEngine:
-    """The model `spec.model` as served at `spec.url` (several: commas between them). Raises EngineError when none of the
-    servers can be asked, or one that can doesn't serve the model.
+    """The model `spec.model` on the servers in `spec.url`, separated by commas. Raises EngineError when no server responds, or
+    one doesn't serve the model.
 
-    `most_per_request` 64 is what we ask of a server whose own cap can't be read; one that gives or allows fewer is asked again
-    for the rest. `sampled_logprobs`: the server's log-probabilities are known to be those of the distribution sampled from."""
+    `most_per_request` is the initial cap on `n`; a server that returns or allows fewer gets further requests for the rest.
+    `sampled_logprobs`: the server's log-probabilities are of the distribution after temperature and top-p."""
 
     name = "openai"
 
@@ -49,11 +48,11 @@ class OpenAIEngine:
         self,
         spec: ModelSpec,
         *,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
         rows: int = 256,
         most_per_request: int = 64,
         sampled_logprobs: bool = False,
-        lost: Callable[[], EngineError | None] = lambda: None,
+        failure: Callable[[], EngineError | None] = lambda: None,
     ) -> None:
         urls = [url for url in spec.url.split(",") if url.strip()]
         self.spec = spec
@@ -61,14 +60,16 @@ class OpenAIEngine:
         self.most_per_request = self._cap = most_per_request
         self._sampled_logprobs = sampled_logprobs
         self._is_vllm = self._closed = False
-        self._door = threading.Lock()  # whoever comes in before closing is sent away by it, and nobody after
+        self._lock = threading.Lock()  # guards _closed, so that close ends every stream
         self._drawing: dict[Channel, set[asyncio.Task[None]]] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="completions", daemon=True)
         self._thread.start()
         try:
-            self._endpoints: Endpoints = self._wait(_made(urls, patience or Patience(), os.environ.get(_KEY, ""), lost))
-            self.effective: Mapping[str, Any] = self._wait(self._look())
+            self._endpoints: Endpoints = self._wait(
+                _open_endpoints(urls, patience or RetryPolicy(), os.environ.get(_KEY, ""), failure)
+            )
+            self.effective: Mapping[str, Any] = self._wait(self._inspect_all())
         except BaseException:
             self.close()
             raise
@@ -80,15 +81,15 @@ class OpenAIEngine:
             requests,
             self.rows,
             submit=lambda more, channel: self._send(more, settings, channel),
-            farewell=self._leave,
+            on_close=self._leave,
         )
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
-        """Prompt and completion are tokenised apart by vLLM; of other servers, tokens that end within the completion count."""
+        """vLLM tokenizes prompt and completion separately; with other servers, tokens that end within the completion count."""
         return self._wait(self._score_all(pairs))
 
     def close(self) -> None:
-        with self._door:
+        with self._lock:
             if self._closed:
                 return
             self._closed = True
@@ -107,21 +108,21 @@ class OpenAIEngine:
             try:
                 return future.result(0.5)
             except TimeoutError:
-                # Work that came in while the loop was ending is never begun.
+                # Work submitted while the loop ends never starts.
                 if future.done():
                     raise
                 if not self._thread.is_alive():
                     raise EngineError(CLOSED) from None
 
     def _send(self, more: Sequence[Request], settings: Settings, channel: Channel) -> None:
-        with self._door:
+        with self._lock:
             if self._closed:
                 channel.fail(EngineError(CLOSED))
             else:
                 self._loop.call_soon_threadsafe(self._start, more, settings, channel)
 
     def _leave(self, channel: Channel) -> None:
-        with self._door:
+        with self._lock:
             if not self._closed:
                 self._loop.call_soon_threadsafe(self._abandon, channel)
 
@@ -135,48 +136,46 @@ class OpenAIEngine:
         if hasattr(self, "_endpoints"):
             await self._endpoints.close()
 
-    # What the servers are.
-
-    async def _look(self) -> dict[str, Any]:
-        found = await asyncio.gather(*(self._look_at(endpoint) for endpoint in self._endpoints.all), return_exceptions=True)
-        effective = [one for one in found if isinstance(one, dict)]
-        for error in found:
-            if isinstance(error, BaseException) and (not effective or not isinstance(error, _Silent)):
+    async def _inspect_all(self) -> dict[str, Any]:
+        results = await asyncio.gather(*(self._inspect(endpoint) for endpoint in self._endpoints.all), return_exceptions=True)
+        effective = [result for result in results if isinstance(result, dict)]
+        for error in results:
+            if isinstance(error, BaseException) and (not effective or not isinstance(error, _Unreachable)):
                 raise error
-        for endpoint, one in zip(self._endpoints.all, found, strict=True):
-            if isinstance(one, _Silent):
-                self._endpoints.set_aside(endpoint)
-        if len({str(one) for one in effective}) > 1:
-            raise EngineError(f"the servers differ ({'; '.join(map(str, effective))}): give those that serve the same")
+        for endpoint, result in zip(self._endpoints.all, results, strict=True):
+            if isinstance(result, _Unreachable):
+                self._endpoints.suspend(endpoint)
+        if len(set(map(str, effective))) > 1:
+            raise EngineError(
+                f"the servers differ ({'; '.join(map(str, effective))}): use servers with the same model and settings"
+            )
         self._is_vllm = effective[0]["server"].startswith("vllm")
         counted = "counted by the server" if self._is_vllm else "a request's total, apportioned by length of text when n > 1"
-        return {**effective[0], "servers": len(found), "answering": len(effective), "chat": self.spec.chat, "tokens": counted}
+        return {**effective[0], "servers": len(results), "answering": len(effective), "chat": self.spec.chat, "tokens": counted}
 
-    async def _look_at(self, endpoint: Endpoint) -> dict[str, Any]:
+    async def _inspect(self, endpoint: Endpoint) -> dict[str, Any]:
         try:
             models = (await self._endpoints.get(endpoint, "/models")).get("data") or []
-        except Refused as refusal:
+        except Rejected as refusal:
             if refusal.status != 404:
-                raise self._explained(refusal) from None
+                raise self._explain(refusal) from None
             return {"model": self.spec.model, "max_model_len": None, "server": "openai-compatible, no list of models"}
         except EngineError as error:
-            raise _Silent(str(error)) from None
+            raise _Unreachable(str(error)) from None
         served = {str(model.get("id")): model for model in models if isinstance(model, dict)}
         if self.spec.model not in served:
             raise EngineError(_no_such_model(endpoint.url, self.spec.model, list(served)))
-        own = served[self.spec.model]
-        version = await self._version(endpoint) if own.get("owned_by") == "vllm" else ""
+        entry = served[self.spec.model]
+        version = await self._version(endpoint) if entry.get("owned_by") == "vllm" else ""
         server = f"vllm {version}" if version else "openai-compatible"
-        return {"model": self.spec.model, "max_model_len": own.get("max_model_len"), "server": server}
+        return {"model": self.spec.model, "max_model_len": entry.get("max_model_len"), "server": server}
 
     async def _version(self, endpoint: Endpoint) -> str:
         try:
             answer = await self._endpoints.get(endpoint, "../version")
             return str(answer.get("version", "of unknown version"))
-        except (Refused, EngineError):
+        except (Rejected, EngineError):
             return "of unknown version"
-
-    # Drawing.
 
     def _start(self, more: Sequence[Request], settings: Settings, channel: Channel) -> None:
         if channel.stopped.is_set():
@@ -201,7 +200,7 @@ class OpenAIEngine:
             self._abandon(channel)
 
     async def _draw(self, request: Request, settings: Settings, start: int, count: int) -> list[Completion]:
-        """The attempts `start` to `start + count` of a request, in as many HTTP requests as the server's cap wants."""
+        """The attempts `start` to `start + count` of a request, in HTTP requests within the server's cap."""
         if count > self._cap:
             bounds = range(start, start + count, self._cap)
             step, end = self._cap, start + count
@@ -209,22 +208,22 @@ class OpenAIEngine:
             return [completion for part in parts for completion in part]
         path, body = self._body(request, settings, start, count)
         try:
-            answer = await self._endpoints.post(path, body, load=count, check=wrong_with)
-        except Refused as refusal:
+            answer = await self._endpoints.post(path, body, load=count, check=find_error)
+        except Rejected as refusal:
             if count > 1 and (fewer := _FEWER.search(refusal.message)):
                 self._cap = max(1, min(int(fewer[1] or 1), count - 1))
                 return await self._draw(request, settings, start, count)
-            raise self._explained(refusal, request, settings) from None
+            raise self._explain(refusal, request, settings) from None
         self._check_room(answer.get("usage") or {}, request, settings)
         choices = sorted(answer["choices"], key=lambda choice: choice.get("index") or 0)[:count]
-        drawn = self._completions(request, settings, start, choices, answer.get("usage") or {})
-        if len(drawn) < count:
-            self._cap = len(drawn)
-            drawn += await self._draw(request, settings, start + len(drawn), count - len(drawn))
-        return drawn
+        completions = self._completions(request, settings, start, choices, answer.get("usage") or {})
+        if len(completions) < count:
+            self._cap = len(completions)
+            completions += await self._draw(request, settings, start + len(completions), count - len(completions))
+        return completions
 
     def _check_room(self, usage: Mapping[str, Any], request: Request, settings: Settings) -> None:
-        """vLLM lowers max_tokens in silence where the context ends sooner: the completions are not those asked for."""
+        """Raises EngineError where vLLM would silently lower max_tokens to fit the context."""
         room, prompt = self.effective["max_model_len"], usage.get("prompt_tokens")
         if isinstance(room, int) and isinstance(prompt, int) and prompt + settings.max_tokens > room:
             what = f"problem {request.problem.id} ({prompt} tokens) with max_tokens {settings.max_tokens}"
@@ -259,7 +258,7 @@ class OpenAIEngine:
         texts = [text_of(choice) for choice in choices]
         tokens = token_counts(choices, texts, usage)
         plain = settings.temperature == 1 and settings.top_p == 1
-        known = settings.logprobs and (plain or self._sampled_logprobs)
+        has_logprob = settings.logprobs and (plain or self._sampled_logprobs)
         return [
             Completion(
                 problem_id=request.problem.id,
@@ -267,27 +266,25 @@ class OpenAIEngine:
                 text=text,
                 tokens=count,
                 finish="length" if choice.get("finish_reason") == "length" else "stop",
-                logprob=logprob_of(choice) if known else None,
+                logprob=logprob_of(choice) if has_logprob else None,
             )
             for index, (choice, text, count) in enumerate(zip(choices, texts, tokens, strict=True))
         ]
 
-    def _explained(self, refusal: Refused, request: Request | None = None, settings: Settings | None = None) -> EngineError:
+    def _explain(self, refusal: Rejected, request: Request | None = None, settings: Settings | None = None) -> EngineError:
         message = refusal.message
         if refusal.status in (401, 403):
-            return EngineError(f"{refusal.url} wants a key ({refusal.status}): put it into ${_KEY}")
+            return EngineError(f"{refusal.url} needs an API key ({refusal.status}): set ${_KEY}")
         if request and settings and _TOO_LONG.search(message):
             what = f"problem {request.problem.id} with max_tokens {settings.max_tokens} doesn't fit the model's context"
             return EngineError(f"{what} ({message}): lower sampling.max_tokens, or raise max_model_len")
         if refusal.status == 404:
             return EngineError(
-                f"{refusal.url} is not there, or has no model {self.spec.model!r} ({message}): correct url or model"
+                f"{refusal.url} does not exist, or has no model {self.spec.model!r} ({message}): correct the url or the model"
             )
         if self.spec.chat and "template" in message:
             return EngineError(f"{self.spec.model} has no chat template ({message}): set chat: false")
-        return EngineError(f"{refusal}: change the spec, or the server")
-
-    # Scoring.
+        return EngineError(f"{refusal}: change the spec or the server")
 
     async def _score_all(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
         at_once = asyncio.Semaphore(32 * len(self._endpoints.all))
@@ -298,10 +295,10 @@ class OpenAIEngine:
             async with at_once:
                 try:
                     return await (self._score_ids if self._is_vllm else self._score_echo)(prompt, completion)
-                except Refused as refusal:
+                except Rejected as refusal:
                     if _TOO_LONG.search(refusal.message):
-                        told = f"a prompt and its completion don't fit the context of {self.spec.model} ({refusal.message})"
-                        raise EngineError(f"{told}: raise max_model_len") from None
+                        reason = f"a prompt and its completion don't fit the context of {self.spec.model} ({refusal.message})"
+                        raise EngineError(f"{reason}: raise max_model_len") from None
                     raise _no_prompt_logprobs(str(refusal)) from None
 
         tasks = [asyncio.ensure_future(one(*pair)) for pair in pairs]
@@ -314,7 +311,7 @@ class OpenAIEngine:
                 task.cancel()
 
     async def _score_ids(self, prompt: str, completion: str) -> tuple[float, int]:
-        """By vLLM's extension: the prompt is token ids, and each one's log-probability comes back."""
+        """vLLM returns a log-probability for each token id of the prompt."""
         before = await self._ids(
             {"messages": [{"role": "user", "content": prompt}], "add_generation_prompt": True}
             if self.spec.chat
@@ -324,13 +321,13 @@ class OpenAIEngine:
         if not after:
             return 0.0, 0
         if not before:
-            raise EngineError("an empty prompt can't be scored: there is nothing that its first token follows")
+            raise EngineError("an empty prompt can't be scored: the first token has no context")
         body = {"model": self.spec.model, "prompt": before + after, "max_tokens": 1, "prompt_logprobs": 0, "temperature": 1}
-        answer = await self._endpoints.post("/completions", body, check=wrong_with)
-        given = answer["choices"][0].get("prompt_logprobs")
-        if not isinstance(given, list) or len(given) != len(before) + len(after):
+        answer = await self._endpoints.post("/completions", body, check=find_error)
+        logprobs = answer["choices"][0].get("prompt_logprobs")
+        if not isinstance(logprobs, list) or len(logprobs) != len(before) + len(after):
             raise _no_prompt_logprobs("the answer has none")
-        values = [entry[str(token)]["logprob"] for entry, token in zip(given[len(before) :], after, strict=True)]
+        values = [entry[str(token)]["logprob"] for entry, token in zip(logprobs[len(before) :], after, strict=True)]
         return math.fsum(values), len(values)
 
     async def _ids(self, text: Mapping[str, Any]) -> list[int]:
@@ -338,13 +335,13 @@ class OpenAIEngine:
         return [int(token) for token in answer["tokens"]]
 
     async def _score_echo(self, prompt: str, completion: str) -> tuple[float, int]:
-        """By OpenAI's older way: the prompt is echoed with log-probabilities, and nothing generated."""
+        """OpenAI's legacy API echoes the prompt with log-probabilities and generates nothing."""
         if self.spec.chat:
             raise _no_prompt_logprobs("chat requests have none")
         body = {"model": self.spec.model, "prompt": prompt + completion, "max_tokens": 0, "echo": True, "logprobs": 1}
-        answer = await self._endpoints.post("/completions", body, check=wrong_with)
-        told = answer["choices"][0].get("logprobs") or {}
-        values, offsets, pieces = (told.get(key) or [] for key in ("token_logprobs", "text_offset", "tokens"))
+        answer = await self._endpoints.post("/completions", body, check=find_error)
+        logprobs = answer["choices"][0].get("logprobs") or {}
+        values, offsets, pieces = (logprobs.get(key) or [] for key in ("token_logprobs", "text_offset", "tokens"))
         total = len(prompt) + len(completion)
         inside = [
             value
@@ -356,21 +353,23 @@ class OpenAIEngine:
         return math.fsum(inside), len(inside)
 
 
-class _Silent(EngineError):
-    """A server that doesn't answer; the others may."""
+class _Unreachable(EngineError):
+    """A server that doesn't respond; others may."""
 
 
-async def _made(urls: Sequence[str], patience: Patience, key: str, lost: Callable[[], EngineError | None]) -> Endpoints:
-    return Endpoints(urls, patience, key, lost)
+async def _open_endpoints(
+    urls: Sequence[str], patience: RetryPolicy, key: str, failure: Callable[[], EngineError | None]
+) -> Endpoints:
+    return Endpoints(urls, patience, key, failure)
 
 
 def _no_such_model(url: str, model: str, served: Sequence[str]) -> str:
     return (
-        f"{url} has no model {model!r}: it serves {', '.join(served[:8]) or 'none'}; name one of these, or start another server"
+        f"{url} has no model {model!r}: it serves {', '.join(served[:8]) or 'none'}; use one of these, or start another server"
     )
 
 
-def _no_prompt_logprobs(why: str) -> EngineError:
+def _no_prompt_logprobs(reason: str) -> EngineError:
     return EngineError(
-        f"this server gives no prompt log-probabilities ({why}): use the vllm or transformers engine, or leave perplexity out"
+        f"this server returns no prompt log-probabilities ({reason}): use the vllm or transformers engine, or remove perplexity"
     )

@@ -1,18 +1,17 @@
-"""The scripted engine: no model at all, but completions with known pass rates, for dry runs and tests.
+"""The scripted engine: completions with preset pass rates and no model, for dry runs and tests.
 
 `ModelSpec.model` is a rule, then options after semicolons:
 
-    rate:0.4            every problem's attempts are right with probability 0.4
-    beta:0.3,1          each problem has a rate of its own, drawn from Beta(0.3, 1) by its id
+    rate:0.4            every attempt passes with probability 0.4
+    beta:0.3,1          each problem has its own rate, sampled from Beta(0.3, 1) by its id
     rates.json, .csv    problem id -> rate; a CSV has the columns problem_id,rate
-    ;delay=0.01         seconds that an attempt takes
-    ;truncate=0.1       that share of attempts is cut off at max_tokens before any answer, right ones among them
-    ;die_after=100      the engine dies once it made so many attempts since it was opened
+    ;delay=0.01         seconds per attempt
+    ;truncate=0.1       this share of attempts is truncated at max_tokens before the answer
+    ;die_after=100      the engine fails after this many attempts
 
-The seed, the rule, the problem's id and the attempt's number decide an attempt, and nothing else: not the requests it came in,
-nor the options delay and die_after. Temperature and top-p change nothing. A right completion is one that the problem's grader
-judges right; where its gold doesn't let one be written, every attempt is wrong. Log-probabilities are made up, and always the
-same. Whatever shows an engine's name says `scripted`.
+An attempt depends only on the seed, the rule, the problem's id and the attempt's number. Temperature and top-p have no
+effect. A passing completion satisfies the problem's grader; if none can be generated, every attempt fails. Log-probabilities
+are deterministic and arbitrary.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ from service.experiments.engines.base import CLOSED, EngineError, Request, Setti
 from service.experiments.engines.stream import Channel, Stream
 from service.experiments.types import Completion, Problem, seed_of
 
-_LOOK = 0.05
+_POLL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A model string, read. `rates` is empty unless the rule is a file."""
+    """A parsed model string. `rates` is empty unless the rule is a file."""
 
     rule: str
     kind: str
@@ -50,7 +49,7 @@ class Script:
     die_after: int = 0
 
     def rate(self, problem: str) -> float:
-        """The probability that an attempt is right, before truncation. Raises EngineError for a problem without one."""
+        """The pass rate before truncation. Raises EngineError for a problem without a rate."""
         if self.kind == "rate":
             return self.numbers[0]
         if self.kind == "beta":
@@ -61,28 +60,28 @@ class Script:
 
 
 def read_script(model: str) -> Script:
-    """Raises EngineError that says what is wrong with the model string, or with the file it names."""
+    """Parses a model string. Raises EngineError for an invalid string or file."""
     rule, *options = (part.strip() for part in model.split(";"))
-    given = dict(option.partition("=")[::2] for option in options if option)
-    if unknown := set(given) - {"delay", "truncate", "die_after"}:
-        raise EngineError(f"{model!r}: there is no option {min(unknown)!r}; known are delay, truncate and die_after")
-    numbers = {name: _number(value, f"{model!r}, {name}") for name, value in given.items()}
+    values_by_option = dict(option.partition("=")[::2] for option in options if option)
+    if unknown := set(values_by_option) - {"delay", "truncate", "die_after"}:
+        raise EngineError(f"{model!r}: unknown option {min(unknown)!r}: use delay, truncate or die_after")
+    numbers = {name: _number(value, f"{model!r}, {name}") for name, value in values_by_option.items()}
     truncate = numbers.get("truncate", 0.0)
     if truncate > 1:
-        raise EngineError(f"{model!r}: truncate is a share from 0 to 1")
+        raise EngineError(f"{model!r}: truncate must be from 0 to 1")
     delay, die_after = numbers.get("delay", 0.0), int(numbers.get("die_after", 0))
     kind, colon, rest = rule.partition(":")
     if colon and kind in ("rate", "beta"):
         values = tuple(_number(value, repr(model)) for value in rest.split(","))
-        right = len(values) == 1 and values[0] <= 1 if kind == "rate" else len(values) == 2 and min(values) > 0
-        if not right:
-            raise EngineError(f"{model!r}: write rate:P with P from 0 to 1, or beta:A,B with both above 0")
+        valid = len(values) == 1 and values[0] <= 1 if kind == "rate" else len(values) == 2 and min(values) > 0
+        if not valid:
+            raise EngineError(f"{model!r}: write rate:P with P from 0 to 1, or beta:A,B with both greater than 0")
         return Script(rule, kind, values, {}, delay, truncate, die_after)
     return Script(rule, "file", (), _read_rates(rule), delay, truncate, die_after)
 
 
 class ScriptedEngine:
-    """Raises EngineError for a model string that can't be read, or a problem that its file has no rate for."""
+    """Raises EngineError for an invalid model string, or a problem without a rate in its file."""
 
     name = "scripted"
     version = "scripted"
@@ -98,7 +97,7 @@ class ScriptedEngine:
         self.effective: Mapping[str, Any] = {"model": model, "scripted": "pass rates by rule, no model", "tokens": "made up"}
 
     def sample(self, requests: Iterable[Request], settings: Settings) -> Stream:
-        """Each request is made when it is asked for."""
+        """Generates each request on demand."""
 
         def submit(more: Sequence[Request], channel: Channel) -> None:
             for request in more:
@@ -120,10 +119,12 @@ class ScriptedEngine:
     def _make(self, request: Request, settings: Settings, channel: Channel) -> None:
         script = self._script
         if script.die_after and self._made + request.n > script.die_after:
-            return channel.fail(EngineError(f"the scripted engine died after {self._made} attempts, as told: resume the run"))
+            return channel.fail(
+                EngineError(f"the scripted engine stopped after {self._made} attempts (die_after): resume the run")
+            )
         ends = time.monotonic() + script.delay * request.n
         while (left := ends - time.monotonic()) > 0 and not channel.stopped.is_set() and not self._closed.is_set():
-            self._closed.wait(min(left, _LOOK))
+            self._closed.wait(min(left, _POLL))
         if self._closed.is_set():
             return channel.fail(EngineError(CLOSED))
         self._made += request.n
@@ -144,7 +145,7 @@ class ScriptedEngine:
 
 
 def _right(problem: Problem, choice: random.Random) -> str:
-    """A completion that the problem's grader passes, "" where none is known."""
+    """A passing completion, or ""."""
     gold = problem.gold
     if problem.kind == "countdown":
         from service.experiments.datasets.countdown import solve_at_random, write_derivation
@@ -159,7 +160,7 @@ def _right(problem: Problem, choice: random.Random) -> str:
 
 
 def _wrong(problem: Problem, choice: random.Random) -> str:
-    """A completion in the right form that no grader passes; a few different ones."""
+    """One of a few well-formed failing completions."""
     slip = choice.randint(1, 9)
     if problem.kind == "countdown":
         first, second = [*problem.gold["numbers"], 0][:2]
@@ -177,7 +178,7 @@ def _another(gold: str, slip: int) -> str:
 
 
 def _uniform(*parts: object) -> float:
-    """From 0 to 1, both excluded."""
+    """A number between 0 and 1, both excluded."""
     return (seed_of(*parts) + 0.5) / 2**31
 
 
@@ -187,23 +188,23 @@ def _number(text: str, where: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise EngineError(f"{where}: {text!r} is no number from 0 up")
+        raise EngineError(f"{where}: {text!r} is not a number from 0 up")
     return value
 
 
 def _read_rates(name: str) -> dict[str, float]:
     path = Path(name).expanduser()
-    known = "a scripted model is rate:P, beta:A,B, or a .json or .csv file of problem ids and rates"
+    usage = "a scripted model is rate:P, beta:A,B, or a .json or .csv file of problem ids and rates"
     if path.suffix not in (".json", ".csv"):
-        raise EngineError(f"{name!r} is no script: {known}")
+        raise EngineError(f"{name!r} is not a script: {usage}")
     try:
         text = path.read_text(encoding="utf-8")
         entries = json.loads(text) if path.suffix == ".json" else _csv(text)
         rates = {str(key): float(value) for key, value in dict(entries).items()}
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise EngineError(f"{path} can't be read as rates ({type(error).__name__}: {error}): {known}") from error
+        raise EngineError(f"{path} can't be read as rates ({type(error).__name__}: {error}): {usage}") from error
     if bad := [key for key, rate in rates.items() if not 0 <= rate <= 1]:
-        raise EngineError(f"{path}: the rate of {bad[0]!r} is not from 0 to 1")
+        raise EngineError(f"{path}: the rate of {bad[0]!r} must be from 0 to 1")
     return rates
 
 

@@ -1,7 +1,4 @@
-"""Requests in, completions out: what every engine's `sample` gives back, closable from any thread.
-
-Knows nothing about models or servers. Standard library only.
-"""
+"""The stream of completions that every engine's `sample` returns; it can be closed from any thread."""
 
 from __future__ import annotations
 
@@ -15,53 +12,52 @@ from service.experiments.types import Completion
 
 
 def chunks(requests: Iterable[Request], most: int) -> Iterator[Request]:
-    """The same attempts in requests of at most `most`. The seed stays: an attempt's own seed is `attempt_seed`."""
+    """Splits requests into requests of at most `most` attempts with the same seed."""
     if most < 1:
-        raise EngineError(f"requests of at most {most} attempts hold none: the engine has to take 1 or more")
+        raise EngineError(f"requests need at least 1 attempt, not {most}")
     for request in requests:
         for start in range(0, request.n, most):
             yield replace(request, first=request.first + start, n=min(most, request.n - start))
 
 
 def attempt_seed(request: Request, index: int) -> int:
-    """The seed of a request's attempt number `first + index`. How a problem's attempts are split into requests with one
-    seed does not enter, so chunks and resumed runs draw what one request would have drawn."""
+    """The seed of attempt number `first + index`, independent of how attempts are split into requests."""
     return request.seed + request.first + index
 
 
 class Channel:
-    """What an engine's own threads see of a Stream. `stopped` is set when nobody wants the rest."""
+    """The engine's side of a Stream. `stopped` is set when the reader has closed the stream."""
 
-    def __init__(self, farewell: Callable[[Channel], object]) -> None:
+    def __init__(self, on_close: Callable[[Channel], object]) -> None:
         self.stopped = threading.Event()
         self._results: SimpleQueue[tuple[int, list[Completion]] | BaseException | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._flying = self._unread = 0
-        self._farewell = farewell
+        self._in_flight = self._unread = 0
+        self._on_close = on_close
 
     def give(self, completions: list[Completion]) -> None:
-        """One request's completions, all `n`."""
+        """Delivers all `n` completions of a request."""
         with self._lock:
-            self._flying -= len(completions)
+            self._in_flight -= len(completions)
             self._unread += len(completions)
         self._results.put((len(completions), completions))
 
     def fail(self, error: BaseException) -> None:
-        """Nothing more will be given; the reader sees it after what was given before."""
+        """Ends the stream with an error, after the completions delivered before."""
         self._results.put(error)
 
     def sent(self, rows: int) -> None:
         with self._lock:
-            self._flying += rows
+            self._in_flight += rows
 
     def room(self, rows: int) -> bool:
-        """Whether more may be sent: fewer than `rows` in flight, and the reader is not far behind."""
-        return self._flying < rows and self._unread < 4 * rows
+        """Whether to send more: fewer than `rows` attempts are in flight and the reader keeps up."""
+        return self._in_flight < rows and self._unread < 4 * rows
 
     def read(self) -> list[Completion] | None:
-        """Waits for the next; None when there is nothing left. Raises what the engine failed with."""
+        """Waits for the next completions; None at the end. Raises the engine's error."""
         with self._lock:
-            if not self._flying and not self._unread:
+            if not self._in_flight and not self._unread:
                 return None
         item = self._results.get()
         if item is None or self.stopped.is_set():
@@ -78,13 +74,13 @@ class Channel:
             self.stopped.set()
         if not again:
             self._results.put(None)
-            self._farewell(self)
+            self._on_close(self)
 
 
 class Stream(Iterator[list[Completion]]):
     """Sends requests ahead, about `rows` attempts of them, and yields each one's completions when they are all there.
 
-    `submit` gets several requests at once and returns at once; it answers through the channel. `farewell` is told once that
+    `submit` gets several requests at once and returns at once; it answers through the channel. `on_close` is told once that
     no more is wanted. The requests are pulled in the thread that reads. `close` may come from any thread, also while
     another one waits for the next.
     """
@@ -94,12 +90,12 @@ class Stream(Iterator[list[Completion]]):
         requests: Iterable[Request],
         rows: int,
         submit: Callable[[Sequence[Request], Channel], object],
-        farewell: Callable[[Channel], object] = lambda _: None,
+        on_close: Callable[[Channel], object] = lambda _: None,
     ) -> None:
         self._requests = iter(requests)
         self._rows = rows
         self._submit = submit
-        self._channel = Channel(farewell)
+        self._channel = Channel(on_close)
 
     def __next__(self) -> list[Completion]:
         if self._channel.stopped.is_set():

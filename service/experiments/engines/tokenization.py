@@ -1,7 +1,4 @@
-"""Text to token ids and back for one tokenizer: prompts, completions, stop strings.
-
-Knows nothing about models or tensors; the tokenizer is whatever `transformers` loaded, and is not imported here.
-"""
+"""Converts prompts, completions and stop strings between text and token ids."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ _TAIL = 6
 
 
 @dataclass(slots=True)
-class Texts:
-    """`chat`: prompts go through the tokenizer's chat template as one user turn. Raises EngineError when it has none."""
+class Tokenization:
+    """`chat` applies the tokenizer's chat template to prompts as one user turn. Raises EngineError without a template."""
 
     tokenizer: Any
     name: str
@@ -26,10 +23,10 @@ class Texts:
 
     def __post_init__(self) -> None:
         if self.chat and not getattr(self.tokenizer, "chat_template", None):
-            raise EngineError(f"{self.name} has no chat template: set chat: false, or name an instruct model")
+            raise EngineError(f"{self.name} has no chat template: set chat: false, or use an instruct model")
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """With the special tokens that the tokenizer puts before a text; never empty. Raises EngineError."""
+        """Token ids with the tokenizer's leading special tokens; never empty. Raises EngineError."""
         if self.chat:
             turns = [{"role": "user", "content": prompt}]
             text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
@@ -37,24 +34,24 @@ class Texts:
         else:
             ids = self.tokenizer(prompt)["input_ids"]
         if not ids and self.tokenizer.bos_token_id is None:
-            raise EngineError(f"an empty prompt, and {self.name} has no token that begins a text: write a template")
+            raise EngineError(f"the prompt is empty and {self.name} has no start token: add a template")
         return [int(token) for token in ids] or [int(self.tokenizer.bos_token_id)]
 
     def completion_ids(self, completion: str) -> list[int]:
-        """Of a text that follows a prompt, tokenised apart from it, as vLLM's /tokenize does for the other engines."""
+        """Token ids of a completion, tokenized separately from its prompt, as the other engines do."""
         return [int(token) for token in self.tokenizer(completion, add_special_tokens=False)["input_ids"]]
 
     def completion(self, prompt: Sequence[int], generated: Sequence[int], stops: Sequence[str]) -> str:
-        """What the generated tokens add to the prompt's text, up to the first stop string.
+        """The text of the generated tokens up to the first stop string.
 
-        Decoded behind the prompt's last tokens: by themselves some tokenizers drop the first space."""
+        Decoded after the prompt's last tokens, because some tokenizers drop a leading space."""
         tail = list(prompt[-_TAIL:])
         text = self._decode([*tail, *generated])[len(self._decode(tail)) :]
-        found = [at for at in (text.find(stop) for stop in stops) if at >= 0]
-        return text[: min(found)] if found else text
+        ends = [at for at in (text.find(stop) for stop in stops) if at >= 0]
+        return text[: min(ends)] if ends else text
 
     def stopped(self, prompt: Sequence[int], generated: Sequence[int], stops: Sequence[str]) -> bool:
-        """Whether the newest token completed a stop string."""
+        """Whether the last token completed a stop string."""
         if not any(generated[-1] in self._may_end(stop) for stop in stops):
             return False
         tail = list(prompt[-_TAIL:])
@@ -62,8 +59,8 @@ class Texts:
         return any(stop in text for stop in stops)
 
     def _may_end(self, stop: str) -> frozenset[int]:
-        """The tokens that can complete a stop string: they hold its last character, or a part of one that is not ASCII. A space
-        may stand between tokens and in none of them."""
+        """The tokens that can complete a stop string: those with its last character, or part of a non-ASCII one. A space can be
+        between tokens and in none of them."""
         if stop not in self._enders:
             if not self._pieces:
                 self._pieces = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])

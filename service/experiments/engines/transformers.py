@@ -1,12 +1,11 @@
-"""The embedded engine: a model in this process, by PyTorch and transformers, for machines without vLLM.
+"""The in-process engine: PyTorch and transformers, for machines without vLLM.
 
-Its own decoding loop, for three reasons: a problem's prompt is read once for all of its attempts, rows that ended leave the
-batch, and it can be left between any two tokens. Each attempt draws from a counter-based generator of its own (Philox,
-keyed by `attempt_seed`), one number a token, by inverting the cumulative distribution. So neither the batch it was in nor
-its neighbours decide what an attempt draws; only rounding differs between batch shapes, devices and versions of PyTorch,
-and where two tokens' boundary falls within that rounding, an attempt can take another turn.
+Its decoding loop prefills a problem's prompt once for all attempts, removes finished rows from the batch, and can stop between
+any two tokens. Each attempt has its own counter-based generator (Philox, keyed by `attempt_seed`) and uses one number per token
+to invert the cumulative distribution, so its completion does not depend on its batch, except for rounding differences between
+batch shapes, devices and versions of PyTorch.
 
-A model's generation_config.json gives the tokens that end a text, and nothing else: temperature and top-p are the spec's.
+The model's generation_config.json only supplies the end tokens; temperature and top-p come from the spec.
 """
 
 from __future__ import annotations
@@ -24,25 +23,25 @@ import transformers
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from service.experiments.engines.base import CLOSED, EngineError, Request, Settings
-from service.experiments.engines.batching import Job, Need, Row, Workers, fitting
+from service.experiments.engines.batching import Job, MemoryUse, Row, Workers, batch_size
 from service.experiments.engines.memory import GB, free_memory, weights_bytes
 from service.experiments.engines.stream import Channel, Stream, attempt_seed
-from service.experiments.engines.tokenization import Texts
+from service.experiments.engines.tokenization import Tokenization
 from service.experiments.spec import ModelSpec
 from service.experiments.types import Completion
 
 _WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
 _ROWS = {"cpu": 2048, "cuda": 1024}
-_STEP = 4e10  # parameters x rows of one decoding step on a CPU: about a second, so that leaving takes no longer
-_BLOCK = 32  # tokens by which caches and drawn numbers grow
-_SCORED = 2**26  # logits held at once while scoring
+_STEP = 4e10  # parameters × rows of a decoding step on a CPU, about a second, which bounds the time to stop
+_BLOCK = 32  # tokens by which caches and blocks of random numbers grow
+_MAX_LOGITS = 2**26  # at a time while scoring
 _REMEDY = "use a smaller model, a machine with more memory, or dtype: bfloat16"
 
 
 class TransformersEngine:
     """The model in the folder or cached hub repository `where`. Raises EngineError when it can't be loaded or doesn't fit.
 
-    `rows` 0: as many as suit the model and the machine, 2,048 at most; fewer are taken when memory is short."""
+    `rows` 0 chooses a batch size for the model and the machine, at most 2,048; it shrinks when memory is short."""
 
     name = "transformers"
 
@@ -50,24 +49,24 @@ class TransformersEngine:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model, tokenizer = _load(spec, where, self._device)
         self._accepts = set(inspect.signature(self._model.forward).parameters)
-        self.texts = Texts(tokenizer, spec.model, spec.chat)
+        self.texts = Tokenization(tokenizer, spec.model, spec.chat)
         self.ends = torch.tensor(sorted(_end_tokens(self._model, tokenizer)), device=self._device)
         config = self._model.config.get_text_config()
-        self._longest = _context(spec, config)
+        self._context = _context(spec, config)
         self._vocabulary = int(config.vocab_size)
         # Logits, probabilities, their running sum, and a copy, in float32.
-        self._need = Need(_cache_bytes(config, self._model.dtype), 16 * self._vocabulary)
+        self._memory_use = MemoryUse(_cache_bytes(config, self._model.dtype), 16 * self._vocabulary)
         parameters = sum(parameter.numel() for parameter in self._model.parameters())
-        self._a_second = _STEP / parameters if self._device.type == "cpu" else float(_SCORED)  # tokens, about
-        suits = int(max(8, self._a_second)) if self._device.type == "cpu" else _ROWS["cuda"]
-        self.rows = self.most_per_request = rows or min(_ROWS[self._device.type], suits)
+        self._tokens_per_second = _STEP / parameters if self._device.type == "cpu" else float(_MAX_LOGITS)  # estimate
+        default = int(max(8, self._tokens_per_second)) if self._device.type == "cpu" else _ROWS["cuda"]
+        self.rows = self.most_per_request = rows or min(_ROWS[self._device.type], default)
         self.version = f"transformers {transformers.__version__}, torch {torch.__version__}"
         self.device = _device_name(self._device)
         self._lock, self._workers = threading.Lock(), Workers(self._draw)
         self.effective: Mapping[str, Any] = {
             "model": spec.model,
             "dtype": str(self._model.dtype).removeprefix("torch."),
-            "max_model_len": self._longest,
+            "max_model_len": self._context,
             "parameters": parameters,
             "chat": spec.chat,
             "tokens": "counted",
@@ -80,18 +79,18 @@ class TransformersEngine:
         return Stream(requests, 2 * self.rows, submit, self._workers.leave)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
-        """Prompt and completion are tokenised apart; the token that ends a text is not counted."""
+        """Prompt and completion are tokenized separately; the end token does not count."""
         split = [(self.texts.prompt_ids(prompt), self.texts.completion_ids(text)) for prompt, text in pairs]
         for before, after in split:
-            if len(before) + len(after) > self._longest:
-                told = f"a prompt and its completion are {len(before) + len(after)} tokens"
-                raise EngineError(f"{told}, and the model's context holds {self._longest}: leave perplexity out")
+            if len(before) + len(after) > self._context:
+                size = f"a prompt with its completion has {len(before) + len(after)} tokens"
+                raise EngineError(f"{size}, more than the model's context of {self._context}: remove perplexity")
         out: list[tuple[float, int]] = [(0.0, 0)] * len(pairs)
         order = sorted((i for i in range(len(pairs)) if split[i][1]), key=lambda i: -sum(map(len, split[i])))
         while order:
             width = sum(map(len, split[order[0]]))
-            many = max(1, min(_SCORED // (width * self._vocabulary), int(self._a_second / width)))
-            batch, order = order[:many], order[many:]
+            count = max(1, min(_MAX_LOGITS // (width * self._vocabulary), int(self._tokens_per_second / width)))
+            batch, order = order[:count], order[count:]
             with self._lock, _memory(f"scoring {len(batch)} texts of {width} tokens"):
                 for at, value in zip(batch, self._score([split[i] for i in batch]), strict=True):
                     out[at] = value, len(split[at][1])
@@ -105,16 +104,16 @@ class TransformersEngine:
 
     def _job(self, request: Request, settings: Settings, channel: Channel) -> Job:
         ids = self.texts.prompt_ids(request.prompt)
-        if len(ids) + settings.max_tokens > self._longest:
+        if len(ids) + settings.max_tokens > self._context:
             what = f"problem {request.problem.id} ({len(ids)} tokens) with max_tokens {settings.max_tokens}"
-            raise EngineError(f"{what} doesn't fit the model's context of {self._longest}: lower sampling.max_tokens")
+            raise EngineError(f"{what} doesn't fit the model's context of {self._context}: lower sampling.max_tokens")
         return Job(request, settings, channel, ids)
 
     def _draw(self, rows: list[Row], stop: threading.Event) -> list[Row]:
-        """Completes some of the rows, and gives the rest. Fewer are tried at once when memory runs out."""
+        """Completes some of the rows and returns the rest; halves the batch when memory runs out."""
         rows = sorted(rows, key=lambda row: len(row.job.ids))
         while True:
-            batch = rows[: fitting(rows, self.rows, _free(self._device), self._need)]
+            batch = rows[: batch_size(rows, self.rows, _free(self._device), self._memory_use)]
             try:
                 with self._lock:
                     if not stop.is_set():
@@ -147,19 +146,19 @@ class TransformersEngine:
             raise EngineError(CLOSED)
         width = max(len(before) + len(after) for before, after in batch)
         ids = torch.zeros(len(batch), width, dtype=torch.long, device=self._device)
-        mask, wanted = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
+        mask, scored = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
         for row, (before, after) in enumerate(batch):
             end = len(before) + len(after)
             ids[row, :end] = torch.tensor([*before, *after])
             mask[row, :end] = 1
-            wanted[row, len(before) : end] = True
+            scored[row, len(before) : end] = True
         logits = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
         surprise = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
-        return [-float(value) for value in (surprise.double() * wanted[:, 1:]).sum(-1)]
+        return [-float(value) for value in (surprise.double() * scored[:, 1:]).sum(-1)]
 
 
 class _Layer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of one layer with room to grow, so that a token doesn't copy all that came before it."""
+    """Keys and values of one layer with spare capacity, so that a token doesn't copy the cache."""
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -173,7 +172,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
             return self.keys, self.values
         had, now = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
         if self._room is None or self._room[0].shape[2] < now:
-            self._room = _roomy(self.keys, now + _BLOCK), _roomy(self.values, now + _BLOCK)
+            self._room = _grown(self.keys, now + _BLOCK), _grown(self.values, now + _BLOCK)
         for room, states in zip(self._room, (key_states, value_states), strict=True):
             room[:, :, had:now] = states
         self.keys, self.values = (room[:, :, :now] for room in self._room)
@@ -185,7 +184,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
 
 
 class _Batch:
-    """Rows that are decoded together, each an attempt. `at` are the rows still in the batch, by their place in `rows`."""
+    """Attempts that are decoded together. `at` are the indices in `rows` of those still in the batch."""
 
     def __init__(self, engine: TransformersEngine, model: Any, rows: Sequence[Row]) -> None:
         if model is None:
@@ -207,7 +206,7 @@ class _Batch:
             if stop.is_set():
                 return
             chosen = self._choose(logits, step)
-            self._note(chosen, step)
+            self._record(chosen, step)
             if not self.alive.any():
                 return
             keep = self.alive[self.at]
@@ -221,7 +220,7 @@ class _Batch:
             logits = self.engine.forward(self.model, chosen[:, None], mask, cache)
 
     def _prefill(self) -> tuple[torch.Tensor, torch.Tensor | None, Any]:
-        """Each prompt once, then a row of it for each attempt."""
+        """Prefills each distinct prompt once, then expands to one row per attempt."""
         place: dict[tuple[int, ...], int] = {}
         each = [place.setdefault(tuple(row.job.ids), len(place)) for row in self.rows]
         width = max(map(len, place))
@@ -245,14 +244,14 @@ class _Batch:
             for row in self.at[self.alive[self.at]]:
                 self.uniform[row] = self.generators[row].random(_BLOCK, dtype=np.float32)
         uniform = torch.from_numpy(self.uniform[self.at, step % _BLOCK]).to(logits.device)[:, None]
-        chosen, logprob = drawn(logits, uniform, self.settings.temperature, self.settings.top_p)
+        chosen, logprob = sample_token(logits, uniform, self.settings.temperature, self.settings.top_p)
         if self.settings.logprobs:
             alive = self.alive[self.at]
             self.logprobs[self.at[alive]] += logprob.double().cpu().numpy()[alive]
         return chosen
 
-    def _note(self, chosen: torch.Tensor, step: int) -> None:
-        """Writes down the step's tokens, and finishes the rows that end with them."""
+    def _record(self, chosen: torch.Tensor, step: int) -> None:
+        """Stores the tokens of a step and finishes the rows that end."""
         if step >= self.tokens.shape[1]:
             self.tokens = np.pad(self.tokens, ((0, 0), (0, self.tokens.shape[1])))
         self.tokens[self.at, step] = chosen.cpu().numpy()
@@ -261,19 +260,19 @@ class _Batch:
         alive = self.alive[self.at]
         for place in np.flatnonzero(alive if last or self.stops else alive & ended):
             at = int(self.at[place])
-            made = self.tokens[at, : step + 1 - int(ended[place])].tolist()
+            generated = self.tokens[at, : step + 1 - int(ended[place])].tolist()
             job = self.rows[at].job
-            stopped = bool(ended[place]) or self.engine.texts.stopped(job.ids, made, job.request.problem.stop)
+            stopped = bool(ended[place]) or self.engine.texts.stopped(job.ids, generated, job.request.problem.stop)
             if stopped or last:
                 self.alive[at] = False
-                self._finish(at, made, step + 1, stopped)
+                self._finish(at, generated, step + 1, stopped)
 
-    def _finish(self, at: int, made: list[int], tokens: int, stopped: bool) -> None:
+    def _finish(self, at: int, generated: list[int], tokens: int, stopped: bool) -> None:
         job, index = self.rows[at].job, self.rows[at].index
         completion = Completion(
             problem_id=job.request.problem.id,
             attempt=job.request.first + index,
-            text=self.engine.texts.completion(job.ids, made, job.request.problem.stop),
+            text=self.engine.texts.completion(job.ids, generated, job.request.problem.stop),
             tokens=tokens,
             finish="stop" if stopped else "length",
             logprob=float(self.logprobs[at]) if self.settings.logprobs else None,
@@ -281,8 +280,10 @@ class _Batch:
         job.finish(index, completion)
 
 
-def drawn(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """One token a row by inverting the cumulative distribution, and its log-probability under that distribution.
+def sample_token(
+    logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One token per row by inverting the cumulative distribution, and its log-probability under that distribution.
 
     logits (rows, vocabulary); uniform (rows, 1) in [0, 1). Top-p keeps the smallest set of most likely tokens whose
     probabilities add up to at least `top_p` (Holtzman et al. 2020)."""
@@ -295,7 +296,7 @@ def drawn(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p
     cumulative = probabilities.cumsum(-1)
     total = cumulative[:, -1:]
     place = torch.searchsorted(cumulative, uniform * total, right=True)
-    # Rounding can put u * total on the total itself: then it is the last token that has any probability.
+    # Rounding can make u * total equal to total: then use the last token with a probability above zero.
     place = place.minimum((cumulative < total).sum(-1, keepdim=True))
     logprob = (probabilities.gather(1, place) / total).log().squeeze(1)
     chosen = place if top_p == 1 else order.gather(1, place)
@@ -306,27 +307,27 @@ def _load(spec: ModelSpec, where: str, device: torch.device) -> tuple[Any, Any]:
     """The model, ready for inference on the device, and its tokenizer. Raises EngineError."""
     dtype = ("float32" if device.type == "cpu" else "auto") if spec.dtype == "auto" else spec.dtype
     if dtype not in ("auto", *_WIDTHS):
-        raise EngineError(f"dtype {spec.dtype!r} is unknown: write auto, {', '.join(_WIDTHS)}")
+        raise EngineError(f"unknown dtype {spec.dtype!r}: use auto, {', '.join(_WIDTHS)}")
     needed = weights_bytes(Path(where), _WIDTHS.get(dtype, 0)) if Path(where).is_dir() else 0
     if (free := _free(device)) < needed:
-        told = f"{spec.model} takes {needed / GB:.1f} GB as {dtype}, and {free / GB:.1f} GB are free on the {device.type}"
-        raise EngineError(f"{told}: end what else runs there, {_REMEDY}")
+        shortage = f"{spec.model} needs {needed / GB:.1f} GB as {dtype}, but {free / GB:.1f} GB are free on the {device.type}"
+        raise EngineError(f"{shortage}: stop other programs, {_REMEDY}")
     library: Any = transformers
     library.utils.logging.disable_progress_bar()
     try:
         tokenizer = library.AutoTokenizer.from_pretrained(where)
-        model, told_of = library.AutoModelForCausalLM.from_pretrained(where, dtype=dtype, output_loading_info=True)
-        if told_of["missing_keys"]:
-            missing = ", ".join(sorted(told_of["missing_keys"])[:3])
-            raise EngineError(f"{spec.model} lacks weights of a language model ({missing}, ...): name a causal language model")
+        model, info = library.AutoModelForCausalLM.from_pretrained(where, dtype=dtype, output_loading_info=True)
+        if info["missing_keys"]:
+            missing = ", ".join(sorted(info["missing_keys"])[:3])
+            raise EngineError(f"{spec.model} lacks weights of a language model ({missing}, ...): use a causal language model")
         return model.to(device).eval(), tokenizer
     except EngineError:
         raise
     except Exception as error:
         if _out_of_memory(error):
             raise EngineError(f"{spec.model} doesn't fit into memory: {_REMEDY}") from error
-        told = " ".join(str(error).split())[:300]
-        raise EngineError(f"{spec.model} can't be loaded ({told}): mend the folder, or name another model") from error
+        reason = " ".join(str(error).split())[:300]
+        raise EngineError(f"{spec.model} can't be loaded ({reason}): repair the folder, or use another model") from error
 
 
 def _context(spec: ModelSpec, config: Any) -> int:
@@ -337,14 +338,14 @@ def _context(spec: ModelSpec, config: Any) -> int:
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
-    """The tokens that end a text: by the tokenizer, and by the model's generation_config.json."""
-    told = model.generation_config.eos_token_id
-    ends = {*(told if isinstance(told, list) else [told]), tokenizer.eos_token_id}
+    """The end tokens of the tokenizer and of the model's generation_config.json."""
+    configured = model.generation_config.eos_token_id
+    ends = {*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id}
     return {int(end) for end in ends if end is not None}
 
 
 def _cache_bytes(config: Any, dtype: torch.dtype) -> int:
-    """Keys and values of one token in all layers."""
+    """Bytes of the keys and values of one token in all layers."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(2 * config.num_hidden_layers * heads * width * dtype.itemsize)
@@ -366,8 +367,8 @@ def _release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _roomy(states: torch.Tensor, length: int) -> torch.Tensor:
-    """A copy with room for `length` tokens."""
+def _grown(states: torch.Tensor, length: int) -> torch.Tensor:
+    """A copy with capacity for `length` tokens."""
     room = states.new_empty(*states.shape[:2], length, states.shape[3])
     room[:, :, : states.shape[2]] = states
     return room
@@ -384,4 +385,4 @@ def _memory(what: str) -> Iterator[None]:
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
-        raise EngineError(f"out of memory while {what}: {_REMEDY}, or leave perplexity out") from error
+        raise EngineError(f"out of memory while {what}: {_REMEDY}, or remove perplexity") from error

@@ -1,9 +1,9 @@
-"""Runs a command for a parent process and ends it, with all that it started, when the parent is gone. Standard library only.
+"""Runs a command and kills its process group when the parent process ends. Standard library only.
 
-    python guard.py PARENT_PID COMMAND [ARGUMENT ...]
+    python watchdog.py PARENT_PID COMMAND [ARGUMENT ...]
 
-Started as the leader of a process group of its own: whoever ends that group ends everything. A parent that was killed can't
-do so, which is what the guard is for. (PR_SET_PDEATHSIG alone won't do: it fires when the *thread* that started us ends.)
+It leads its own process group, so killing the group ends everything. PR_SET_PDEATHSIG alone is not enough: it fires when the
+*thread* that started the process ends.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import subprocess
 import sys
 import time
 
-_LOOK = 0.25
+_POLL = 0.25
 _GRACE = 5.0
 
 
 def main() -> int:
     parent, command = int(sys.argv[1]), sys.argv[2:]
-    # The group's SIGTERM is for the command; the guard stays to see it end. A handler, unlike SIG_IGN, is not inherited.
+    # SIGTERM to the group is for the command; the watchdog waits for its end. Unlike SIG_IGN, a handler is not inherited.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_the_guard)
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_watchdog)
     while child.poll() is None and os.getppid() == parent:
-        time.sleep(_LOOK)
+        time.sleep(_POLL)
     if child.returncode is None:
         os.killpg(0, signal.SIGTERM)
         _wait(child, _GRACE)
@@ -39,8 +39,8 @@ def _wait(child: subprocess.Popen[bytes], seconds: float) -> None:
         child.wait(seconds)
 
 
-def _die_with_the_guard() -> None:
-    """Linux only: should the guard itself be killed, its command goes along."""
+def _die_with_watchdog() -> None:
+    """Kills the command when the watchdog is killed (Linux only)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 

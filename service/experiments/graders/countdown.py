@@ -1,17 +1,14 @@
-"""An exact verifier for Countdown: a derivation is parsed, computed with fractions and held to the rules. Nothing is evaluated.
+"""An exact verifier for Countdown: parses a derivation and computes it with fractions, without evaluating code.
 
-A derivation is one or more equalities, `3 + 7 = 10 , 10 * 12 = 120`, between commas, semicolons or line ends. Each has on its
-left an expression of whole numbers, the signs `+ - * /` and brackets, and on its right the whole number that it comes to, which
-a derivation of one equality may leave out. The numbers of an expression are taken from those at hand (where a given number and
-an earlier result are equal: the latest result), and what it comes to is then at hand. A derivation passes when every equality
-is true, every given number was used exactly once, and the target alone is left. Within an expression, values may be negative
-and any fraction.
+A derivation is one or more equalities, `3 + 7 = 10 , 10 * 12 = 120`, separated by commas, semicolons or line ends. The left
+side is an expression of whole numbers, `+ - * /` and brackets; the right side is its value, a whole number, which a single
+equality may omit. An expression uses up available numbers (the latest result before an equal given number), and its value
+becomes available. A derivation passes when every equality is true, every given number is used exactly once, and only the
+target remains. Values within an expression can be negative and fractional.
 
-It is looked for in one place, found by form and never by whether it is right: the last `<answer>` element, else the last
-`\\boxed{}`, else what follows the last `answer:`, else the text; of the latter two the whole if that is a derivation, else one
-line, the first after `answer:` or the last of the text.
-
-Knows nothing of engines or runs.
+The form decides where the derivation is, never its correctness: the last `<answer>` element, else the last `\\boxed{}`, else
+the text after the last `answer:`, else the whole text; in the last two cases all of it if it is a derivation, else one line,
+the first after `answer:` or the last of the text.
 """
 
 from __future__ import annotations
@@ -39,7 +36,7 @@ _TOKEN = re.compile(r"[ \t\r]*(0|[1-9][0-9]*|[-+*/()=])[ \t\r]*")
 
 
 class _Unreadable(Exception):
-    """The text is not a derivation; the message says what is in the way."""
+    """The text is not a derivation; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ class _Equality:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """The normal form of an expression: a sum of terms less others, or (`operator` "*") a product of factors over others."""
+    """The normal form of an expression: a sum of terms minus others, or (`operator` "*") a product of factors over others."""
 
     operator: str
     up: tuple[str, ...]
@@ -73,20 +70,19 @@ class _Form:
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """Something at hand: what it is worth, and how it came about."""
+    """An available value with its derivation."""
 
-    worth: Fraction
+    value: Fraction
     form: _Form
     given: bool = False
 
 
 def verify(numbers: Sequence[int], target: int, text: str, finish: str = "stop") -> Judgement:
-    """Judges one completion; never raises for `text`. `finish` as in `Completion`: cut off and not right is truncated.
+    """Grades one completion; never raises for `text`. A failing completion with the `finish` "length" is `truncated`.
 
-    `answer` is the derivation as one expression in a normal form in which nested sums are one sum of added and subtracted terms
-    and nested products one product, terms in a fixed order: `(7 + 3) - 2` and `7 - 2 + 3` are the same answer, `4 * (3 + 2)`
-    and `4 * 3 + 4 * 2` are not. Where an equality is false or takes a number that isn't at hand, there is no such expression,
-    and `answer` is the derivation as written. `formatted`: a derivation was found.
+    `answer` is the derivation in a normal form that flattens sums and products and sorts their terms: `(7 + 3) - 2` equals
+    `7 - 2 + 3`, but `4 * (3 + 2)` differs from `4 * 3 + 4 * 2`. For an invalid equality it is the derivation as written.
+    `formatted`: the text has a derivation.
     """
     wrong = Verdict.TRUNCATED if finish == "length" else Verdict.FAIL
     try:
@@ -97,20 +93,20 @@ def verify(numbers: Sequence[int], target: int, text: str, finish: str = "stop")
     results = [value for value in left if not value.given]
     if broken or len(results) != 1:
         written = " , ".join(equality.written for equality in equalities)
-        return Judgement(wrong, written, True, broken or f"{results[0].worth} was worked out and not used")
-    end, unused = results[0], [value.worth for value in left if value.given]
+        return Judgement(wrong, written, True, broken or f"the result {results[0].value} is not used")
+    end, unused = results[0], [value.value for value in left if value.given]
     if unused:
-        return Judgement(wrong, str(end.form), True, f"{unused[0]} was given and not used")
-    if end.worth != target:
-        return Judgement(wrong, str(end.form), True, f"it comes to {_shown(end.worth)}, not to {target}")
+        return Judgement(wrong, str(end.form), True, f"the number {unused[0]} is not used")
+    if end.value != target:
+        return Judgement(wrong, str(end.form), True, f"the result is {_abbreviated(end.value)}, not {target}")
     return Judgement(Verdict.PASS, str(end.form))
 
 
 class CountdownGrader:
-    """Judges in the caller's thread: a verification takes some fifty microseconds."""
+    """Grades in the caller's thread; a verification takes about 50 microseconds."""
 
     def grade(self, items: Sequence[tuple[Problem, Completion]]) -> list[Judgement]:
-        """Raises PasskbError for a problem whose gold is no Countdown problem."""
+        """Raises PasskbError for a gold without numbers and target."""
         return [verify(*_gold(problem), completion.text, completion.finish) for problem, completion in items]
 
     def close(self) -> None:
@@ -120,12 +116,12 @@ class CountdownGrader:
 def _gold(problem: Problem) -> tuple[list[int], int]:
     numbers, target = problem.gold.get("numbers"), problem.gold.get("target")
     if not isinstance(numbers, list) or not numbers or any(type(number) is not int for number in [*numbers, target]):
-        raise PasskbError(f"problem {problem.id} is no Countdown problem: its gold wants 'numbers' and 'target', whole numbers")
+        raise PasskbError(f"problem {problem.id} is not a Countdown problem: its gold needs 'numbers' and 'target'")
     return numbers, int(problem.gold["target"])
 
 
 def _find(text: str) -> list[_Equality]:
-    """The derivation in the place where it belongs. Raises _Unreadable."""
+    """The derivation in its expected place. Raises _Unreadable."""
     tagged, boxed, labels = _TAGGED.findall(text), text.rfind(_BOXED), list(_LABEL.finditer(text))
     if tagged:
         return _derivation(tagged[-1])
@@ -142,7 +138,7 @@ def _find(text: str) -> list[_Equality]:
 
 
 def _braced(text: str) -> str:
-    """Up to the brace that closes one opened before."""
+    """The text up to the closing brace."""
     depth = 1
     for at, sign in enumerate(text[:MOST_CHARACTERS]):
         depth += (sign == "{") - (sign == "}")
@@ -154,18 +150,18 @@ def _braced(text: str) -> str:
 def _derivation(text: str) -> list[_Equality]:
     text = text.strip(" \t\r\n")
     if len(text) > MOST_CHARACTERS:
-        raise _Unreadable(f"the answer is longer than {MOST_CHARACTERS:,} characters, and no derivation")
+        raise _Unreadable(f"the answer has more than {MOST_CHARACTERS:,} characters")
     parts = [part for part in re.split(r"[,;\n]", _plain(text)) if part.strip()]
     if not parts:
         raise _Unreadable("there is no answer")
     equalities = [_equality(part) for part in parts]
     if len(equalities) > 1 and any(equality.claimed is None for equality in equalities):
-        raise _Unreadable("it has several expressions, and not each says what it comes to")
+        raise _Unreadable("one of several expressions has no result")
     return equalities
 
 
 def _plain(text: str) -> str:
-    """Without the mark-up around an answer, and with signs as on a keyboard."""
+    """The text without markup around it, with ASCII operators."""
     text = text.removesuffix(".").rstrip()
     for opening, closing in _WRAPPINGS:
         if len(text) > len(opening + closing) and text.startswith(opening) and text.endswith(closing):
@@ -181,23 +177,23 @@ def _equality(text: str) -> _Equality:
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None or len(tokens) == MOST_TOKENS:
-            raise _Unreadable(f"it is no derivation from {text[at : at + 20].strip()!r} on")
+            raise _Unreadable(f"not a derivation from {text[at : at + 20].strip()!r} on")
         tokens.append(match[1])
         at = match.end()
     sides = tokens.count("=")
     cut = tokens.index("=") if sides else len(tokens)
     right = tokens[cut + 1 :]
     if sides > 1 or (sides and not (len(right) == 1 and right[0].isdecimal())):
-        raise _Unreadable("an equality has one '=', and one whole number on its right")
+        raise _Unreadable("an equality needs one '=' and a whole number on its right")
     left = _Reader(tokens[:cut]).read()
     if not left.operator:
-        raise _Unreadable("a number alone is no derivation")
+        raise _Unreadable("a number alone is not a derivation")
     return _Equality(left, _whole(right[0]) if sides else None, " ".join(tokens))
 
 
 def _whole(digits: str) -> int:
     if len(digits) > MOST_DIGITS:
-        raise _Unreadable(f"it has a number of more than {MOST_DIGITS} digits")
+        raise _Unreadable(f"a number has more than {MOST_DIGITS} digits")
     return int(digits)
 
 
@@ -210,7 +206,7 @@ class _Reader:
     def read(self) -> _Expression:
         expression = self.chain(("+", "-"))
         if self.next():
-            raise _Unreadable(f"{self.next()!r} stands where a sign belongs")
+            raise _Unreadable(f"expected an operator, not {self.next()!r}")
         return expression
 
     def next(self) -> str:
@@ -233,7 +229,7 @@ class _Reader:
         if token.isdecimal():
             return _Expression(number=_whole(token))
         if token != "(" or self.depth == MOST_DEPTH:
-            raise _Unreadable(f"{token or 'the end'!r} stands where a number belongs")
+            raise _Unreadable(f"expected a number, not {token or 'the end'!r}")
         self.depth += 1
         expression = self.chain(("+", "-"))
         self.depth -= 1
@@ -244,31 +240,31 @@ class _Reader:
 
 
 def _compute(numbers: Sequence[int], equalities: Sequence[_Equality]) -> tuple[str, list[_Value]]:
-    """What is wrong ("": nothing), and what is left at hand."""
-    hand = [_Value(Fraction(number), _Form("+", (str(number),)), given=True) for number in numbers]
+    """The error or "", and the remaining values."""
+    available = [_Value(Fraction(number), _Form("+", (str(number),)), given=True) for number in numbers]
     for equality in equalities:
         try:
-            value = _value(equality.left, hand)
+            value = _value(equality.left, available)
         except ZeroDivisionError:
-            return "it divides by zero", hand
+            return "it divides by zero", available
         except LookupError as error:
-            return str(error.args[0]), hand
-        if equality.claimed is not None and value.worth != equality.claimed:
-            return f"{equality.written} is not true", hand
-        hand.append(value)
-    return "", hand
+            return str(error.args[0]), available
+        if equality.claimed is not None and value.value != equality.claimed:
+            return f"{equality.written} is not true", available
+        available.append(value)
+    return "", available
 
 
-def _value(expression: _Expression, hand: list[_Value]) -> _Value:
-    """Takes its numbers from `hand`. Raises LookupError for one that is not there, and ZeroDivisionError."""
+def _value(expression: _Expression, available: list[_Value]) -> _Value:
+    """Takes numbers from `available`. Raises LookupError for a missing number, and ZeroDivisionError."""
     if not expression.operator:
-        for at in range(len(hand) - 1, -1, -1):
-            if hand[at].worth == expression.number:
-                return hand.pop(at)
-        raise LookupError(f"{expression.number} is not at hand")
-    left, right = (_value(operand, hand) for operand in expression.operands)
-    worth = {"+": Fraction.__add__, "-": Fraction.__sub__, "*": Fraction.__mul__, "/": Fraction.__truediv__}
-    return _Value(worth[expression.operator](left.worth, right.worth), _joined(expression.operator, left.form, right.form))
+        for at in range(len(available) - 1, -1, -1):
+            if available[at].value == expression.number:
+                return available.pop(at)
+        raise LookupError(f"{expression.number} is not available")
+    left, right = (_value(operand, available) for operand in expression.operands)
+    apply = {"+": Fraction.__add__, "-": Fraction.__sub__, "*": Fraction.__mul__, "/": Fraction.__truediv__}
+    return _Value(apply[expression.operator](left.value, right.value), _joined(expression.operator, left.form, right.form))
 
 
 def _joined(operator: str, left: _Form, right: _Form) -> _Form:
@@ -280,12 +276,12 @@ def _joined(operator: str, left: _Form, right: _Form) -> _Form:
 
 
 def _terms(form: _Form, kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The terms of a form as part of a sum ("+") or a product ("*"): its own where it is one, else itself."""
+    """The terms of a form within a sum ("+") or a product ("*")."""
     if form.operator == kind or (len(form.up) == 1 and not form.down):
         return form.up, form.down
     return (str(form) if kind == "+" else f"({form})",), ()
 
 
-def _shown(worth: Fraction) -> str:
-    text = str(worth)
+def _abbreviated(value: Fraction) -> str:
+    text = str(value)
     return text if len(text) <= 20 else "another number"

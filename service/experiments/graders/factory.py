@@ -1,4 +1,4 @@
-"""Which grader judges which problems. Each is imported when it is asked for: what it needs may not be installed."""
+"""Opens the grader for a problem set; graders are imported on demand."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ KINDS = ("maths", "code", "countdown")
 
 
 def open_grader(problems: ProblemSet) -> Grader:
-    """A grader for problems of one kind. Raises PasskbError where they are of several, or none there is a grader for."""
+    """A grader for problems of one kind. Raises PasskbError for several kinds or an unknown one."""
     kinds = sorted({problem.kind for problem in problems.problems})
     if len(kinds) != 1:
-        found = f"problems of several kinds ({', '.join(kinds)})" if kinds else "no problems"
-        raise PasskbError(f"{problems.name} has {found}: a grader judges one kind; make it a set of one")
+        content = f"problems of several kinds ({', '.join(kinds)})" if kinds else "no problems"
+        raise PasskbError(f"{problems.name} has {content}: use problems of one kind")
     match kinds[0]:
         case "maths":
             from service.experiments.graders.math import MathsGrader

@@ -1,12 +1,11 @@
-"""Judges final answers of maths problems by math-verify, the gold first: it is not symmetric.
+"""Grades final answers of maths problems with math-verify, gold first, because it is not symmetric.
 
-The answer is what `find_answer` finds; the last box counts, and nothing else that a completion says. Answers written alike,
-whole numbers and words are judged here and now, exactly; all others in worker processes, where math-verify parses and compares
-them with its own time limits off and a limit of processor time on (`workers`). What could not be settled is unknown, not wrong:
-out of time is `timeout`; an answer that math-verify can't read, or fails over, is `error`. For decimals against other forms
-math-verify's rule holds: equal when rounded to six places.
+`find_answer` finds the answer. Identical answers, whole numbers and words are compared exactly in this process; all others in
+worker processes, where math-verify runs with a limit of CPU time instead of its own. Undecided answers are not failures: a
+timeout is `timeout`, and an answer that math-verify can't parse or fails on is `error`. Decimals equal other forms when rounded
+to six places, as in math-verify.
 
-As `python -m service.experiments.graders.math SECONDS`, this module is such a worker. Knows nothing of engines or runs.
+`python -m service.experiments.graders.math SECONDS` runs a worker.
 """
 
 from __future__ import annotations
@@ -42,135 +41,136 @@ _MODULE = "service.experiments.graders.math"
 _REMEMBERED = 200_000
 _MOST_WORKERS = 8
 
-Ruling = tuple[Verdict, str, str]
-"""A verdict on an answer, the answer's name, and why it isn't a pass."""
+Comparison = tuple[Verdict, str, str]
+"""The verdict on an answer, the answer's canonical name, and the reason if it does not pass."""
 
 
 class MathsGrader:
-    """`seconds`: of processor time an answer. `workers`: processes, by default one a core, and at most eight.
+    """`seconds` of CPU time per answer. `workers` processes, by default one per core, at most eight.
 
-    An answer to the same gold is judged once. Raises PasskbError where math-verify is not installed."""
+    Each pair of gold and answer is graded once. Raises PasskbError when math-verify is not installed."""
 
     def __init__(self, seconds: float = SECONDS, workers: int = 0) -> None:
         if importlib.util.find_spec("math_verify") is None:
-            raise PasskbError("maths is graded by math-verify: pip install 'math-verify[antlr4_13_2]>=0.9,<0.10'")
+            raise PasskbError("grading maths needs math-verify: pip install 'math-verify[antlr4_13_2]>=0.9,<0.10'")
         self.workers = Workers(_MODULE, workers or min(_MOST_WORKERS, len(os.sched_getaffinity(0))), seconds)
         self._seconds = seconds
-        self._known: dict[tuple[str, str], Ruling] = {}
+        self._known: dict[tuple[str, str], Comparison] = {}
 
     def grade(self, items: Sequence[tuple[Problem, Completion]]) -> list[Judgement]:
-        """Raises PasskbError for a problem without a gold answer, and when the grader is closed meanwhile."""
+        """Raises PasskbError for a problem without a gold answer, and when the grader is closed."""
         if len(self._known) > _REMEMBERED:
             self._known.clear()
-        asked = [(_gold(problem), *_found(problem, completion)) for problem, completion in items]
-        self._settle({(gold, answer.text): None for gold, answer, _ in asked if answer})
-        return [self._judgement(gold, answer, finish) for gold, answer, finish in asked]
+        answers = [(_gold(problem), *_find_answer(problem, completion)) for problem, completion in items]
+        self._compare_all({(gold, answer.text): None for gold, answer, _ in answers if answer})
+        return [self._judgement(gold, answer, finish) for gold, answer, finish in answers]
 
     def close(self) -> None:
         self.workers.close()
 
     def _judgement(self, gold: str, answer: Answer | None, finish: str) -> Judgement:
         if answer is None:
-            verdict, name, reason = Verdict.FAIL, "", "there is no answer in it"
+            verdict, name, reason = Verdict.FAIL, "", "the completion has no answer"
         else:
             verdict, name, reason = self._known[gold, answer.text]
         if finish == "length" and verdict is not Verdict.PASS:
             verdict = Verdict.TRUNCATED
         return Judgement(verdict, name, answer is not None and answer.formatted, reason)
 
-    def _settle(self, pairs: dict[tuple[str, str], None]) -> None:
+    def _compare_all(self, pairs: dict[tuple[str, str], None]) -> None:
         hard: list[tuple[str, str]] = []
         for gold, answer in pairs:
             if (gold, answer) not in self._known:
-                ruling = judge_at_once(gold, answer)
-                if ruling:
-                    self._known[gold, answer] = ruling
+                comparison = compare_exactly(gold, answer)
+                if comparison:
+                    self._known[gold, answer] = comparison
                 else:
                     hard.append((gold, answer))
         for pair, reply in zip(hard, self.workers.ask(hard), strict=True):
-            self._known[pair] = _ruling(*pair, reply, self._seconds)
+            self._known[pair] = _read_reply(*pair, reply, self._seconds)
 
 
-def judge_at_once(gold: str, answer: str) -> Ruling | None:
-    """The verdict where it needs no algebra, in agreement with math-verify; None where it does."""
+def compare_exactly(gold: str, answer: str) -> Comparison | None:
+    """The result of a comparison that needs no algebra, consistent with math-verify; else None."""
     if tidy(gold) == tidy(answer):
         return Verdict.PASS, name_of(gold), ""
-    wrong = Verdict.FAIL, name_of(answer), f"{_shown(answer)} is not {_shown(gold)}"
-    right, given = number(gold), number(answer)
-    if right is not None and given is not None:
-        if right == given:
+    wrong = Verdict.FAIL, name_of(answer), f"{_abbreviated(answer)} is not {_abbreviated(gold)}"
+    right, value = number(gold), number(answer)
+    if right is not None and value is not None:
+        if right == value:
             return Verdict.PASS, name_of(gold), ""
-        return wrong if "." not in right + given else None
-    meant, said = words(gold), words(answer)
-    if meant and said and (meant == said or re.search(r"\\(?:text|mbox|mathrm)", gold)):
-        return (Verdict.PASS, name_of(gold), "") if meant == said else wrong
+        return wrong if "." not in right + value else None
+    right, value = words(gold), words(answer)
+    if right and value and (right == value or re.search(r"\\(?:text|mbox|mathrm)", gold)):
+        return (Verdict.PASS, name_of(gold), "") if right == value else wrong
     if len(answer) > MOST_CHARACTERS or len(gold) > MOST_CHARACTERS:
-        return Verdict.ERROR, name_of(answer), f"an answer of more than {MOST_CHARACTERS:,} characters is not judged"
+        return Verdict.ERROR, name_of(answer), f"answers of more than {MOST_CHARACTERS:,} characters are not compared"
     return None
 
 
 def _gold(problem: Problem) -> str:
     answer = problem.gold.get("answer")
     if not isinstance(answer, str) or not answer.strip():
-        raise PasskbError(f"problem {problem.id} is no maths problem: its gold wants an 'answer', a text")
+        raise PasskbError(f"problem {problem.id} is not a maths problem: its gold needs a text 'answer'")
     return answer
 
 
-def _found(problem: Problem, completion: Completion) -> tuple[Answer | None, str]:
-    """The answer, and how it ended: one that was asked for at once ends with its line."""
+def _find_answer(problem: Problem, completion: Completion) -> tuple[Answer | None, str]:
+    """The answer and its finish; a direct answer ends with its line."""
     at_once = problem.prompt.endswith(DIRECT)
     answer = find_answer(completion.text, number_wanted=number(_gold(problem)) is not None, at_once=at_once)
-    whole = at_once and "\n" in completion.text.lstrip()
-    return answer, "stop" if whole else completion.finish
+    complete = at_once and "\n" in completion.text.lstrip()
+    return answer, "stop" if complete else completion.finish
 
 
-def _ruling(gold: str, answer: str, reply: Reply, seconds: float) -> Ruling:
+def _read_reply(gold: str, answer: str, reply: Reply, seconds: float) -> Comparison:
     if reply.value is None:
         if reply.ended == "timeout":
-            return Verdict.TIMEOUT, name_of(answer), f"not compared within {seconds:g} s of processor time: {_shown(answer)}"
-        return Verdict.ERROR, name_of(answer), f"math-verify failed over {_shown(answer)}: {reply.ended}"
-    said, name = reply.value
-    if said == "right":
+            return Verdict.TIMEOUT, name_of(answer), f"not compared within {seconds:g} s of CPU time: {_abbreviated(answer)}"
+        return Verdict.ERROR, name_of(answer), f"math-verify failed on {_abbreviated(answer)}: {reply.ended}"
+    outcome, name = reply.value
+    if outcome == "right":
         return Verdict.PASS, name_of(gold), ""
-    called = shortened(name) if name else name_of(answer)
-    if said == "wrong":
-        return Verdict.FAIL, called, f"{_shown(answer)} is not {_shown(gold)}"
-    return Verdict.ERROR, called, f"math-verify can't read {'the gold ' + _shown(gold) if said == 'gold' else _shown(answer)}"
+    canonical = shortened(name) if name else name_of(answer)
+    if outcome == "wrong":
+        return Verdict.FAIL, canonical, f"{_abbreviated(answer)} is not {_abbreviated(gold)}"
+    unreadable = f"the gold {_abbreviated(gold)}" if outcome == "gold" else _abbreviated(answer)
+    return Verdict.ERROR, canonical, f"math-verify can't read {unreadable}"
 
 
-def _shown(text: str) -> str:
+def _abbreviated(text: str) -> str:
     plain = first_line(text)
     return plain if len(plain) <= 60 else f"{plain[:60]}…"
 
 
 def _compare(question: list[str]) -> Iterator[tuple[str, str]]:
-    """In a worker: (right, wrong, or gold or answer for what can't be read; the answer's name as far as it is known)."""
+    """Runs in a worker: (`right`, `wrong`, or the unparsable one of `gold` and `answer`; the answer's name or "")."""
     from math_verify import verify
 
     gold, answer = question
-    right, given = _parsed(gold), _parsed(answer)
-    if not right or not given:
+    right, value = _parsed(gold), _parsed(answer)
+    if not right or not value:
         yield ("answer" if right else "gold"), ""
-    elif verify(right, given, timeout_seconds=None, raise_on_error=True):
+    elif verify(right, value, timeout_seconds=None, raise_on_error=True):
         yield "right", ""
     else:
         yield "wrong", ""
-        yield "wrong", _canonical(given[0])
+        yield "wrong", _canonical(value[0])
 
 
 @lru_cache(maxsize=4096)
 def _parsed(answer: str) -> list[Any]:
-    """The answer's value as sympy has it, in a list of one; an empty list where math-verify can't read it."""
+    """The answer as a sympy value in a list of one; an empty list when math-verify can't parse it."""
     from math_verify import LatexExtractionConfig, parse
 
     latex = [LatexExtractionConfig(boxed_match_priority=0)]
     text = "\\boxed{" + answer.replace("−", "-").strip() + "}"
-    found: list[Any] = parse(text, latex, "no_fallback", "first_match", parsing_timeout=None, raise_on_error=True)
-    return found
+    values: list[Any] = parse(text, latex, "no_fallback", "first_match", parsing_timeout=None, raise_on_error=True)
+    return values
 
 
 def _canonical(value: Any) -> str:
-    """One name for values that are equal as far as simplifying shows; `1/2` for a half in any spelling. "" where it fails."""
+    """The same name for values that simplify to the same form, for example `1/2`. "" on failure."""
     sympy: Any = importlib.import_module("sympy")
     try:
         plain = value.doit()
@@ -182,6 +182,6 @@ def _canonical(value: Any) -> str:
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
-    for _ in _compare(["1/2", "\\sqrt{2}"]):  # loads what a comparison needs, so that no answer's time is spent on it
+    for _ in _compare(["1/2", "\\sqrt{2}"]):  # loads the libraries before the first timed comparison
         pass
     serve(_compare, float(sys.argv[1]))

@@ -1,1 +1,1 @@
-"""Model organisms: small Countdown models made from nothing, for machines without a hub."""
+"""Small models trained from scratch that show known mechanisms."""

@@ -1,8 +1,8 @@
-"""A family of organisms: which stages there are, what is on disk, what was measured. Loads PyTorch only to train.
+"""Trains, measures and describes a family of small models (organisms). Imports PyTorch only for training.
 
-Three members in a folder: `base`, pretrained on noisy worked solutions; `tuned`, GRPO from the base; `distilled`, the base
-fine-tuned on a solver's traces. Each is a model in Hugging Face format with an `organism.json` that says how it was made and
-how often it was right. A finished member is never made again; an unfinished one lies in a scratch folder and starts over.
+A family has three members: `base`, pretrained on noisy worked solutions; `tuned`, GRPO from the base; `distilled`, the base
+fine-tuned on a solver's traces. Each is a folder in Hugging Face format with an `organism.json` that records its training and
+its pass rates. Finished members are kept; an unfinished one restarts in a scratch folder.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ RECIPES: Mapping[str, Mapping[str, tuple[int, float, int, int]]] = {
 }
 
 Progress = Callable[[str], None]
-"""Told a line for people, some twenty times a stage."""
+"""Receives about twenty progress lines per stage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What decides a family, apart from the machine; fields as in `train_family`."""
+    """The parameters of a family, apart from the machine; fields as in `train_family`."""
 
     seed: int = 0
     size: str = "small"
@@ -60,19 +60,19 @@ class Plan:
     attempts: int = 512
 
     def recipe(self, member: str) -> dict[str, Any]:
-        """Everything that the member's training follows. Raises PasskbError."""
+        """The training parameters of a member. Raises PasskbError."""
         if self.size not in RECIPES:
-            raise PasskbError(f"there is no organism of size {self.size!r}: it is one of {', '.join(RECIPES)}")
+            raise PasskbError(f"unknown size {self.size!r}: use one of {', '.join(RECIPES)}")
         if unknown := set(self.steps or {}) - set(MEMBERS):
-            raise PasskbError(f"there is no stage {min(unknown)!r} to set steps for: the stages are {', '.join(MEMBERS)}")
+            raise PasskbError(f"unknown stage {min(unknown)!r}: the stages are {', '.join(MEMBERS)}")
         steps, rate, rows, completions = RECIPES[self.size][member]
         steps = (self.steps or {}).get(member, steps)
         if steps < 1:
-            raise PasskbError(f"stage {member} wants at least one step, not {steps}")
+            raise PasskbError(f"stage {member} needs at least one step, not {steps}")
         return {"steps": steps, "rate": rate, "rows": rows, "completions": completions}
 
     def lineage(self, member: str) -> dict[str, Any]:
-        """What the member's weights follow from: its own recipe, and the base's where it starts from the base."""
+        """What determines the member's weights: its recipe, and the base's recipe for members that start from the base."""
         recipes = {stage: self.recipe(stage) for stage in dict.fromkeys(("base", member))}
         return {"seed": self.seed, "size": self.size, "recipe": recipes}
 
@@ -90,23 +90,23 @@ def train_family(
     attempts: int = 512,
     command: str = "",
 ) -> dict[str, Any]:
-    """Makes what is missing of a family below `out`, measures it on `problems` held-out ones, and gives `describe(out)`.
+    """Trains the missing members of a family below `out`, measures them on held-out `problems`, and returns `describe(out)`.
 
-    `size`: a key of `RECIPES`. `device`: auto, cpu or cuda. `steps`: of a stage, instead of its recipe's. `attempts` at each
-    problem when measured (0: not measured). `command`: what a person typed, for the record.
+    `size`: a key of `RECIPES`. `device`: auto, cpu or cuda. `steps` overrides a recipe's steps per stage. `attempts` per
+    problem for measuring (0: do not measure). `command` is recorded.
 
-    Deterministic for seed, size and steps on one machine with one number of CPU `threads`. One is the default because rows are
-    short: a second one gains little, and costs much where other work wants the core. Raises PasskbError.
+    Deterministic for seed, size and steps on one machine with the same number of CPU `threads`. More than one thread gains
+    little because rows are short. Raises PasskbError.
     """
     plan = Plan(seed, size, steps, problems, attempts)
     lineages = {member: plan.lineage(member) for member in MEMBERS}
-    wanting = [member for member in MEMBERS if not _finished(out / member, lineages[member])]
+    missing = [member for member in MEMBERS if not _finished(out / member, lineages[member])]
     training = _training()
     command = command or f"passkb organism train --out {out} --seed {plan.seed} --size {plan.size}"
     with training.on(device, threads) as place:
-        made = {"command": command, "device": str(place), "threads": threads, "machine": platform.machine(), **_versions()}
-        for member in wanting:
-            _make(training, place, out, member, plan, {"member": member, "lineage": lineages[member], **made}, progress)
+        details = {"command": command, "device": str(place), "threads": threads, "machine": platform.machine(), **_versions()}
+        for member in missing:
+            _make(training, place, out, member, plan, {"member": member, "lineage": lineages[member], **details}, progress)
         for member in MEMBERS:
             progress(f"{member}: measuring on {problems} held-out problems, {attempts} attempts each")
             _measure(training, place, out / member, plan)
@@ -114,16 +114,16 @@ def train_family(
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """What a member's folder, or a family's, says of itself: its records, `caution`, and `sentences` in plain English.
+    """Describes a member's or a family's folder: its records, `caution`, and `sentences` in English.
 
-    A family has `members`, and once measured `compared`: base against each of the others. Raises PasskbError.
+    A family has `members`, and when measured `compared`: the base against each other member. Raises PasskbError.
     """
     if (folder / RECORD).is_file():
         record = _record(folder)
         return {**record, "caution": CAUTION, "sentences": [*_sentences(record), CAUTION]}
     members = {member: _record(folder / member) for member in MEMBERS if (folder / member / RECORD).is_file()}
     if not members:
-        raise PasskbError(f"{folder} holds no organism: make one with `passkb organism train`")
+        raise PasskbError(f"{folder} is not an organism: train one with `passkb organism train`")
     measured = {member: record["measured"] for member, record in members.items() if "measured" in record}
     others = [member for member in measured if member != "base" and "base" in measured]
     compared = {member: _compared(measured["base"], measured[member]) for member in others}
@@ -136,7 +136,7 @@ def _training() -> ModuleType:
     try:
         from service.experiments.organisms import training
     except ModuleNotFoundError as error:
-        raise PasskbError(f"training needs {error.name}, which is not installed: pip install torch transformers") from error
+        raise PasskbError(f"training needs {error.name}: pip install torch transformers") from error
     return training
 
 
@@ -145,16 +145,16 @@ def _versions() -> dict[str, str]:
 
 
 def _finished(folder: Path, lineage: Mapping[str, Any]) -> bool:
-    """Raises PasskbError when another organism is there."""
+    """Raises PasskbError when the folder has another organism."""
     if not folder.exists():
         return False
     if not (folder / RECORD).is_file():
-        raise PasskbError(f"{folder} is there and holds no organism: name another folder to train into")
-    there = _record(folder)["lineage"]
-    if there != lineage:
+        raise PasskbError(f"{folder} exists and is not an organism: train into another folder")
+    existing = _record(folder)["lineage"]
+    if existing != lineage:
         raise PasskbError(
-            f"{folder} holds another organism (size {there['size']}, seed {there['seed']}, steps "
-            f"{[recipe['steps'] for recipe in there['recipe'].values()]}): name another folder, or remove that one"
+            f"{folder} has another organism (size {existing['size']}, seed {existing['seed']}, steps "
+            f"{[recipe['steps'] for recipe in existing['recipe'].values()]}): use another folder, or remove this one"
         )
     return True
 
@@ -162,7 +162,7 @@ def _finished(folder: Path, lineage: Mapping[str, Any]) -> bool:
 def _make(
     training: ModuleType, place: Any, out: Path, member: str, plan: Plan, record: dict[str, Any], progress: Progress
 ) -> None:
-    """Trains the member, and moves its folder into place when all of it is there."""
+    """Trains the member in a scratch folder and moves it into place."""
     recipe = plan.recipe(member)
     out.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{member}-", dir=out))
@@ -172,14 +172,14 @@ def _make(
             member,
             scratch,
             start=plan.size if member == "base" else out / "base",
-            how=training.Learning(**recipe),
+            how=training.Schedule(**recipe),
             seed=seed_of("organism", plan.seed, member),
             device=place,
-            report=_teller(member, recipe["steps"], progress),
+            report=_reporter(member, recipe["steps"], progress),
         )
-        took = {"seconds": round(time.monotonic() - started), "cpu_seconds": round(time.process_time() - used)}
-        _write(scratch, {**record, "parameters": parameters, "what": WHAT[member], "held_out": HELD_OUT, **took})
-        # Temporary folders, and the files that safetensors writes, are for their owner alone.
+        durations = {"seconds": round(time.monotonic() - started), "cpu_seconds": round(time.process_time() - used)}
+        _write(scratch, {**record, "parameters": parameters, "what": WHAT[member], "held_out": HELD_OUT, **durations})
+        # Temporary folders and the files of safetensors are readable by their owner only.
         for path, mode in ((scratch, 0o755), *((file, 0o644) for file in scratch.iterdir())):
             path.chmod(mode)
         scratch.rename(out / member)
@@ -187,39 +187,39 @@ def _make(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _teller(member: str, steps: int, progress: Progress) -> Callable[[int, float], None]:
+def _reporter(member: str, steps: int, progress: Progress) -> Callable[[int, float], None]:
     started, measure = time.monotonic(), "passed" if member == "tuned" else "loss"
 
-    def tell(step: int, value: float) -> None:
+    def report(step: int, value: float) -> None:
         if step % max(1, steps // 20) == 0 or step == steps:
             progress(f"{member}: step {step} of {steps}, {measure} {value:.3f}, {time.monotonic() - started:.0f} s")
 
-    return tell
+    return report
 
 
 def _measure(training: ModuleType, place: Any, folder: Path, plan: Plan) -> None:
-    """Counts what the member solves of held-out problems, unless its record has just that."""
+    """Measures the member's pass rates on held-out problems, unless they are recorded."""
     if not plan.attempts:
         return
-    record, asked = _record(folder), countdown(plan.problems, plan.seed)
-    about = {"problems": asked.name, "problems_sha256": asked.sha256, "count": plan.problems, "n": plan.attempts}
+    record, problems = _record(folder), countdown(plan.problems, plan.seed)
+    about = {"problems": problems.name, "problems_sha256": problems.sha256, "count": plan.problems, "n": plan.attempts}
     if about.items() <= record.get("measured", {}).items():
         return
     seed = seed_of("measure", plan.seed, record["member"])
-    passed = training.count_passed(folder, asked.problems, plan.attempts, seed, place)
+    passed = training.count_passed(folder, problems.problems, plan.attempts, seed, place)
     curve = {str(k): round(value, 4) for k, value in _curve(passed, plan.attempts, KS).items()}
     _write(folder, record | {"measured": {**about, "temperature": 1.0, "passed": passed, "pass_at_k": curve}})
 
 
 def _curve(passed: Sequence[int], n: int, ks: Sequence[int]) -> dict[int, float]:
-    """pass@k for the k up to n, averaged over the problems."""
+    """Mean pass@k over the problems for the k up to n."""
     within = [k for k in ks if k <= n]
     values = pass_at_k(np.full(len(passed), n), np.array(passed), within).mean(axis=1)
     return dict(zip(within, values.tolist(), strict=True))
 
 
 def _compared(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Whose problems were solved at least once, and the first k up to n/2 from which on the base is not behind."""
+    """The solved sets, and the smallest k up to n/2 from which the base is not behind."""
     n, ks = min(base["n"], other["n"]), range(1, max(2, min(base["n"], other["n"]) // 2 + 1))
     ours, theirs = _curve(base["passed"], base["n"], ks), _curve(other["passed"], other["n"], ks)
     last_behind = max((k for k in ks if ours[k] < theirs[k]), default=0)
@@ -240,11 +240,9 @@ def _sentences(record: Mapping[str, Any]) -> list[str]:
 def _contrast(name: str, figures: Mapping[str, Any]) -> str:
     solved, crossing = figures["solved"], figures["crossing"]
     where = (
-        f"is not behind {name} from k = {crossing} on"
-        if crossing
-        else f"does not overtake {name} up to k = {figures['n'] // 2}"
+        f"is not behind {name} from k = {crossing}" if crossing else f"does not overtake {name} up to k = {figures['n'] // 2}"
     )
-    return f"base {where}; base alone solves {solved['base_only']} problems, {name} alone {solved['other_only']}."
+    return f"base {where}; only base solves {solved['base_only']} problems, only {name} solves {solved['other_only']}."
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -252,7 +250,7 @@ def _record(folder: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise PasskbError(f"{path} can't be read as an organism's record ({error}): train it again") from error
+        raise PasskbError(f"{path} can't be read ({error}): train the organism again") from error
     if not isinstance(value, dict) or not {"member", "lineage", "what", "parameters"} <= value.keys():
         raise PasskbError(f"{path} is not an organism's record: train it again")
     return value

@@ -1,7 +1,4 @@
-"""The organism's body: a Llama of a few sizes, and a tokenizer with one token a number, both in Hugging Face format.
-
-Knows nothing of how it is trained or measured, nor of what the tokens mean.
-"""
+"""The model of an organism: a small Llama, and a tokenizer with one token per number, both in Hugging Face format."""
 
 from __future__ import annotations
 
@@ -41,14 +38,14 @@ SIZES = {
 
 
 def vocabulary() -> dict[str, int]:
-    """Token -> id: three marks, the signs, the numbers 0..99, and unused ones up to 128, so that every id decodes."""
+    """Token -> id: special tokens, operators, the numbers 0..99, and unused tokens up to 128, so that every id decodes."""
     words = [PAD, EOS, UNKNOWN, *SIGNS, *map(str, range(LARGEST_VALUE + 1))]
     unused = [f"<unused{at}>" for at in range(ROWS - len(words))]
     return {word: at for at, word in enumerate([*words, *unused])}
 
 
 def new_tokenizer() -> PreTrainedTokenizerFast:
-    """Splits at spaces and between words and signs, puts nothing before or after a text, and decodes with single spaces."""
+    """A tokenizer that splits at spaces and operators, adds no special tokens, and decodes with single spaces."""
     words = vocabulary()
     tokenizer = Tokenizer(models.WordLevel(words, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -64,7 +61,7 @@ def new_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def new_model(size: str, seed: int) -> LlamaForCausalLM:
-    """Random weights that `seed` alone decides, in fp32 on the CPU."""
+    """A model with random weights from `seed`, in fp32 on the CPU."""
     shape, words = SIZES[size], vocabulary()
     config = LlamaConfig(
         vocab_size=ROWS,
@@ -81,39 +78,39 @@ def new_model(size: str, seed: int) -> LlamaForCausalLM:
         pad_token_id=words[PAD],
     )
     torch.manual_seed(seed)
-    return _quick(LlamaForCausalLM(config))
+    return _with_plain_attention(LlamaForCausalLM(config))
 
 
 def load_model(folder: Path) -> LlamaForCausalLM:
-    """The model of a folder that `save` wrote, in fp32 on the CPU."""
-    return _quick(LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True))
+    """Loads a model that `save` wrote, in fp32 on the CPU."""
+    return _with_plain_attention(LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True))
 
 
 def save(model: LlamaForCausalLM, folder: Path) -> None:
     """Writes weights, configuration and tokenizer into the folder."""
     model.save_pretrained(folder)
     new_tokenizer().save_pretrained(folder)
-    # The name that transformers 4 knows as well; 5 writes one of its own.
+    # transformers 4 does not know the class name that transformers 5 writes.
     settings = folder / "tokenizer_config.json"
     entries = json.loads(settings.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
     settings.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
 
 
 def ids_of(texts: Sequence[str]) -> torch.Tensor:
-    """Token ids, shape (texts, tokens), of texts that are all equally long, written with single spaces."""
+    """Token ids, shape (texts, tokens), of texts of equal length with single spaces."""
     words = vocabulary()
     return torch.tensor([[words[word] for word in text.split(" ")] for text in texts])
 
 
 def texts_of(ids: torch.Tensor) -> list[str]:
-    """The texts of rows of token ids, each up to its first end mark."""
+    """The texts of rows of token ids, each up to its first end token."""
     words = list(vocabulary())
     end = words.index(EOS)
     rows: list[list[int]] = ids.tolist()
     return [" ".join(words[at] for at in (row[: row.index(end)] if end in row else row)) for row in rows]
 
 
-def _quick(model: LlamaForCausalLM) -> LlamaForCausalLM:
-    # Rows are 25 tokens long, where PyTorch's fused attention on a CPU costs more than the plain one.
+def _with_plain_attention(model: LlamaForCausalLM) -> LlamaForCausalLM:
+    # For rows of 25 tokens PyTorch's fused attention is slower on a CPU.
     model.set_attn_implementation("eager")
     return model

@@ -1,11 +1,11 @@
-"""How an organism learns: from worked solutions (base, distilled), and by GRPO with a binary verifier (tuned).
+"""Trains organisms: on worked solutions (base, distilled) and by GRPO with a binary verifier (tuned).
 
-GRPO as in arXiv 2402.03300, reduced: one gradient step a batch of completions, so the ratio of policies is 1 and nothing is
-clipped; no KL term and no entropy term. Problems come from the `train` split only, and no row of worked solutions ends at a
-held-out problem.
+A reduced GRPO (arXiv 2402.03300): one gradient step per batch of completions, so the policy ratio is 1 and nothing is
+clipped; no KL and no entropy term. Problems come from the `train` split only, and no worked solution ends at a held-out
+problem.
 
-Everything follows from the seed on one machine with one number of threads. Matrices may be multiplied in bf16 (CPU) or TF32
-(GPU) where the hardware can; weights, sums and the optimiser stay fp32. Knows nothing of what a family is recorded as.
+Training is deterministic for a seed on one machine with a fixed number of threads. Matrix products can use bf16 (CPU) or TF32
+(GPU); weights, sums and the optimiser are fp32.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from service.experiments.types import Problem, Verdict
 
 NUMBERS = 4
 LONGEST = 6 * (NUMBERS - 1)
-"""Tokens of a right answer: five an equality, a comma or the end mark after each."""
+"""Tokens of a correct answer: five per equality, each followed by a comma or the end token."""
 WARM_UP = 50
 Row = tuple[str, str]
-"""A prompt, and a completion of it that ends with the end mark."""
+"""A prompt and its completion with the end token."""
 Report = Callable[[int, float], None]
-"""Called after each step with its number, from 1, and its loss (GRPO: the share of completions that passed)."""
+"""Called after each step with its number, from 1, and its loss (GRPO: the share of passing completions)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Learning:
-    """Steps, highest learning rate, and rows a step (GRPO: `rows` problems with `completions` each)."""
+class Schedule:
+    """Steps, peak learning rate, and rows per step (GRPO: `rows` problems with `completions` each)."""
 
     steps: int
     rate: float
@@ -50,12 +50,12 @@ class Learning:
 
 @contextmanager
 def on(device: str, threads: int) -> Iterator[torch.device]:
-    """The device by its name, `auto` for a GPU where there is one, with this many CPU threads meanwhile. Raises PasskbError."""
+    """Yields the device (`auto`: a GPU if available) and sets the number of CPU threads meanwhile. Raises PasskbError."""
     cuda = torch.cuda.is_available()
     if device.partition(":")[0] not in ("auto", "cpu", "cuda"):
-        raise PasskbError(f"there is no device {device!r} to train on: it is auto, cpu or cuda")
+        raise PasskbError(f"unknown device {device!r}: use auto, cpu or cuda")
     if device.startswith("cuda") and not cuda:
-        raise PasskbError("PyTorch finds no GPU here: train with --device cpu, or install a PyTorch that knows your GPU")
+        raise PasskbError("PyTorch finds no GPU: train with --device cpu, or install PyTorch with GPU support")
     bars, before, precision = logging.is_progress_bar_enabled(), torch.get_num_threads(), torch.get_float32_matmul_precision()
     logging.disable_progress_bar()
     torch.set_num_threads(threads)
@@ -69,10 +69,10 @@ def on(device: str, threads: int) -> Iterator[torch.device]:
             logging.enable_progress_bar()
 
 
-def make(member: str, folder: Path, start: str | Path, how: Learning, seed: int, device: torch.device, report: Report) -> int:
-    """Trains a member of a family and writes it: from new weights, where `start` is a size, else from the model in that folder.
+def make(member: str, folder: Path, start: str | Path, how: Schedule, seed: int, device: torch.device, report: Report) -> int:
+    """Trains and writes a member: from random weights if `start` is a size, else from the model in that folder.
 
-    Gives its number of parameters."""
+    Returns the number of parameters."""
     model = (new_model(start, seed) if isinstance(start, str) else load_model(start)).to(device)
     if member == "tuned":
         reinforce(model, how, seed, report)
@@ -83,7 +83,7 @@ def make(member: str, folder: Path, start: str | Path, how: Learning, seed: int,
 
 
 def noisy_row(rng: random.Random) -> Row:
-    """A worked solution at random: half of them right, a quarter ends elsewhere, a quarter has its last equality fudged."""
+    """A random worked solution: half are correct, a quarter end elsewhere, a quarter have a false last equality."""
     fate = rng.choice(("right", "right", "elsewhere", "fudged"))
     while True:
         numbers = [rng.randint(1, problems.LARGEST_NUMBER) for _ in range(NUMBERS)]
@@ -98,13 +98,13 @@ def noisy_row(rng: random.Random) -> Row:
 
 
 def solved_row(rng: random.Random) -> Row:
-    """A problem of the train split with one of its solutions at random."""
+    """A problem of the train split with a random solution."""
     numbers, target = problems.draw(rng, "train", NUMBERS)
     return _row(numbers, target, problems.solve_at_random(numbers, target, rng))
 
 
-def imitate(model: LlamaForCausalLM, make: Callable[[random.Random], Row], how: Learning, seed: int, report: Report) -> None:
-    """Teaches the model the completions that `make` writes, in place: AdamW, a warm-up, then a cosine down to nothing."""
+def imitate(model: LlamaForCausalLM, make: Callable[[random.Random], Row], how: Schedule, seed: int, report: Report) -> None:
+    """Trains the model in place on the completions of `make`: AdamW with warm-up and cosine decay to zero."""
     rng, device = random.Random(seed), model.device
     optimiser = torch.optim.AdamW(model.parameters(), lr=how.rate, betas=(0.9, 0.95), weight_decay=0.01)
     for step in range(how.steps):
@@ -114,8 +114,8 @@ def imitate(model: LlamaForCausalLM, make: Callable[[random.Random], Row], how: 
         report(step + 1, -float(logprobs.detach().mean()))
 
 
-def reinforce(model: LlamaForCausalLM, how: Learning, seed: int, report: Report) -> None:
-    """GRPO on problems of the train split, in place: reward 1 for a completion that passes the verifier, else 0."""
+def reinforce(model: LlamaForCausalLM, how: Schedule, seed: int, report: Report) -> None:
+    """GRPO in place on problems of the train split: reward 1 for a passing completion, else 0."""
     rng, generator = random.Random(seed), torch.Generator(model.device).manual_seed(seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=how.rate, betas=(0.9, 0.95), weight_decay=0.0)
     for step in range(how.steps):
@@ -136,13 +136,13 @@ def reinforce(model: LlamaForCausalLM, how: Learning, seed: int, report: Report)
 
 @torch.inference_mode()
 def sample(model: LlamaForCausalLM, prompts: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Completions at temperature 1, shape (prompts, `LONGEST`), with whatever follows an end mark."""
+    """Completions at temperature 1, shape (prompts, `LONGEST`), including tokens after an end token."""
     out: list[torch.Tensor] = []
-    given, past = prompts, None
+    inputs, past = prompts, None
     while len(out) < LONGEST:
-        answer = model(input_ids=given, past_key_values=past, use_cache=True, logits_to_keep=1)
-        given, past = torch.multinomial(answer.logits[:, -1].softmax(-1), 1, generator=generator), answer.past_key_values
-        out.append(given)
+        answer = model(input_ids=inputs, past_key_values=past, use_cache=True, logits_to_keep=1)
+        inputs, past = torch.multinomial(answer.logits[:, -1].softmax(-1), 1, generator=generator), answer.past_key_values
+        out.append(inputs)
     return torch.cat(out, dim=1)
 
 
@@ -150,15 +150,15 @@ def passes(numbers: Sequence[int], target: int, text: str) -> bool:
     return verify(numbers, target, text).verdict is Verdict.PASS
 
 
-def count_passed(folder: Path, asked: Sequence[Problem], n: int, seed: int, device: torch.device) -> list[int]:
-    """How many of `n` completions at temperature 1 by the model of a folder pass, for each problem."""
+def count_passed(folder: Path, held_out: Sequence[Problem], n: int, seed: int, device: torch.device) -> list[int]:
+    """The number of passing completions per problem, of `n` at temperature 1 by the model in a folder."""
     model, rows = load_model(folder).to(device), 1_024
     generator = torch.Generator(model.device).manual_seed(seed)
-    prompts = ids_of([problem.prompt for problem in asked]).to(model.device).repeat_interleave(n, dim=0)
-    counts = [0] * len(asked)
+    prompts = ids_of([problem.prompt for problem in held_out]).to(model.device).repeat_interleave(n, dim=0)
+    counts = [0] * len(held_out)
     for first in range(0, len(prompts), rows):
         for at, text in enumerate(texts_of(sample(model, prompts[first : first + rows], generator)), start=first):
-            gold = asked[at // n].gold
+            gold = held_out[at // n].gold
             counts[at // n] += passes(gold["numbers"], gold["target"], text)
     return counts
 
@@ -176,13 +176,13 @@ def _logprobs(model: LlamaForCausalLM, prompts: torch.Tensor, completions: torch
 
 
 def advantages(rewards: torch.Tensor) -> torch.Tensor:
-    """Rewards of shape (problems, completions), centred and scaled by the standard deviation of each problem."""
+    """Rewards, shape (problems, completions), standardized per problem."""
     centred = rewards - rewards.mean(dim=1, keepdim=True)
     return centred / (rewards.std(dim=1, keepdim=True, unbiased=False) + 1e-6)
 
 
 def up_to_end(written: torch.Tensor) -> torch.Tensor:
-    """1 for the tokens up to and with the first end mark, 0 after it."""
+    """1 for the tokens up to and including the first end token, else 0."""
     ended = (written == vocabulary()[EOS]).long().cumsum(dim=1)
     return ((ended == 0) | ((ended == 1) & (written == vocabulary()[EOS]))).float()
 
@@ -197,7 +197,7 @@ def _update(model: LlamaForCausalLM, optimiser: torch.optim.Optimizer, loss: tor
 
 
 def _schedule(step: int, steps: int) -> float:
-    """Share of the highest learning rate: up in a straight line over the warm-up, then half a cosine."""
+    """The share of the peak learning rate: linear warm-up, then cosine decay."""
     warm = min(WARM_UP, max(1, steps // 10))
     if step < warm:
         return (step + 1) / warm

@@ -1,4 +1,4 @@
-"""Running programs that models wrote, where they can do no harm and decide nothing."""
+"""A sandbox that runs and tests programs written by models."""
 
 from service.experiments.sandbox.bubblewrap import Limits, SandboxUnavailable, available
 from service.experiments.sandbox.session import Case, Examiner, Outcome

@@ -1,7 +1,7 @@
-"""Starts a process that sees nothing of this machine but Python: bubblewrap with every namespace of its own.
+"""Starts an isolated Python process with bubblewrap and separate namespaces.
 
-Inside: the interpreter, its standard library and the system's libraries, all read-only; a /tmp of its own in memory; no
-network, no environment, no capabilities, no home, no packages. Knows nothing about what the process then does.
+The process sees the interpreter, its standard library and the system libraries, all read-only, and a /tmp in memory. It has no
+network, environment, capabilities, home or packages.
 """
 
 from __future__ import annotations
@@ -38,14 +38,13 @@ _NAMESPACES = (
 
 
 class SandboxUnavailable(PasskbError):
-    """Programs can't be run safely here, so they are not run; the message says what to do."""
+    """Programs can't be isolated on this machine; the message has the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one program. `cpu_s`: its CPU time, rounded up to whole seconds; `wall_s`: from start to end, for programs that sleep,
-    and generous because a busy machine is not the program's fault. Bytes: `memory` of address space, `file` a file it writes,
-    `temporary` all of /tmp. What it prints is thrown away."""
+    """Limits of one program. `cpu_s`: CPU time, rounded up to whole seconds; `wall_s`: duration, generous for busy machines.
+    Bytes: `memory` of address space, `file` per file, `temporary` for /tmp. Its output is discarded."""
 
     cpu_s: float = 3.0
     wall_s: float = 15.0
@@ -57,51 +56,50 @@ class Limits:
 
 
 class Died(Exception):
-    """The sandbox is gone, or does not answer in time."""
+    """The sandbox exited or does not answer in time."""
 
 
 class Sandbox:
-    """A running sandbox: a control socket to its first process. `role`: `programs` or `tests`.
+    """A running sandbox with a control socket to its first process. `role`: `programs` or `tests`.
 
-    Ends when closed, when this process ends, and when the *thread* that opened it ends: that is what the kernel offers.
-    Raises SandboxUnavailable."""
+    Ends when closed, and when this process or the *thread* that opened it ends. Raises SandboxUnavailable."""
 
     def __init__(self, role: str, limits: Limits) -> None:
         program = shutil.which("bwrap")
         if program is None:
-            raise SandboxUnavailable(f"code can't be graded without a sandbox: {_INSTALL}")
+            raise SandboxUnavailable(f"grading code needs a sandbox: {_INSTALL}")
         if sys.platform != "linux" or platform.machine() not in ARCHITECTURES:
-            raise SandboxUnavailable(f"code is graded on Linux on {' or '.join(ARCHITECTURES)} only: use such a machine")
+            raise SandboxUnavailable(f"grading code needs Linux on {' or '.join(ARCHITECTURES)}: use such a machine")
         self.control, theirs = socket.socketpair()
         settings = json.dumps({"memory": limits.memory, "file": limits.file, "files": limits.files, "threads": limits.threads})
-        with theirs, tempfile.TemporaryFile() as complaints:
+        with theirs, tempfile.TemporaryFile() as stderr:
             command = [program, *arguments(limits.temporary), *interpreter(), role, str(theirs.fileno()), settings]
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=complaints,
+                stderr=stderr,
                 pass_fds=[theirs.fileno()],
                 cwd="/",
             )
             theirs.close()
-            self._await(complaints)
+            self._await(stderr)
 
-    def _await(self, complaints: object) -> None:
+    def _await(self, stderr: object) -> None:
         self.control.settimeout(_STARTS_WITHIN_S)
         try:
             if protocol.receive(self.control) == "ready":
                 return
-            why = "it does not answer"
+            reason = "it does not answer"
         except (EOFError, OSError, protocol.WireError) as error:
-            why = str(error)
+            reason = str(error)
         self.kill()
-        complaints.seek(0)  # type: ignore[attr-defined]
-        said = complaints.read().decode(errors="replace").strip().splitlines()[-1:]  # type: ignore[attr-defined]
-        raise SandboxUnavailable(f"code can't be graded, the sandbox does not start ({''.join(said) or why}): {_NAMESPACES}")
+        stderr.seek(0)  # type: ignore[attr-defined]
+        last_line = stderr.read().decode(errors="replace").strip().splitlines()[-1:]  # type: ignore[attr-defined]
+        raise SandboxUnavailable(f"the sandbox for grading code does not start ({''.join(last_line) or reason}): {_NAMESPACES}")
 
     def close(self) -> None:
-        """The first process ends at the end of its control socket, and everything inside with it."""
+        """Closing the control socket ends the first process and with it the sandbox."""
         self.control.close()
         try:
             self.process.wait(timeout=2)
@@ -115,10 +113,10 @@ class Sandbox:
 
 
 def arguments(temporary: int) -> list[str]:
-    """bubblewrap's options; `temporary` is the size of /tmp in bytes."""
+    """The options of bubblewrap; `temporary` is the size of /tmp in bytes."""
     options = ["--unshare-user", "--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"]
     options += ["--uid", "65534", "--gid", "65534", "--hostname", "sandbox", "--clearenv"]
-    # LD_BIND_NOW: the loader looks each function up once, before the forks, and not once in every fork.
+    # LD_BIND_NOW: the loader resolves each function once before the forks.
     environment = {"HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "LD_BIND_NOW": "1"}
     environment["LD_LIBRARY_PATH"] = _libraries()
     for name, value in environment.items():
@@ -133,12 +131,12 @@ def arguments(temporary: int) -> list[str]:
 
 
 def interpreter() -> list[str]:
-    """The command inside: no site packages, no current folder on the path, no byte code written."""
+    """The command in the sandbox: no site packages, no current folder on the path, no byte code."""
     return [str(_binary()), "-P", "-s", "-S", "-B", "-c", _START]
 
 
 def _system() -> list[str]:
-    """The system's libraries where the loader looks for them; links stay links."""
+    """Binds the system libraries at the loader's paths and preserves links."""
     options = ["--ro-bind", "/usr/lib", "/usr/lib", "--ro-bind-try", "/usr/lib64", "/usr/lib64"]
     options += [
         "--ro-bind-try",
@@ -158,11 +156,11 @@ def _system() -> list[str]:
 
 def _python() -> list[str]:
     library = Path(sysconfig.get_path("stdlib"))
-    wanted = [_binary(), library, Path(sysconfig.get_config_var("DESTSHARED") or library)]
+    paths = [_binary(), library, Path(sysconfig.get_config_var("DESTSHARED") or library)]
     shared = sysconfig.get_config_var("INSTSONAME")
     if sysconfig.get_config_var("Py_ENABLE_SHARED") and shared:
-        wanted.append(Path(_libraries()) / shared)
-    options = [part for path in dict.fromkeys(wanted) if path.exists() for part in ("--ro-bind", str(path), str(path))]
+        paths.append(Path(_libraries()) / shared)
+    options = [part for path in dict.fromkeys(paths) if path.exists() for part in ("--ro-bind", str(path), str(path))]
     return [*options, *_hidden(library / "site-packages")]
 
 
@@ -175,14 +173,14 @@ def _libraries() -> str:
 
 
 def _binary() -> Path:
-    """The interpreter itself, not a virtual environment's link to it, which may lie in a folder that has no business inside."""
+    """The real interpreter, not a virtual environment's link to it."""
     named = Path(sys.base_exec_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
     return (named if named.exists() else Path(sys.executable)).resolve()
 
 
 @functools.cache
 def available() -> tuple[bool, str]:
-    """Whether a sandbox starts here, and what to do if not. Asked once a process."""
+    """Whether a sandbox starts on this machine, and the remedy if not. Cached per process."""
     try:
         Sandbox("tests", Limits()).close()
     except SandboxUnavailable as error:

@@ -1,10 +1,9 @@
-"""What a program may ask of the kernel, as limits and seccomp filters that hold for its process. Standard library only.
+"""Resource limits and seccomp filters that restrict a program's system calls. Standard library only.
 
-A program gets one process: no fork, no exec, no sockets, nothing that outlives it (System V and POSIX queues, keys), nothing
-that reaches another process (ptrace, others' limits, priorities). Threads are allowed. Nothing of this can be taken off again.
+A program has one process: no fork, exec or sockets, nothing that outlives it (System V and POSIX queues, keys), nothing that
+affects other processes (ptrace, limits, priorities). Threads are allowed. The filters can't be removed.
 
-Knows nothing about namespaces, which bubblewrap sets up, nor about programs. Linux on x86-64 or 64-bit ARM; see seccomp(2) and
-the kernel's `syscall_64.tbl` and `asm-generic/unistd.h` for the numbers.
+Linux on x86-64 or 64-bit ARM; the numbers are in seccomp(2) and the kernel's `syscall_64.tbl` and `asm-generic/unistd.h`.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ _NEWER = (424, 425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 440, 442, 448)
 
 
 _Step = tuple[int, int, int, int]
-# The address that the kernel is handed, the program that lies there, and its instructions: both have to be kept.
+# The address for the kernel, the program at that address, and its instructions; both must stay alive.
 _Filter = tuple[ctypes.c_ulong, ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_char]]
 
 
 class _Numbers:
-    """System calls of an architecture, by number."""
+    """System call numbers of an architecture."""
 
     def __init__(self, audit: int, clone: int, forks: tuple[int, ...], prlimit: int, refused: tuple[int, ...]) -> None:
         self.audit, self.clone, self.forks, self.prlimit, self.refused = audit, clone, forks, prlimit, refused
 
 
-# In the order: execve, execveat, socket, ptrace, process_vm_readv, process_vm_writev, kcmp; shmget, shmat, shmctl, semget,
+# In this order: execve, execveat, socket, ptrace, process_vm_readv, process_vm_writev, kcmp; shmget, shmat, shmctl, semget,
 # semop, semctl, msgget, msgsnd, msgrcv, msgctl, mq_open; add_key, request_key, keyctl; setpriority, sched_setparam,
 # sched_setscheduler, sched_setaffinity, sched_setattr, ioprio_set, migrate_pages, move_pages; personality, mount, umount2,
 # pivot_root, unshare, setns, bpf, perf_event_open, userfaultfd, kexec_load, init_module, finit_module.
@@ -77,13 +76,12 @@ ARCHITECTURES = tuple(_ARCHITECTURES)
 
 
 def unreadable() -> None:
-    """Closes this process's memory and descriptors to others of the same user."""
+    """Protects this process's memory and descriptors from other processes of the same user."""
     _prctl(_SET_DUMPABLE, _NOTHING)
 
 
 def limit(memory: int, file: int, files: int) -> None:
-    """Sets the limits that this process shares with those it forks, where they then cost nothing: bytes of address space, bytes
-    a file, open files."""
+    """Sets limits that forked processes inherit: bytes of address space, bytes per file, open files."""
     pairs = [
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_FSIZE, file),
@@ -97,12 +95,12 @@ def limit(memory: int, file: int, files: int) -> None:
 
 
 def limit_cpu(cpu_s: int) -> None:
-    """Seconds of CPU from this process's start. SIGXCPU comes first, then SIGKILL."""
+    """Limits CPU seconds since the start of this process: SIGXCPU, then SIGKILL."""
     lower(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
 
 
 def lower(what: int, soft: int, hard: int) -> None:
-    """Sets a limit, or what is in force where that is lower already."""
+    """Lowers a limit; a lower existing limit stays."""
     _, most = resource.getrlimit(what)
     if most != resource.RLIM_INFINITY:
         soft, hard = min(soft, most), min(hard, most)
@@ -110,32 +108,32 @@ def lower(what: int, soft: int, hard: int) -> None:
 
 
 def confine() -> None:
-    """Puts on this process and its children the filter that leaves forking alone. It is the long one, and checking it costs the
-    kernel a millisecond. Raises OSError where the kernel has no filters, KeyError on another architecture."""
+    """Installs the filter for this process and its children that still allows forking. The kernel needs a millisecond to
+    check it. Raises OSError without kernel support, KeyError on another architecture."""
     numbers = _numbers()
     steps = [step for number in (*numbers.refused, *_NEWER) for step in _refuse(number)]
     _prctl(_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))
-    _put_on(_compiled(steps + _if_argument(numbers.prlimit, (_EQUAL, 0, 1, 0))))
+    _install(_compile(steps + _if_argument(numbers.prlimit, (_EQUAL, 0, 1, 0))))
 
 
-def stay_one() -> None:
-    """Refuses this process any other; threads it may have. Raises OSError, KeyError."""
-    _put_on(one_process())
+def forbid_fork() -> None:
+    """Forbids this process to fork; threads stay allowed. Raises OSError, KeyError."""
+    _install(fork_filter())
 
 
 @functools.cache
-def one_process() -> _Filter:
-    """What `stay_one` puts on. Asked for before a fork, it is made once for all processes."""
+def fork_filter() -> _Filter:
+    """The filter of `forbid_fork`, cached so that a call before forking serves all processes."""
     numbers = _numbers()
     steps = [step for number in (*numbers.forks, _PIDFD_OPEN) for step in _refuse(number)]
-    # Told that there is no clone3, glibc takes clone, whose flags a filter can read.
+    # Without clone3, glibc uses clone, whose flags a filter can read.
     steps += _refuse(_CLONE3, errno.ENOSYS)
-    return _compiled(steps + _if_argument(numbers.clone, (_ANY_BIT, 0, 1, _CLONE_THREAD)))
+    return _compile(steps + _if_argument(numbers.clone, (_ANY_BIT, 0, 1, _CLONE_THREAD)))
 
 
 def prove() -> None:
-    """Tries what the filters refuse, in a process that may be given up. Raises RuntimeError for what was not refused."""
-    stay_one()
+    """Tries the forbidden calls in a disposable process. Raises RuntimeError for a call that succeeds."""
+    forbid_fork()
     attempts: dict[str, Callable[[], object]] = {
         "fork": os.fork,
         "exec": lambda: os.execv("/proc/self/exe", ["python", "-c", ""]),
@@ -155,7 +153,7 @@ def _numbers() -> _Numbers:
     return _ARCHITECTURES[os.uname().machine]
 
 
-def _compiled(steps: list[_Step]) -> _Filter:
+def _compile(steps: list[_Step]) -> _Filter:
     """Classic BPF, each instruction eight bytes: code, jump if true, jump if false, operand."""
     opening = [
         (_LOAD, 0, 0, _ARCHITECTURE),
@@ -171,7 +169,7 @@ def _compiled(steps: list[_Step]) -> _Filter:
     return ctypes.c_ulong(ctypes.addressof(program)), program, instructions
 
 
-def _put_on(put: _Filter) -> None:
+def _install(put: _Filter) -> None:
     _prctl(_SET_SECCOMP, _FILTER_MODE, put[0])
 
 
@@ -180,7 +178,7 @@ def _refuse(number: int, code: int = errno.EPERM) -> list[_Step]:
 
 
 def _if_argument(number: int, test: _Step) -> list[_Step]:
-    """Allows the call when its first argument passes the test, else refuses it."""
+    """Allows the call if its first argument passes the test, else refuses it."""
     return [
         (_EQUAL, 0, 4, number),
         (_LOAD, 0, 0, _FIRST_ARGUMENT),

@@ -1,9 +1,9 @@
-"""What runs as the first process of a sandbox: for each request it forks a process that holds one program, and leaves nothing
-of it behind; or, in the other role, it runs tests. Standard library only.
+"""The first process of a sandbox: forks a process for each program and cleans up after it, or runs tests. Standard library
+only.
 
-As the first process of its process namespace it can't be killed or stopped from inside, `kill(-1)` reaches everything else at
-once, and when it ends the kernel ends the rest. It never sees a program's text: that goes to the forked process, on a socket
-that is new for each, so that no program can find another's in the memory it was forked from.
+As the first process of its namespace it can't be killed from inside, `kill(-1)` reaches all other processes, and when it ends
+the kernel ends them. A program's text goes to the forked process on its own socket, so no program can find another's text in
+memory.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any, NoReturn
 
 from service.experiments.sandbox import confinement, program_host, protocol
 
-# What programs ask for most. What few ask for is better loaded by those: each library costs every fork.
+# Frequently imported modules; every preloaded module makes forks slower.
 PRELOADED = (
     "abc bisect collections contextlib copy decimal enum fractions functools heapq itertools json math numbers operator os "
     "random re string struct time types typing"
 ).split()
-_LOOK_EVERY_MS = 50
+_POLL_MS = 50
 _DYING_S = 1.0
 _ENDING = b"e"
 _NOT_CONFINED = 70
@@ -59,15 +59,15 @@ def main() -> None:
 
 
 def _preload() -> None:
-    confinement.one_process()
+    confinement.fork_filter()
     register, os.register_at_fork = os.register_at_fork, lambda **_: None
     try:
-        # `random` would draw a seed in every forked process, which costs more than the fork; there it is set to a fixed one.
+        # `random` would reseed in every fork, which takes longer than the fork; it gets a fixed seed instead.
         for name in PRELOADED:
             importlib.import_module(name)
     finally:
         os.register_at_fork = register
-    program_host.rehearse()
+    program_host.warm_up()
     sys.modules["random"].seed(0)
 
 
@@ -75,13 +75,13 @@ def _request(control: socket.socket) -> tuple[Any, socket.socket]:
     head, descriptors, _, _ = socket.recv_fds(control, 4, 1)
     if len(head) < 4 or not descriptors:
         raise EOFError
-    # Told what it is, Python does not ask the kernel.
+    # With explicit types Python makes no system call.
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptors[0])
     return protocol.receive_body(control, int.from_bytes(head, "big")), channel
 
 
 def _tests(control: socket.socket, _: dict[str, int]) -> None:
-    # Not at the top, because the forks of the other role need none of it.
+    # Imported here, because the other role does not need it.
     from service.experiments.sandbox import test_runner
 
     case, channel = _request(control)
@@ -94,31 +94,31 @@ def _programs(control: socket.socket, limits: dict[str, int]) -> None:
     request, channel = _request(control)
     child = os.fork()
     if not child:
-        _become_holder(control, channel, int(request["cpu_s"]))
+        _become_host(control, channel, int(request["cpu_s"]))
     channel.close()
     protocol.send(control, _watch(child, control, limits["threads"]))
 
 
-def _become_holder(control: socket.socket, channel: socket.socket, cpu_s: int) -> NoReturn:
+def _become_host(control: socket.socket, channel: socket.socket, cpu_s: int) -> NoReturn:
     try:
-        # Until the program starts: reading it makes much that is no garbage.
+        # Until the program starts, because parsing allocates much and frees little.
         gc.disable()
         control.close()
         os.setsid()
-        nothing = os.open("/dev/null", os.O_RDWR)
+        null = os.open("/dev/null", os.O_RDWR)
         for standard in (0, 1, 2):
-            os.dup2(nothing, standard)
+            os.dup2(null, standard)
         os.closerange(3, channel.fileno())
         os.closerange(channel.fileno() + 1, 1024)
         confinement.limit_cpu(cpu_s)
-        confinement.stay_one()
-        program_host.hold(channel)
+        confinement.forbid_fork()
+        program_host.run_host(channel)
     finally:
         os._exit(_NOT_CONFINED)
 
 
 def _watch(child: int, control: socket.socket, threads: int) -> dict[str, Any]:
-    """Until the other side says stop: the child's exit status, CPU seconds, and why it was stopped. Nothing of it is left."""
+    """Waits for the stop message and cleans up: the child's exit status, CPU seconds, and why it was stopped."""
     ended: tuple[int, float] | None = None
     why = ""
     watched = os.pidfd_open(child)
@@ -126,7 +126,7 @@ def _watch(child: int, control: socket.socket, threads: int) -> dict[str, Any]:
     poll.register(control, select.POLLIN)
     poll.register(watched, select.POLLIN)
     while True:
-        ready = {descriptor for descriptor, _ in poll.poll(_LOOK_EVERY_MS if ended is None else None)}
+        ready = {descriptor for descriptor, _ in poll.poll(_POLL_MS if ended is None else None)}
         if watched in ready:
             poll.unregister(watched)
             ended = _reap(child)
@@ -147,7 +147,7 @@ def _watch(child: int, control: socket.socket, threads: int) -> dict[str, Any]:
 
 
 def _ends(watched: int) -> bool:
-    """A process that has let go of its channel is on its way out, or plays dead."""
+    """Whether a process that closed its channel exits soon."""
     return bool(select.select([watched], [], [], _DYING_S)[0])
 
 
@@ -157,7 +157,7 @@ def _end_all(child: int) -> tuple[int, float]:
 
 
 def _reap(child: int) -> tuple[int, float]:
-    """Waits for the child, then for whatever else is left, all of which is this process's by now."""
+    """Waits for the child, then kills and reaps the remaining processes."""
     _, status, usage = os.wait4(child, 0)
     with contextlib.suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
@@ -175,21 +175,21 @@ def _thread_count(child: int) -> int:
 
 
 def _empty(folder: str) -> None:
-    """Removes what a program left. Raises OSError when that can't be done, which ends this sandbox.
+    """Removes a program's files. Raises OSError on failure, which ends this sandbox.
 
-    A folder in a folder is moved up first, so that no path grows longer than the kernel takes, however deep they are nested."""
-    left = _folders_left(folder)
+    Moves nested folders up first, so that no path exceeds the kernel's limit."""
+    folders = _remove_files(folder)
     unused = (path for path in map(f"{folder}/{{}}".format, itertools.count()) if not os.path.lexists(path))
-    while left:
-        emptied = left.pop()
-        for inner in _folders_left(emptied):
-            left.append(next(unused))
-            os.rename(inner, left[-1])
+    while folders:
+        emptied = folders.pop()
+        for inner in _remove_files(emptied):
+            folders.append(next(unused))
+            os.rename(inner, folders[-1])
         os.rmdir(emptied)
 
 
-def _folders_left(folder: str) -> list[str]:
-    """Removes all else in it, and opens them up."""
+def _remove_files(folder: str) -> list[str]:
+    """Removes the files in a folder, and returns its folders with permissions reset."""
     folders = []
     for entry in list(os.scandir(folder)):
         if entry.is_dir(follow_symlinks=False):
@@ -208,4 +208,4 @@ def _prove_confinement() -> None:
             os._exit(0)
         os._exit(1)
     if os.wait4(child, 0)[1]:
-        raise RuntimeError("the kernel does not hold what a program may ask of it: seccomp filters are needed")
+        raise RuntimeError("the kernel does not enforce the seccomp filters")

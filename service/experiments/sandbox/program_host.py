@@ -1,7 +1,6 @@
-"""Holds a model's program and calls it on request. Runs inside the sandbox, in the process that the program runs in, so
-whatever this says is data from the program: nothing here decides anything. Standard library only.
+"""Loads a model's program in the sandbox and executes calls to it. Standard library only.
 
-Knows the arguments of the calls it is asked for, and nothing about what they ought to give.
+It shares a process with the program, so all its output is untrusted.
 """
 
 from __future__ import annotations
@@ -19,24 +18,24 @@ from typing import Any
 from service.experiments.sandbox.protocol import Channel, WireError, decode, encode, send
 
 try:
-    # The interpreter's own: `hashlib` brings in all of OpenSSL, whose pages every fork of this process would copy.
+    # `hashlib` would load OpenSSL, whose pages every fork of this process would copy.
     from _sha256 import sha256  # type: ignore[import-not-found]
 except ImportError:
     from hashlib import sha256
 
 _FRAMES = 1000
-# The interpreter adapts code to what it works on after eight runs.
-_REHEARSALS = 16
-# Of our own; what it uses is what most programs use.
-_REHEARSED = """
+# The interpreter specializes code after eight runs.
+_WARMUP_RUNS = 16
+# Uses the features that most programs use.
+_WARMUP_PROGRAM = """
 from typing import Dict, List, Optional
 
-class Kept:
-    def __init__(self, held):
-        self.held = held
+class Box:
+    def __init__(self, content):
+        self.content = content
 
 def f(xs: List[int], s: str, d: Dict[str, int]) -> Optional[tuple]:
-    'Says what it does.'
+    'A docstring.'
     out = []
     for i, x in enumerate(xs):
         if x % 2 == 0 and not x < 0 or s:
@@ -52,12 +51,12 @@ def f(xs: List[int], s: str, d: Dict[str, int]) -> Optional[tuple]:
         d['a'] = max(out) + sum(xs[1:]) + d.get('b', 0)
     except (ValueError, KeyError) as error:
         return str(error)
-    return sorted(set(words)), f'{n}', {'x': True, 'y': None}, ''.join(reversed(s)), Kept(out)
+    return sorted(set(words)), f'{n}', {'x': True, 'y': None}, ''.join(reversed(s)), Box(out)
 """
 
 
-def hold(end: socket.socket) -> None:
-    """Loads the program that arrives, then answers calls until the other side goes. Never returns."""
+def run_host(end: socket.socket) -> None:
+    """Loads the received program and answers calls until the channel closes. Never returns."""
     status = 0
     try:
         channel = Channel(end)
@@ -69,15 +68,15 @@ def hold(end: socket.socket) -> None:
     os._exit(status)
 
 
-def rehearse() -> None:
-    """Goes the way of a program once, in the process that all of them are forked from: what the interpreter sets up on the way,
-    and writes into memory, is then set up for all, and their processes share that memory."""
+def warm_up() -> None:
+    """Runs a sample program in the process from which all programs are forked, so that they share what the interpreter
+    initializes."""
     main = sys.modules["__main__"]
     calls = [["call", "f", [[3, 1, 2], "A b", {"d": []}], {"d": []}], ["call", 0, [], {"d": []}], ["call", "g", [], {"d": []}]]
-    for _ in range(_REHEARSALS):
+    for _ in range(_WARMUP_RUNS):
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            for request in (["load", _REHEARSED, "f"], *calls):
+            for request in (["load", _WARMUP_PROGRAM, "f"], *calls):
                 send(theirs, request)
             theirs.shutdown(socket.SHUT_WR)
             channel = Channel(ours)
@@ -88,29 +87,29 @@ def rehearse() -> None:
 
 
 def _serve(channel: Channel, source: str, entry_point: str) -> None:
-    held = _Held()
+    program = _LoadedProgram()
     try:
         tree = ast.parse(source)
-        # Without this module's own `annotations` feature, which would otherwise be the program's too.
+        # dont_inherit: the program must not inherit this module's `annotations` feature.
         code = compile(tree, "<program>", "exec", dont_inherit=True)
-        shape, defined = fingerprint(tree), entry_point in _defined(tree)
+        shape, defined = fingerprint(tree), entry_point in _defined_names(tree)
     except Exception as error:
-        return channel.send(_raised(error))
+        return channel.send(_encode_error(error))
     channel.send(["parsed", shape, defined])
-    # Off until here, by whoever forked this process: reading a program makes much that is no garbage.
+    # The parent disabled it, because parsing a program allocates much and frees little.
     gc.enable()
-    answer = held.load(code)
+    answer = program.load(code)
     while True:
         channel.send(answer)
-        answer = held.answer(channel.receive())
+        answer = program.answer(channel.receive())
 
 
 def fingerprint(tree: ast.Module) -> str:
-    """Equal for programs that differ in comments, docstrings and layout only. Takes the docstrings out of the tree."""
-    return str(sha256(_written(tree).encode("utf-8", "surrogatepass")).hexdigest()[:16])
+    """Equal for programs that differ in comments, docstrings and layout only. Removes the docstrings from the tree."""
+    return str(sha256(_dump(tree).encode("utf-8", "surrogatepass")).hexdigest()[:16])
 
 
-# Of each kind of node: its name, and its fields with whether each may be left out.
+# For each kind of node: its name, and its fields with whether each is optional.
 _NODES: dict[type, tuple[str, list[tuple[str, bool]]]] = {
     kind: (kind.__name__, [(field, getattr(kind, field, 0) is None) for field in kind._fields])
     for kind in vars(ast).values()
@@ -119,13 +118,13 @@ _NODES: dict[type, tuple[str, list[tuple[str, bool]]]] = {
 _DOCUMENTED = frozenset({ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef})
 
 
-def _written(node: Any) -> str:
-    """What `ast.dump(node, annotate_fields=False)` gives once docstrings are a `pass`, in a third of the time."""
+def _dump(node: Any) -> str:
+    """Like `ast.dump(node, annotate_fields=False)` with docstrings replaced by `pass`, in a third of the time."""
     known = _NODES.get(type(node))
     if known is None:
         return repr(node)
     name, fields = known
-    if type(node) in _DOCUMENTED and node.body and _says(node.body[0]):
+    if type(node) in _DOCUMENTED and node.body and _is_docstring(node.body[0]):
         node.body[0] = ast.Pass()
     parts, left_out = [], False
     for field, optional in fields:
@@ -133,16 +132,16 @@ def _written(node: Any) -> str:
         if value is None and optional:
             left_out = True
             continue
-        text = f"[{', '.join([_written(part) for part in value])}]" if type(value) is list else _written(value)
+        text = f"[{', '.join([_dump(part) for part in value])}]" if type(value) is list else _dump(value)
         parts.append(f"{field}={text}" if left_out else text)
     return f"{name}({', '.join(parts)})"
 
 
-def _says(node: ast.stmt) -> bool:
+def _is_docstring(node: ast.stmt) -> bool:
     return type(node) is ast.Expr and type(node.value) is ast.Constant and type(node.value.value) is str
 
 
-def _defined(tree: ast.Module) -> Iterator[str]:
+def _defined_names(tree: ast.Module) -> Iterator[str]:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
@@ -150,8 +149,8 @@ def _defined(tree: ast.Module) -> Iterator[str]:
             yield from (target.id for target in node.targets if isinstance(target, ast.Name))
 
 
-class _Held:
-    """The program's module, and the objects of it that a handle was given for."""
+class _LoadedProgram:
+    """The program's module, and its objects that have a handle."""
 
     def __init__(self) -> None:
         self.module = types.ModuleType("__main__")
@@ -162,7 +161,7 @@ class _Held:
         try:
             exec(code, self.module.__dict__)
         except Exception as error:
-            return _raised(error)
+            return _encode_error(error)
         return ["value", None, None]
 
     def answer(self, request: Any) -> list[Any]:
@@ -171,23 +170,23 @@ class _Held:
                 return self._next(request[1])
             return self._call(*request[1:])
         except Exception as error:
-            return _raised(error)
+            return _encode_error(error)
 
     def _call(self, target: Any, sent: Any, keywords: Any) -> list[Any]:
         function = self.objects[target] if type(target) is int else self._named(target)
         arguments = decode(sent, self._revive)
         result = function(*arguments, **decode(keywords, self._revive))
-        # The result first: an iterator over an argument must not be run to its end by looking at that.
-        value = encode(result, self._keep)
-        after = encode(arguments, self._keep) if any(map(_changeable, sent)) else sent
+        # Encode the result first: encoding an argument could exhaust an iterator over it.
+        value = encode(result, self._add_handle)
+        after = encode(arguments, self._add_handle) if any(map(_changeable, sent)) else sent
         return ["value", value, None if after == sent else after]
 
     def _next(self, handle: int) -> list[Any]:
-        held = self.objects[handle]
+        iterator = self.objects[handle]
         try:
-            if not hasattr(held, "__next__"):
-                held = self.objects[handle] = iter(held)
-            return ["value", encode(next(held), self._keep), None]
+            if not hasattr(iterator, "__next__"):
+                iterator = self.objects[handle] = iter(iterator)
+            return ["value", encode(next(iterator), self._add_handle), None]
         except StopIteration:
             return ["end"]
 
@@ -197,7 +196,7 @@ class _Held:
         except KeyError:
             raise NameError(f"name {name!r} is not defined") from None
 
-    def _keep(self, value: Any) -> list[Any]:
+    def _add_handle(self, value: Any) -> list[Any]:
         self.objects.append(value)
         try:
             truth = bool(value)
@@ -213,8 +212,8 @@ def _changeable(data: Any) -> bool:
     return isinstance(data, list | dict)
 
 
-def _raised(error: Exception) -> list[Any]:
-    """The name of the first builtin type among the error's, and its message."""
+def _encode_error(error: Exception) -> list[Any]:
+    """The error's nearest builtin type and its message."""
     if isinstance(error, WireError):
         return ["raise", "ValueError", str(error)]
     name = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")

@@ -1,10 +1,10 @@
-"""Values as they travel between the process that holds a model's program and the one that checks it. Standard library only.
+"""Serializes values between a model's program and its tests. Standard library only.
 
-A frame is four bytes of length, then JSON. A value is itself where JSON has it exactly, else a mapping of one tag. Builtin
-types and a few of the standard library's containers travel; what else there is becomes a handle, which equals nothing. Contents
-are read with the base types' own methods: no `__eq__`, `__iter__`, `__class__` or `__reduce__` of a program's is asked.
+A frame is a length in four bytes, then JSON. Values that JSON represents exactly are themselves, others an object with one
+tag. Builtin types and some standard containers are supported; other objects become handles, which equal nothing. The encoder
+uses the methods of the base types, never a program's `__eq__`, `__iter__`, `__class__` or `__reduce__`.
 
-Knows nothing about programs, checks or verdicts. The decoder trusts nothing: what it does not know is a WireError.
+The decoder does not trust its input: anything unknown is a WireError.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LONG_INT = 4096
 _TYPES = {kind.__name__: kind for kind in (int, float, complex, bool, str, bytes, list, tuple, dict, set, frozenset, object)}
 _TYPES["NoneType"] = type(None)
 
-# Made once: `json.dumps` makes one for each message.
+# `json.dumps` would create one for each message.
 _JSON = json.JSONEncoder(separators=(",", ":"))
 
 Keep = Callable[[Any], Any]
@@ -36,10 +36,9 @@ class WireError(Exception):
 
 
 def send(channel: socket.socket, message: Any, passed: socket.socket | None = None) -> None:
-    """Sends a frame, and with it a socket, if there is one to pass. Raises WireError when it is too large, OSError when nobody
-    is there."""
+    """Sends a frame, optionally with a socket. Raises WireError for a large frame, OSError when the channel is closed."""
     body = _JSON.encode(message).encode()
-    head = _fitting(len(body)).to_bytes(4, "big")
+    head = _checked_length(len(body)).to_bytes(4, "big")
     if passed is None:
         return channel.sendall(head + body)
     socket.send_fds(channel, [head], [passed.fileno()])
@@ -47,17 +46,17 @@ def send(channel: socket.socket, message: Any, passed: socket.socket | None = No
 
 
 def receive(channel: socket.socket) -> Any:
-    """The next frame's message. Raises EOFError at the end, WireError for what is no frame."""
+    """The next message. Raises EOFError at the end, WireError for an invalid frame."""
     return receive_body(channel, int.from_bytes(_exactly(channel, 4), "big"))
 
 
 def receive_body(channel: socket.socket, length: int) -> Any:
-    """A frame's message, its length having been read."""
-    return _message(_exactly(channel, _fitting(length)))
+    """The message of a frame whose length is known."""
+    return _message(_exactly(channel, _checked_length(length)))
 
 
 class Channel:
-    """Frames over a socket, read with as few system calls as may be. Raises as `send` and `receive` do."""
+    """Frames over a socket with few system calls. Raises like `send` and `receive`."""
 
     def __init__(self, end: socket.socket) -> None:
         self.end = end
@@ -68,7 +67,7 @@ class Channel:
 
     def receive(self) -> Any:
         self._fill(4)
-        length = 4 + _fitting(int.from_bytes(self._read[:4], "big"))
+        length = 4 + _checked_length(int.from_bytes(self._read[:4], "big"))
         self._fill(length)
         body, self._read = self._read[4:length], self._read[length:]
         return _message(body)
@@ -80,12 +79,12 @@ class Channel:
         while have < count:
             parts.append(self.end.recv(1 << 16))
             if not parts[-1]:
-                raise EOFError("the other side is gone")
+                raise EOFError("the channel is closed")
             have += len(parts[-1])
         self._read = b"".join(parts)
 
 
-def _fitting(length: int) -> int:
+def _checked_length(length: int) -> int:
     if length > LARGEST_FRAME:
         raise WireError(f"a message of {length} bytes is over the limit of {LARGEST_FRAME}")
     return length
@@ -103,16 +102,16 @@ def _exactly(channel: socket.socket, count: int) -> bytes:
     while count:
         part = channel.recv(min(count, 1 << 20))
         if not part:
-            raise EOFError("the other side is gone")
+            raise EOFError("the channel is closed")
         parts.append(part)
         count -= len(part)
     return b"".join(parts)
 
 
 def encode(value: Any, keep: Keep) -> Any:
-    """A value as JSON data. `keep` turns what is not plain data into a handle's JSON payload, or raises WireError.
+    """Encodes a value as JSON data. `keep` returns the JSON payload of a handle for other objects, or raises WireError.
 
-    A subclass of a plain type travels as that type: it is the content that is compared. Raises WireError."""
+    A subclass of a plain type is encoded as that type. Raises WireError."""
     return _Encoder(keep).value(value, 0)
 
 
@@ -187,7 +186,7 @@ _WRITERS: dict[type, Callable[[_Encoder, Any, int], Any]] = {
 
 
 def decode(data: Any, revive: Revive) -> Any:
-    """The value that `encode` made data of. `revive` takes a handle's payload. Raises WireError."""
+    """Decodes the data of `encode`. `revive` receives the payload of a handle. Raises WireError."""
     try:
         return _decode(data, revive)
     except WireError:
@@ -225,7 +224,7 @@ def _complex(parts: Any) -> complex:
 def _decimal(text: str) -> Decimal:
     number = Decimal(text)
     if number.is_finite() and abs(number.adjusted()) > 10_000:
-        # Compared with an int it would be written out in full.
+        # A comparison with an int would expand it in full.
         raise WireError("a decimal number is out of range")
     return number
 

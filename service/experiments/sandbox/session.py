@@ -1,7 +1,7 @@
-"""Tests programs: one sandbox holds a model's program, another runs the tests, and the two talk over a socket made for that.
+"""Tests programs with two sandboxes, one for the program and one for its tests, connected by a socket.
 
-What a program says reaches the tests as plain data, and reaches this process not at all. Knows nothing about problems,
-completions or verdict words; a sandbox that dies is replaced, and the program it died on is `lost`.
+The tests receive plain data from the program, and this process receives none. A sandbox that dies is replaced, and its program
+is `lost`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import Any
 from service.experiments.sandbox import protocol
 from service.experiments.sandbox.bubblewrap import Died, Limits, Sandbox
 
-# Under a load of many programs a core, a healthy sandbox may be slow to answer.
+# A healthy sandbox can be slow on a busy machine.
 _GRACE_S = 10.0
 _NOW, _ENDING = b"n", b"e"
 _NOT_CONFINED = 70
 _LONGEST = 2**20
-# The kernel counts ticks for its limit, and exact time for what was used: the two differ on a busy machine.
+# The limit counts ticks, the usage exact time; the two differ on a busy machine.
 _NEARLY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`program` is whole; `prefix` is the part of it that the problem's author wrote, whose helpers the tests may use."""
+    """`program` is complete; `prefix` is the part by the problem's author, whose helpers the tests can use."""
 
     program: str
     tests: str
@@ -38,8 +38,8 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`kind`: pass, fail, timeout, tests (at fault, whatever the program) or lost (the sandbox died). `shape`: equal for
-    programs that differ in layout and comments only, "" when it is no Python. `defined`: it defines the entry point."""
+    """`kind`: pass, fail, timeout, tests (the tests are invalid) or lost (the sandbox died). `shape`: equal for programs that
+    differ in layout and comments only, "" if not Python. `defined`: the program defines the entry point."""
 
     kind: str
     reason: str = ""
@@ -49,9 +49,9 @@ class Outcome:
 
 
 class Examiner:
-    """Examines one program at a time. Use it, and close it, in the thread that made it: its sandboxes end with that thread.
+    """Tests one program at a time. Use and close it in the thread that created it, because its sandboxes end with that thread.
 
-    Raises SandboxUnavailable when they can't be had."""
+    Raises SandboxUnavailable."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
@@ -67,18 +67,18 @@ class Examiner:
         programs, tests = self._sandbox("programs"), self._sandbox("tests")
         try:
             _start(programs, tests, case, self.limits)
-            report = _answer(tests, deadline)
+            report = _receive(tests, deadline)
             end = _stop(programs, _ENDING if report and report["outcome"] == "gone" else _NOW)
         except Died as error:
-            # Both go: the one that is alive holds half of an unfinished case.
+            # Discard both: the other one is in the middle of the case.
             self._discard("programs", "tests")
             return Outcome("lost", str(error))
-        if report is None and not _settled(tests):
+        if report is None and not _tests_ended(tests):
             self._discard("tests")
         return self._outcome(report, end)
 
     def abandon(self) -> None:
-        """From any thread: what is being examined is lost."""
+        """Aborts the current test from any thread."""
         for sandbox in list(self.sandboxes.values()):
             sandbox.process.kill()
 
@@ -98,10 +98,10 @@ class Examiner:
     def _outcome(self, report: dict[str, Any] | None, end: dict[str, Any]) -> Outcome:
         cpu_s, why, status = end["cpu_s"], end["why"], end["status"]
         if report is None:
-            return Outcome("timeout", f"not done after {self.limits.wall_s:g} s", cpu_s=cpu_s)
+            return Outcome("timeout", f"not finished after {self.limits.wall_s:g} s", cpu_s=cpu_s)
         kind, reason = report["outcome"], report["reason"]
         if kind == "gone" and status == _NOT_CONFINED << 8 and not report["shape"]:
-            # Before the program was read, so it is not the program that says so.
+            # This happened before the program was read, so the program can't fake it.
             kind, reason = "lost", "its process could not be confined"
         elif kind == "gone":
             kind, reason = "fail", _ending(reason, end)
@@ -113,20 +113,20 @@ class Examiner:
 def _start(programs: Sandbox, tests: Sandbox, case: Case, limits: Limits) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        _ask(programs, {"cpu_s": math.ceil(limits.cpu_s)}, theirs)
+        _send(programs, {"cpu_s": math.ceil(limits.cpu_s)}, theirs)
         request = {"program": case.program, "tests": case.tests, "entry_point": case.entry_point, "prefix": case.prefix}
-        _ask(tests, request, ours)
+        _send(tests, request, ours)
 
 
-def _ask(sandbox: Sandbox, request: dict[str, Any], channel: socket.socket) -> None:
+def _send(sandbox: Sandbox, request: dict[str, Any], channel: socket.socket) -> None:
     sandbox.control.settimeout(_GRACE_S)
     try:
         protocol.send(sandbox.control, request, channel)
     except OSError as error:
-        raise Died(f"a sandbox takes no request: {error}") from error
+        raise Died(f"a sandbox does not accept requests: {error}") from error
 
 
-def _answer(sandbox: Sandbox, deadline: float) -> dict[str, Any] | None:
+def _receive(sandbox: Sandbox, deadline: float) -> dict[str, Any] | None:
     """None at the deadline. Raises Died."""
     sandbox.control.settimeout(max(0.01, deadline - time.monotonic()))
     try:
@@ -134,22 +134,22 @@ def _answer(sandbox: Sandbox, deadline: float) -> dict[str, Any] | None:
     except TimeoutError:
         return None
     except (EOFError, OSError, protocol.WireError, ValueError, TypeError) as error:
-        raise Died(f"a sandbox ended on this program: {error}") from error
+        raise Died(f"a sandbox died on this program: {error}") from error
 
 
 def _stop(programs: Sandbox, how: bytes) -> dict[str, Any]:
     with contextlib.suppress(OSError):
         programs.control.sendall(how)
-    end = _answer(programs, time.monotonic() + _GRACE_S)
+    end = _receive(programs, time.monotonic() + _GRACE_S)
     if end is None:
         raise Died("the sandbox does not end its program")
     return end
 
 
-def _settled(tests: Sandbox) -> bool:
-    """Whether the tests gave up once the program was stopped; what they then say comes too late."""
+def _tests_ended(tests: Sandbox) -> bool:
+    """Whether the tests ended after the program was stopped; their report is ignored."""
     try:
-        return _answer(tests, time.monotonic() + _GRACE_S) is not None
+        return _receive(tests, time.monotonic() + _GRACE_S) is not None
     except Died:
         return False
 

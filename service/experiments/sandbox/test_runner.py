@@ -1,8 +1,7 @@
-"""Runs a problem's tests over values: `candidate` asks the process that holds the program, and asserts see plain data only.
-Runs inside a sandbox of its own, which no model's program ever enters. Standard library only.
+"""Runs a problem's tests in their own sandbox; `candidate` calls the program in another process and returns plain data.
 
-A pass is positive proof: the tests came to their end, the program was there all along, and they called it. Trusts the problem's
-author (tests and code prefix) with verdicts. Knows nothing about limits, nor about the verdict words of the outside.
+A pass is positive proof: the tests finished, the program was alive until then, and the tests called it. The tests and the code
+prefix are trusted. Standard library only.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ _TESTS = "<tests>"
 
 
 class Gone(BaseException):
-    """The program is not there any more, or does not keep to the format. No Exception: no test may take it for an answer."""
+    """The program ended or violated the protocol. Not an Exception, so that no test can catch it."""
 
 
 class TestsAtFault(BaseException):
-    """The tests can't be run on any program; the message says why."""
+    """The tests can't run on any program; the message has the reason."""
 
 
 class Opaque:
-    """An object of the program that is not plain data. It equals nothing but itself; calls and iteration ask the program."""
+    """An object of the program that is not plain data. It equals only itself; calls and iteration go to the program."""
 
     def __init__(self, program: Program, payload: Any) -> None:
         handle, truth, name = payload
@@ -57,7 +56,7 @@ class Opaque:
 
 
 class Program:
-    """A model's program on the other side of a channel, as far as it can be asked."""
+    """The client side of a model's program."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -67,7 +66,7 @@ class Program:
         self.defined = False
 
     def load(self, source: str, entry_point: str) -> None:
-        """Raises what the program raised on the way."""
+        """Raises the program's own errors."""
         reply = self.ask(["load", source, entry_point])
         if reply[0] == "parsed" and len(reply) == 3:
             self.shape, self.defined = str(reply[1])[:64], bool(reply[2])
@@ -100,7 +99,7 @@ class Program:
             return self._decoded(lambda: decode(reply[1], self._revive))
         if reply[0] == "raise" and len(reply) == 3:
             raise _exception(str(reply[1]), str(reply[2])[:500])
-        return self._lost("it answered in another format")
+        return self._lost("it violated the protocol")
 
     def _receive(self) -> list[Any]:
         try:
@@ -110,7 +109,7 @@ class Program:
         except WireError as error:
             self._lost(str(error))
         if type(reply) is not list or not reply:
-            self._lost("it answered in another format")
+            self._lost("it violated the protocol")
         return list(reply)
 
     def _decoded(self, read: Any) -> Any:
@@ -133,7 +132,7 @@ class Program:
 
 
 def examine(end: socket.socket, case: dict[str, str]) -> dict[str, Any]:
-    """The report on a case of `program`, `tests`, `entry_point` and `prefix`: `outcome` is one of pass, fail, gone, tests."""
+    """The report on a case with `program`, `tests`, `entry_point` and `prefix`; `outcome` is pass, fail, gone or tests."""
     program = Program(Channel(end))
     try:
         outcome, reason = _run(program, case)
@@ -153,7 +152,7 @@ def _run(program: Program, case: dict[str, str]) -> tuple[str, str]:
     try:
         program.load(case["program"], case["entry_point"])
     except Exception as error:
-        return "fail", f"the program does not load: {_told(error)}"
+        return "fail", f"the program does not load: {_describe(error)}"
     space: dict[str, Any] = {"__name__": "__main__"}
     for name in names:
         space[name] = functools.partial(_named_call, program, name)
@@ -165,7 +164,7 @@ def _run(program: Program, case: dict[str, str]) -> tuple[str, str]:
         if checks:
             space["check"](space[case["entry_point"]])
     except Exception as error:
-        return "fail", _told(error) + _where(error, case["tests"])
+        return "fail", _describe(error) + _where(error, case["tests"])
     except (SystemExit, KeyboardInterrupt) as error:
         raise TestsAtFault(f"the tests ended themselves: {type(error).__name__}") from None
     return "pass", ""
@@ -177,13 +176,13 @@ def _named_call(program: Program, name: str, /, *arguments: Any, **keywords: Any
 
 @functools.lru_cache(maxsize=256)
 def prepared(tests: str, prefix: str, entry_point: str) -> tuple[list[types.CodeType], types.CodeType, list[str], bool]:
-    """The prefix's statements but the entry point's own; the tests; names that only the program can define; whether `check`
-    has yet to be called."""
+    """The compiled statements of the prefix without the entry point; the tests; names that only the program can define; whether
+    `check` must still be called."""
     try:
         tree = ast.parse(tests)
         code = compile(tests, _TESTS, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise TestsAtFault(f"the tests are no Python: {error}") from None
+        raise TestsAtFault(f"the tests are not Python: {error}") from None
     helpers = [node for node in _statements(prefix) if getattr(node, "name", None) != entry_point]
     used = {node.id for part in (tree, *helpers) for node in ast.walk(part) if isinstance(node, ast.Name)}
     names = sorted(name for name in used if not hasattr(builtins, name))
@@ -198,7 +197,7 @@ def _calls_check(node: ast.stmt) -> bool:
 
 
 def _statements(prefix: str) -> list[ast.stmt]:
-    """A prefix may end in a function's head, without a body."""
+    """The statements of a prefix, which can end in a function without a body."""
     for text in (prefix, prefix.rstrip() + "\n    pass\n"):
         try:
             return ast.parse(text).body
@@ -212,7 +211,7 @@ def _define(helpers: list[types.CodeType], space: dict[str, Any]) -> None:
         try:
             exec(helper, space)
         except Exception:
-            # What this statement defines is then asked of the program, which ran the same one.
+            # Names that this statement defines are then requested from the program.
             continue
 
 
@@ -226,12 +225,12 @@ def _exception(name: str, message: str) -> Exception:
         return Exception(f"{name}: {message}")
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:300].rstrip(": ")
 
 
 def _where(error: Exception, tests: str) -> str:
-    """The last line of the tests that the error went through."""
+    """The last line of the tests in the traceback."""
     trace, line = error.__traceback__, 0
     while trace:
         line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == _TESTS else line
@@ -240,7 +239,7 @@ def _where(error: Exception, tests: str) -> str:
 
 
 def overwrite(old: Any, new: Any) -> Any:
-    """Makes a changed argument's contents those that the program left, in place; the object that then stands for it."""
+    """Updates a changed argument in place, and returns the object that replaces it."""
     if type(old) is not type(new):
         return new
     if isinstance(old, list):

@@ -103,7 +103,7 @@ def test_training_again_makes_nothing_and_another_seed_is_refused(family: Path) 
     before = {member: weights(family / member) for member in MEMBERS}
     train_family(family, **QUICK, progress=lines.append)
     assert not any("step" in line for line in lines) and before == {member: weights(family / member) for member in MEMBERS}
-    with pytest.raises(PasskbError, match=r"holds another organism .*seed 0.*name another folder"):
+    with pytest.raises(PasskbError, match=r"has another organism .*seed 0.*use another folder"):
         train_family(family, **QUICK, seed=1)
 
 
@@ -126,10 +126,10 @@ def test_an_interrupted_family_goes_on_after_its_finished_stages_and_comes_out_t
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"size": "huge"}, "no organism of size 'huge'"),
-        ({"steps": {"tunde": 3}}, "no stage 'tunde'"),
-        ({"steps": {"tuned": 0}}, "stage tuned wants at least one step"),
-        ({"device": "tpu"}, "no device 'tpu'"),
+        ({"size": "huge"}, "unknown size 'huge'"),
+        ({"steps": {"tunde": 3}}, "unknown stage 'tunde'"),
+        ({"steps": {"tuned": 0}}, "stage tuned needs at least one step"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
     ],
 )
 def test_what_can_not_be_trained_is_said_before_anything_is_made(
@@ -142,13 +142,13 @@ def test_what_can_not_be_trained_is_said_before_anything_is_made(
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
-    with pytest.raises(PasskbError, match="holds no organism: name another folder"):
+    with pytest.raises(PasskbError, match="is not an organism: train into another folder"):
         train_family(tmp_path, **QUICK)
-    with pytest.raises(PasskbError, match="holds no organism: make one"):
+    with pytest.raises(PasskbError, match="is not an organism: train one"):
         describe(tmp_path)
     for text in ("{", "[]", '{"member": "base"}'):
         (tmp_path / "base" / "organism.json").write_text(text)
-        with pytest.raises(PasskbError, match="train it again"):
+        with pytest.raises(PasskbError, match=r"train (it|the organism) again"):
             describe(tmp_path)
 
 
@@ -162,7 +162,7 @@ def test_without_pytorch_a_family_is_described_and_training_says_what_to_install
         monkeypatch.delattr(organisms, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert describe(family)["members"]
-    with pytest.raises(PasskbError, match="training needs torch, which is not installed: pip install"):
+    with pytest.raises(PasskbError, match="training needs torch: pip install"):
         train_family(tmp_path, **QUICK)
 
 

@@ -67,8 +67,8 @@ SHARDS = json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safe
 @pytest.mark.parametrize(
     ("breaks", "says"),
     [
-        (shutil.rmtree, "is no folder here: correct the path"),
-        (without("config.json"), "there is no config.json in it"),
+        (shutil.rmtree, "does not exist: correct the path"),
+        (without("config.json"), "has no config.json"),
         (written("config.json", "{"), "config.json can't be read"),
         (without("model.safetensors"), "has no weights"),
         (written("model.safetensors", ""), "is empty: download it again"),
@@ -105,7 +105,7 @@ def test_a_chat_needs_a_template(home: Path, model: Path) -> None:
 def test_vllm_that_is_not_there_is_refused(home: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = spec({"model": str(model), "engine": "vllm"})
     monkeypatch.setenv("PASSKB_VLLM_PYTHON", str(tmp_path / "nowhere"))
-    assert "is no Python interpreter: correct PASSKB_VLLM_PYTHON" in refused(home, asked)
+    assert "is not a Python interpreter: correct PASSKB_VLLM_PYTHON" in refused(home, asked)
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nexit 1\n")
     python.chmod(0o755)
@@ -198,10 +198,10 @@ def test_the_command_line_and_the_form_refuse_alike(
     for command in ("run", "plan"):
         assert main(["--home", str(home), "experiment", command, str(path)]) == 1
         out, err = capsys.readouterr()
-        assert not out and err.count("\n") == 1 and "models.base: ./absent is no folder here: correct the path" in err
+        assert not out and err.count("\n") == 1 and "models.base: the folder ./absent does not exist: correct the path" in err
     with KnowledgeBase(home, HashedWords()) as kb:
         html, fits = checked_html(kb, text)
-        assert not fits and "is no folder here" in html
+        assert not fits and "does not exist" in html
         asked = spec({"model": "gemma", "engine": "openai", "url": "http://127.0.0.1:9/v1"})
         assert checked_html(kb, json.dumps(asked.to_json()))[1], "a form that a link filled asks no server"
     with pytest.raises(NotReady):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from service.experiments.engines.base import EngineError, Request, Settings
 from service.experiments.engines.completion_response import apportioned
-from service.experiments.engines.endpoints import Patience
+from service.experiments.engines.endpoints import RetryPolicy
 from service.experiments.engines.openai import OpenAIEngine
 from service.experiments.engines.stream import attempt_seed, chunks
 from service.experiments.spec import ModelSpec
@@ -23,7 +23,7 @@ from service.experiments.types import Completion, Problem
 
 Answer = tuple[int, Any]
 Fault = Callable[[dict[str, Any]], Answer | None]
-QUICK = Patience(tries=4, first=0.01, most=0.05, asked=0.2, timeout=0.6)
+QUICK = RetryPolicy(attempts=4, initial_delay=0.01, max_delay=0.05, max_retry_after=0.2, timeout=0.6)
 
 
 class Server:
@@ -209,13 +209,13 @@ def test_patience_ends_with_a_sentence_and_what_was_drawn_stands(server: Server)
     stream = engine.sample([request("p"), request("q")], Settings())
     engine.rows = 1
     assert len(next(stream)) == 2
-    with pytest.raises(EngineError, match=r"after 4 tries .*on fire.*resume the run"):
+    with pytest.raises(EngineError, match=r"after 4 attempts .*on fire.*resume the run"):
         next(stream)
     assert list(stream) == []
     engine.close()
 
 
-def test_servers_share_the_load_and_a_dead_one_is_set_aside() -> None:
+def test_servers_share_the_load_and_a_dead_one_is_suspend() -> None:
     servers = [Server() for _ in range(3)]
     try:
         engine = opened(*servers)
@@ -248,8 +248,8 @@ def test_a_model_that_is_not_served_is_told_with_those_that_are(server: Server) 
     "fault, told",
     [
         (failing(400, "This model's maximum context length is 99 tokens"), r"problem p .*lower sampling.max_tokens"),
-        (failing(404, "The model `m` does not exist"), r"correct url or model"),
-        (failing(401, "bad key"), r"put it into \$PASSKB_ENGINE_API_KEY"),
+        (failing(404, "The model `m` does not exist"), r"correct the url or the model"),
+        (failing(401, "bad key"), r"set \$PASSKB_ENGINE_API_KEY"),
         (failing(422, "temperature must be in [0, 1]"), r"temperature must be in \[0, 1\].*change the spec"),
     ],
 )
@@ -269,7 +269,7 @@ def test_a_server_that_would_shorten_completions_in_silence_is_not_believed(vllm
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://127.0.0.1/v1", "http://"])
 def test_an_address_that_is_none_is_told(url: str) -> None:
-    with pytest.raises(EngineError, match="no address of a server"):
+    with pytest.raises(EngineError, match="not the address of a server"):
         OpenAIEngine(ModelSpec("m", "openai", url=url))
 
 
@@ -292,7 +292,7 @@ def test_a_server_that_gives_fewer_is_asked_for_the_rest(server: Server) -> None
 def test_leaving_abandons_what_is_in_flight_within_two_seconds(server: Server) -> None:
     """From another thread, while one waits for the next completion; the server sees its connections cut."""
     server.faults = [lambda _: (server.release.wait(20), None)[1]] * 8
-    engine = opened(server, patience=Patience(timeout=60))
+    engine = opened(server, patience=RetryPolicy(timeout=60))
     stream = engine.sample([request(f"p{i}") for i in range(8)], Settings())
     seen: list[list[list[Completion]]] = []
     reader = threading.Thread(target=lambda: seen.append(list(stream)))
@@ -309,7 +309,7 @@ def test_leaving_abandons_what_is_in_flight_within_two_seconds(server: Server) -
 
 def test_a_closed_engine_says_so_to_whoever_waits(server: Server) -> None:
     server.faults = [lambda _: (server.release.wait(20), None)[1]]
-    engine = opened(server, patience=Patience(timeout=60))
+    engine = opened(server, patience=RetryPolicy(timeout=60))
     stream = engine.sample([request()], Settings())
     threading.Timer(0.2, engine.close).start()
     with pytest.raises(EngineError, match="closed"):

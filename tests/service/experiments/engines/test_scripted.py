@@ -100,13 +100,13 @@ def test_rates_from_a_file(tmp_path: Path, name: str, text: str) -> None:
     "model, told",
     [
         ("rate:1.5", "P from 0 to 1"),
-        ("rate:x", "'x' is no number"),
-        ("beta:0,1", "both above 0"),
-        ("beta:1", "both above 0"),
-        ("rate:0.5;sleep=1", "no option 'sleep'"),
-        ("rate:0.5;truncate=2", "a share"),
-        ("rate:0.5;delay=-1", "no number from 0 up"),
-        ("gpt-5", "is no script"),
+        ("rate:x", "'x' is not a number"),
+        ("beta:0,1", "both greater than 0"),
+        ("beta:1", "both greater than 0"),
+        ("rate:0.5;sleep=1", "unknown option 'sleep'"),
+        ("rate:0.5;truncate=2", "truncate must be from 0 to 1"),
+        ("rate:0.5;delay=-1", "not a number from 0 up"),
+        ("gpt-5", "is not a script"),
         ("missing.json", "can't be read as rates"),
     ],
 )
@@ -118,7 +118,7 @@ def test_a_model_string_that_is_no_script_is_told(model: str, told: str) -> None
 def test_it_dies_when_told_to_and_what_was_yielded_stands() -> None:
     stream = ScriptedEngine("rate:0.5;die_after=100", 0).sample(requests(PROBLEMS, 30), Settings())
     assert sum(len(next(stream)) for _ in range(3)) == 90
-    with pytest.raises(EngineError, match=r"died after 90 attempts.*resume"):
+    with pytest.raises(EngineError, match=r"stopped after 90 attempts.*resume"):
         next(stream)
     assert list(stream) == []
 

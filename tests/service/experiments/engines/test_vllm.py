@@ -19,7 +19,7 @@ from service.experiments.engines import vllm, watchdog
 from service.experiments.engines.base import EngineError, Request, Settings
 from service.experiments.engines.factory import open_engine
 from service.experiments.engines.vllm import find_python, probe
-from service.experiments.engines.vllm_errors import explained
+from service.experiments.engines.vllm_errors import explain
 from service.experiments.spec import ModelSpec
 from service.experiments.types import Completion, Problem
 
@@ -125,7 +125,7 @@ def _tells_that_it_died(running: Any) -> None:
     assert len(members) >= 3
     threading.Timer(0.5, killed, [members - {running._process.pid}]).start()
     began = time.monotonic()
-    with pytest.raises(EngineError, match=r"vLLM ended: .*vllm\.log"):
+    with pytest.raises(EngineError, match=r"vLLM exited: .*vllm\.log"):
         list(stream)
     assert time.monotonic() - began < 15 and not group_of(log), members
 
@@ -171,7 +171,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path, tiny_mod
     )
     stand_in.chmod(0o755)
     model = ModelSpec(str(tiny_model), "vllm", max_model_len=9999)
-    with pytest.raises(EngineError, match=r"max_model_len is more than .*lower it.*it said: ValueError: User-specified"):
+    with pytest.raises(EngineError, match=r"max_model_len exceeds .*lower it.*log: ValueError: User-specified"):
         open_engine(model, Settings(), home_or_log_folder=tmp_path, vllm_python=str(stand_in), seed=0)
     assert not group_of(tmp_path / vllm.LOG) and "--max-model-len 9999" in (tmp_path / vllm.LOG).read_text()
 
@@ -184,7 +184,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path, tiny_mod
             "(EngineCore pid=9) ERROR 11-20 19:27:28 [core.py:15] ValueError: Free memory on device cuda:0 (3.1/139.8 GiB) on "
             "startup is less than desired GPU memory utilization (0.9, 125.8 GiB).",
             1,
-            r"GPU is in use.*it said: ValueError: Free memory",
+            r"use the GPU.*log: ValueError: Free memory",
         ),
         (
             "ValueError: To serve at least one request with the model's max seq len (9), 16 GiB KV cache is needed",
@@ -196,24 +196,24 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path, tiny_mod
         ("ValueError: Model architectures ['X'] are not supported for now", 1, "architecture of m: use engine: transformers"),
         ("safetensors_rust.SafetensorError: Error while deserializing header: header too large", 1, "damaged"),
         ("INFO starting", 132, "float32"),
-        ("INFO starting", 137, "memory runs out"),
-        ("INFO\nKeyError: 'a'\nRuntimeError: the second\n", 1, "exit status 1; it said: RuntimeError: the second"),
+        ("INFO starting", 137, "memory ran out"),
+        ("INFO\nKeyError: 'a'\nRuntimeError: the second\n", 1, "exit status 1; log: RuntimeError: the second"),
         (
             "(Worker pid=9) ERROR 11-20 19:49:01 [multiproc_executor.py:1063] TypeError: the cause\n"
             "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above).",
             0,
-            "it said: TypeError: the cause;",
+            "log: TypeError: the cause;",
         ),
-        ("", 1, "says nothing of why"),
+        ("", 1, "gives no reason"),
     ],
 )
 def test_a_log_is_explained(log: str, code: int, told: str) -> None:
-    assert re.search(told, explained(log, code, "m"))
+    assert re.search(told, explain(log, code, "m"))
 
 
 def test_the_number_format_in_force_is_read_from_what_vllm_says() -> None:
     said = "INFO non-default args: {'dtype': 'auto'}\n(EngineCore) with config: model='m', dtype=torch.bfloat16, max_seq_len=9"
-    assert vllm._IN_FORCE.findall(said) == ["bfloat16"]
+    assert vllm._EFFECTIVE_DTYPE.findall(said) == ["bfloat16"]
 
 
 def test_a_gpu_in_use_gives_vllm_the_rest_or_is_told() -> None:
@@ -224,7 +224,7 @@ def test_a_gpu_in_use_gives_vllm_the_rest_or_is_told() -> None:
 
 
 def test_vllm_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(EngineError, match="is no Python interpreter"):
+    with pytest.raises(EngineError, match="is not a Python interpreter"):
         find_python(str(tmp_path / "nothing"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(vllm, "__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))

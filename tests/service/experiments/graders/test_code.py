@@ -59,7 +59,7 @@ def test_each_ending_has_its_verdict(grader: CodeGrader, text: str, finish: str,
 def test_an_empty_completion_is_no_answer(grader: CodeGrader) -> None:
     for text in ("", " \n", "```python\n```"):
         judgement = graded(grader, text)
-        assert judgement == Judgement(Verdict.FAIL, "", False, "there is no code in it")
+        assert judgement == Judgement(Verdict.FAIL, "", False, "the completion has no code")
 
 
 def test_tests_that_can_not_be_run_are_an_error_not_a_fail(grader: CodeGrader) -> None:

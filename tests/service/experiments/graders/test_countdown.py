@@ -202,13 +202,13 @@ def test_what_is_right_passes_in_any_of_its_forms(text: str) -> None:
         ("12 * (3 + 7 - 6) = 49", "is not true"),
         ("3 + 7 = 10 , 10 - 6 = 4 , 4 * 12 = 50", "4 \\* 12 = 50 is not true"),
         ("3 + 7 = 11 , 11 - 6 = 5 , 5 * 12 = 60", "3 \\+ 7 = 11 is not true"),
-        ("12 * (7 - 3)", "6 was given and not used"),
-        ("12 * (6 + 6 - 7 - 3) - 12 - 12", "6 is not at hand"),
-        ("4 * 12", "4 is not at hand"),
-        ("3 + 7 = 10 , 6 * 12 = 72", "10 was worked out and not used"),
-        ("3 + 7 + 12 + 6", "it comes to 28, not to 48"),
-        ("3 / 7 + 12 * 6", "it comes to 507/7, not to 48"),
-        ("12 / (7 - 6 / 3 * 3)", "3 is not at hand"),
+        ("12 * (7 - 3)", "the number 6 is not used"),
+        ("12 * (6 + 6 - 7 - 3) - 12 - 12", "6 is not available"),
+        ("4 * 12", "4 is not available"),
+        ("3 + 7 = 10 , 6 * 12 = 72", "the result 10 is not used"),
+        ("3 + 7 + 12 + 6", "the result is 28, not 48"),
+        ("3 / 7 + 12 * 6", "the result is 507/7, not 48"),
+        ("12 / (7 - 6 / 3 * 3)", "3 is not available"),
     ],
 )
 def test_what_is_wrong_fails_and_says_why(text: str, reason: str) -> None:
@@ -378,7 +378,7 @@ def test_what_was_cut_off_is_truncated_unless_it_is_right() -> None:
     assert judged(RIGHT, finish="length").verdict is Verdict.PASS
     assert judged(RIGHT[:-3], finish="length").verdict is Verdict.TRUNCATED
     assert judged("Let me think", finish="length") == Judgement(
-        Verdict.TRUNCATED, "", False, "it is no derivation from 'Let me think' on"
+        Verdict.TRUNCATED, "", False, "not a derivation from 'Let me think' on"
     )
 
 
@@ -390,6 +390,6 @@ def test_the_grader_judges_in_order_and_names_a_problem_that_is_none() -> None:
     judgements = grader.grade([(problem, Completion(problem.id, at, text, 1)) for at, text in enumerate(texts)])
     assert [judgement.verdict is Verdict.PASS for judgement in judgements] == [True, False, True, False]
     for gold in ({}, {"numbers": [1, "2"], "target": 3}, {"numbers": [1, 2]}, {"numbers": [], "target": 3}):
-        with pytest.raises(PasskbError, match="problem odd is no Countdown problem"):
+        with pytest.raises(PasskbError, match="problem odd is not a Countdown problem"):
             grader.grade([(Problem("odd", "countdown", "", gold), Completion("odd", 0, "1 + 2", 1))])
     grader.close()

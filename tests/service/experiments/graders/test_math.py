@@ -23,7 +23,7 @@ from kb.notes import PasskbError
 from service.experiments.datasets.final_answers import INSTRUCTION
 from service.experiments.datasets.loader import direct_prompt, load
 from service.experiments.graders.factory import open_grader
-from service.experiments.graders.math import MathsGrader, judge_at_once
+from service.experiments.graders.math import MathsGrader, compare_exactly
 from service.experiments.graders.worker_pool import Closed
 from service.experiments.spec import ProblemsSpec
 from service.experiments.types import Completion, Judgement, Problem, Verdict, problem_set
@@ -299,7 +299,7 @@ def test_what_is_judged_at_once_is_judged_as_math_verify_does(a: int, b: int, c:
         (f"{a}", f"{a}.000"),
         (f"{a}.{b:03}", f"{a}.{b:03}0"),
     ):
-        ruling = judge_at_once(gold, answer)
+        ruling = compare_exactly(gold, answer)
         theirs = verify(parse(f"\\boxed{{{gold}}}", latex), parse(f"\\boxed{{{answer}}}", latex))
         assert ruling is None or (ruling[0] is PASS) == theirs
         equal = Fraction(gold) == Fraction(answer.replace(",", ""))
@@ -335,5 +335,5 @@ def test_problems_choose_their_grader() -> None:
 
 
 def test_a_problem_without_a_gold_is_refused(grader: MathsGrader) -> None:
-    with pytest.raises(PasskbError, match=r"problem p is no maths problem"):
+    with pytest.raises(PasskbError, match=r"problem p is not a maths problem"):
         grader.grade([(Problem("p", "maths", ""), completion("\\boxed{1}"))])
