@@ -48,7 +48,7 @@ class Plan:
 
 @dataclass(slots=True)
 class _Look:
-    """One source as it was known and as it was found. `standing`: paths that are left out or can not be seen."""
+    """One source as it was known and as it was found. `standing`: paths that are left out or cannot be seen."""
 
     source: Source
     mine: dict[str, FileRecord]
@@ -158,7 +158,7 @@ def _look(
 
 
 def _read(file: FoundFile, look: _Look, report: IngestReport, plan: Plan) -> bool:
-    """Notes what is new in a file; False when it is gone by now. One that can not be read keeps what is known of it, and one
+    """Notes what is new in a file; False when it is gone by now. One that cannot be read keeps what is known of it, and one
     that is as it was when no note could be made of it is not read again."""
     record = look.mine.get(file.path)
     if record and (record.size, record.mtime_ns) == (file.size, file.mtime_ns):
@@ -174,7 +174,7 @@ def _read(file: FoundFile, look: _Look, report: IngestReport, plan: Plan) -> boo
         return False
     except OSError as error:
         kept = bool(record and record.note_id)
-        reason = f"can not be read {explanation(error, 'check its permissions')}"
+        reason = f"cannot be read {explanation(error, 'check its permissions')}"
         report.failed.append((file.path, reason + ("; what was known of it is kept" if kept else "")))
         if not kept:
             plan.touched.append(FileRecord(file.path, look.source.name, file.size, _UNKNOWN, "", "", reason))

@@ -216,7 +216,7 @@ def _reason(error: Exception, limits: Limits) -> str:
         causes.append(cause)
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate can not be trusted ({cause.verify_message}): check the address, and this machine's clock"
+            return f"its certificate cannot be trusted ({cause.verify_message}): check the address, and this machine's clock"
         if isinstance(cause, ssl.SSLError):
             return f"no secure connection ({cause.reason or cause}): check the address, and whether it is http"
     if isinstance(error, httpcore.ConnectError):

@@ -57,7 +57,7 @@ def store_pages(
 ) -> tuple[Source | None, list[tuple[str, str]]]:
     """Fetches and keeps what stands at the addresses: the source they are in, and (address, reason) of those that failed.
 
-    A page that can not be fetched or read leaves the one that was kept before as it was. The home is held only while a file
+    A page that cannot be fetched or read leaves the one that was kept before as it was. The home is held only while a file
     is written, not while a server is waited for.
     """
     pages, source, failed = PageStore(home), None, []
@@ -130,7 +130,7 @@ class PageStore:
                 _fetched(entry), entry["asked"]
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             otherwise = "mend it, or delete it and ingest its addresses again"
-            raise PasskbError(f"{self._list} can not be read {explanation(error, otherwise)}") from error
+            raise PasskbError(f"{self._list} cannot be read {explanation(error, otherwise)}") from error
         return entries
 
 

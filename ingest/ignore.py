@@ -20,7 +20,7 @@ Ignored = Callable[[str], str]
 def ignore_rules(root: Path) -> Ignored:
     """A function from a path below `root` (POSIX) to the reason why it is left out; empty when it is not.
 
-    `.passkbignore` has the syntax of `.gitignore`. Raises PasskbError when it can not be read: leaving its rules out would
+    `.passkbignore` has the syntax of `.gitignore`. Raises PasskbError when it cannot be read: leaving its rules out would
     index what should not be.
     """
     spec, excluded = _own_rules(root / IGNORE_FILE), _obsidians(root / OBSIDIAN_SETTINGS)
@@ -43,7 +43,7 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
     except (OSError, UnicodeDecodeError) as error:
         otherwise = "mend it, or delete it, and sync again"
-        raise PasskbError(f"{path} can not be read {explanation(error, otherwise)}") from error
+        raise PasskbError(f"{path} cannot be read {explanation(error, otherwise)}") from error
 
 
 def _own_rules(path: Path) -> GitIgnoreSpec:
@@ -57,7 +57,7 @@ def _obsidians(path: Path) -> list[tuple[str, Callable[[str], bool]]]:
     except ValueError:
         return []
     except OSError as error:  # notes that are to be left out must not be read for want of the rules
-        raise PasskbError(f"{path} can not be read {explanation(error, 'mend it, and sync again')}") from error
+        raise PasskbError(f"{path} cannot be read {explanation(error, 'mend it, and sync again')}") from error
     filters = settings.get("userIgnoreFilters") if isinstance(settings, dict) else None
     rules: list[tuple[str, Callable[[str], bool]]] = []
     for rule in filters if isinstance(filters, list) else []:

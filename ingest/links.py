@@ -327,7 +327,7 @@ def _key(name: str) -> str:
 
 
 def _as_file(name: str) -> str:
-    """The name as TiddlyWiki and others write it for files, where some characters can not be: `$:/a` is `$__a`."""
+    """The name as TiddlyWiki and others write it for files, where some characters cannot be: `$:/a` is `$__a`."""
     return _NOT_IN_FILES.sub("_", name.replace("/", "_") if name.startswith("$:/") else name)
 
 

@@ -22,7 +22,7 @@ _log = logging.getLogger("passkb")
 def lock_home(home: Path, waiting: Callable[[str], None] = _log.warning, patience: float = PATIENCE) -> Iterator[None]:
     """Holds the home for writing. `waiting` is told, once, who holds it meanwhile.
 
-    Raises PasskbError that names the holder after `patience` seconds, or when the home can not be written, now or by what is
+    Raises PasskbError that names the holder after `patience` seconds, or when the home cannot be written, now or by what is
     done within. A process that dies lets go at once.
     """
     lock, holder = FileLock(home / "writing.lock"), home / "writing.pid"
@@ -56,12 +56,12 @@ def _refused(home: Path, error: OSError) -> PasskbError:
     """What to do about a file that could not be written, or, outside the home, not be looked at."""
     name = str(error.filename or home)
     if not Path(name).is_relative_to(home) and not name.endswith(".lock"):
-        return PasskbError(f"{name} can not be used {explanation(error, 'check its permissions and its disk')}")
+        return PasskbError(f"{name} cannot be used {explanation(error, 'check its permissions and its disk')}")
     if error.errno in NO_ROOM:
         return PasskbError(f"{home} is full ({error.strerror}): make room on its disk and try again, nothing is lost")
     if error.errno in NO_PERMISSION | READ_ONLY:
         return PasskbError(f"{home} is read-only ({error.strerror}): {READ_ONLY_REMEDY}")
-    return PasskbError(f"{home} can not be used {explanation(error, 'choose another folder with --home')}")
+    return PasskbError(f"{home} cannot be used {explanation(error, 'choose another folder with --home')}")
 
 
 def _read(path: Path) -> str:

@@ -28,7 +28,7 @@ from kb.store.schema import DatabaseDamaged
 def ingest(
     kb: KnowledgeBase, paths: Iterable[str | Path], progress: Progress | None = None, *, fetch: Fetch | None = None
 ) -> IngestReport:
-    """Registers folders and files and indexes what is new in them. What can not be read is in the report.
+    """Registers folders and files and indexes what is new in them. What cannot be read is in the report.
 
     What stands at a web address among `paths` is fetched (by `fetch`; by default nothing of a private network is), kept in the
     home and indexed from there.
@@ -115,7 +115,7 @@ def rebuild(home: Path, open_kb: type[KnowledgeBase] = KnowledgeBase, progress: 
     """Makes the database and the vector index of a home again, from its sources.
 
     Whoever has the home open goes on with the old state until the new one takes its place in one transaction; so does a home
-    whose rebuild is killed. A damaged database is replaced. Raises PasskbError when the home can not be used, belongs to a
+    whose rebuild is killed. A damaged database is replaced. Raises PasskbError when the home cannot be used, belongs to a
     newer passkb or to another program, or when a rebuild would forget notes because their folder is not there.
     """
     with lock_home(home):
@@ -174,7 +174,7 @@ def _update(
 
 
 def _settle(kb: KnowledgeBase, report: IngestReport) -> None:
-    """The vector index last: what it can not take is in the report, and all else is kept and can be searched."""
+    """The vector index last: what it cannot take is in the report, and all else is kept and can be searched."""
     try:
         if kb.sync_index():
             report.warnings.append((str(kb.index.folder), "was damaged, and has been made again from what is known"))
@@ -201,7 +201,7 @@ def _apply(kb: KnowledgeBase, plan: Plan, report: IngestReport, progress: Progre
             )
         except OSError as error:  # it could be a moment ago: what was known of it is kept for the next sync
             report.count(entry.change, -1)
-            report.failed.append((path, f"can not be read any more ({error.strerror}): sync again"))
+            report.failed.append((path, f"cannot be read any more ({error.strerror}): sync again"))
             continue
         except Exception as error:  # one bad file never stops the run, whatever its reader makes of it
             report.count(entry.change, -1)
@@ -222,7 +222,7 @@ def _apply(kb: KnowledgeBase, plan: Plan, report: IngestReport, progress: Progre
         if progress and (done % 50 == 0 or done == len(plan.reread)):
             progress("reading", done, len(plan.reread))
     passages = [passage(reading.note, part) for reading, parts in entries for part in parts]
-    report.embedded = kb.embed(passages, progress, again=anew)
+    report.embedded = kb.embed(passages, progress, recompute=anew)
     failed = {record.path for record in records if record.failure}
     former = [*plan.gone, *(record for path, record in plan.known.items() if path in failed)]
     removed = [record.note_id for record in former if record.note_id]

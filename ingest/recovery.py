@@ -26,7 +26,7 @@ class Loss:
 def find_losses(kb: KnowledgeBase) -> Loss:
     """Compares what the registry, the store, the vectors and the vector index hold. Reads only.
 
-    Raises PasskbError when the registry can not be read.
+    Raises PasskbError when the registry cannot be read.
     """
     registry = Registry(kb.home)
     blocking = []

@@ -1,6 +1,6 @@
 """Sources: the folders and files a person registered, and what stands in them now.
 
-The registry is `sources.json` in the home; like notes and fetched pages it can not be rebuilt. Knows nothing about what is
+The registry is `sources.json` in the home; like notes and fetched pages it cannot be rebuilt. Knows nothing about what is
 inside the files.
 """
 
@@ -72,7 +72,7 @@ class Registry:
         self._paths = HomePaths(home)
 
     def all(self) -> list[Source]:
-        """Raises PasskbError when the file can not be read as what it is."""
+        """Raises PasskbError when the file cannot be read as what it is."""
         sources: dict[Path, Source] = {}
         for source in self._read():
             path = self._own_folder(source.path) or source.path
@@ -100,7 +100,7 @@ class Registry:
             ]
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             otherwise = "mend it, or delete it and ingest again"
-            raise PasskbError(f"{self._file} can not be read {explanation(error, otherwise)}") from error
+            raise PasskbError(f"{self._file} cannot be read {explanation(error, otherwise)}") from error
 
     def _own_folder(self, path: Path) -> Path | None:
         """The folder of this home that `path` was before the home moved; None for any other path."""
@@ -170,7 +170,7 @@ def scan(source: Source) -> Scan:
                     skipped.append((str(path), reason))
                 elif not isinstance(error, FileNotFoundError):
                     cause = explanation(error, "check its permissions and its disk")
-                    closed.append((str(path), f"can not be looked at {cause}"))
+                    closed.append((str(path), f"cannot be looked at {cause}"))
                 continue
             if not stat.S_ISREG(status.st_mode):
                 skipped.append((str(path), "not a regular file"))
@@ -219,7 +219,7 @@ def _walk(path: Path, closed: list[tuple[str, str]], skipped: list[tuple[str, st
         return
 
     def refused(error: OSError) -> None:
-        reason = f"the folder can not be opened {explanation(error, 'check its permissions')}"
+        reason = f"the folder cannot be opened {explanation(error, 'check its permissions')}"
         closed.append((printable(error.filename), reason))
 
     for folder, folders, names in os.walk(path, onerror=refused):

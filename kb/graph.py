@@ -1,7 +1,4 @@
-"""The typed graph of notes: neighbourhoods, paths, components, personalised PageRank (the only networkx import).
-
-Built from links alone; knows nothing about texts, questions or where the links are kept.
-"""
+"""The typed graph of notes: neighbourhoods, paths, components, personalized PageRank (the only networkx import)."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from scipy.sparse import csr_array
 
 from kb.notes import Link, LinkType
 
-# How much of a reader's attention a link of each type passes on.
+# Relative weight of a link of each type in PageRank and path search.
 WEIGHTS: Mapping[LinkType, float] = {
     LinkType.EVIDENCE_FOR: 1.5,
     LinkType.SUPPORTS: 1.0,
@@ -31,13 +28,13 @@ WEIGHTS: Mapping[LinkType, float] = {
     LinkType.MENTIONS: 0.25,
 }
 DAMPING = 0.5
-_ROUNDS = 6
+_ITERATIONS = 6
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One link of a path. `forward` tells whether the path follows the link's direction."""
+    """One link of a path. `forward`: the path follows the link's direction."""
 
     link: Link
     forward: bool
@@ -45,7 +42,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Neighbourhood:
-    """Notes within reach, with their distance in links, nearest first, and every link among them."""
+    """The notes around a note with their distance in links, nearest first, and all links among them."""
 
     distances: Mapping[str, int]
     links: tuple[Link, ...]
@@ -58,7 +55,7 @@ class NoteGraph:
         self.links = [link for link in links if link.source in self._row and link.target in self._row]
 
     def neighbourhood(self, centre: str, depth: int, limit: int = 60) -> Neighbourhood:
-        """At most `limit` notes at most `depth` links away, in either direction; the better linked come first."""
+        """Up to `limit` notes at most `depth` links away, in either direction; at equal distance the better connected first."""
         undirected = self._strongest
         if centre not in undirected:
             return Neighbourhood({}, ())
@@ -67,14 +64,14 @@ class NoteGraph:
         return Neighbourhood({note_id: distances[note_id] for note_id in ranked}, tuple(self.links_among(ranked)))
 
     def links_among(self, note_ids: Collection[str]) -> list[Link]:
-        """The links whose two ends are both in `note_ids`."""
-        kept = set(note_ids)
-        return [link for link in self.links if link.source in kept and link.target in kept]
+        """The links with both ends in `note_ids`."""
+        selected = set(note_ids)
+        return [link for link in self.links if link.source in selected and link.target in selected]
 
     def path(self, start: str, end: str) -> list[Step] | None:
-        """The most telling way from note to note, over links in either direction; None when there is none.
+        """The path of lowest cost between two notes, over links in either direction; None when there is none.
 
-        A strong link costs less than a weak one, so two steps over reasons may beat one over a mention.
+        A link costs 1 / weight, so two steps over supporting links beat one over a mention.
         """
         graph = self._strongest
         if start not in graph or end not in graph or not nx.has_path(graph, start, end):
@@ -84,29 +81,28 @@ class NoteGraph:
         return [Step(link, link.source == source) for link, source in steps]
 
     def components(self) -> list[set[str]]:
-        """Groups of notes that links join, in either direction, largest first; alone a note is a group too."""
-        found = [set(group) for group in nx.connected_components(self._strongest)]
-        return sorted(found, key=lambda group: (-len(group), min(group)))
+        """Connected components, ignoring the direction of links, largest first; an unlinked note is a component too."""
+        groups = [set(group) for group in nx.connected_components(self._strongest)]
+        return sorted(groups, key=lambda group: (-len(group), min(group)))
 
     def layout(self, centre: str, neighbourhood: Neighbourhood) -> dict[str, tuple[float, float]]:
-        """Positions in the unit square for drawing; the same every time for the same neighbourhood."""
+        """Positions in the unit square for drawing; deterministic for a given neighbourhood."""
         graph: nx.Graph[str] = nx.Graph()
         graph.add_nodes_from(neighbourhood.distances)
         graph.add_edges_from((link.source, link.target) for link in neighbourhood.links)
         rings = [[n for n, d in neighbourhood.distances.items() if d == ring] for ring in range(4)]
         start = nx.shell_layout(graph, [ring for ring in rings if ring])
-        placed = nx.spring_layout(graph, pos=start, fixed=[centre], seed=0, k=1.6 / max(1, len(graph)) ** 0.5, iterations=60)
-        points = np.array([placed[note_id] for note_id in neighbourhood.distances])
+        layout = nx.spring_layout(graph, pos=start, fixed=[centre], seed=0, k=1.6 / max(1, len(graph)) ** 0.5, iterations=60)
+        points = np.array([layout[note_id] for note_id in neighbourhood.distances])
         low, high = points.min(axis=0), points.max(axis=0)
         unit = (points - low) / np.maximum(high - low, 1e-9)
         return {note_id: (float(x), float(y)) for note_id, (x, y) in zip(neighbourhood.distances, unit, strict=True)}
 
-    def personalized_pagerank(self, seeds: Mapping[str, float], most: int | None = None) -> dict[str, float]:
-        """Personalised PageRank from `seeds`, less what the restart itself puts there: the share that came over links.
+    def personalized_pagerank(self, seeds: Mapping[str, float], limit: int | None = None) -> dict[str, float]:
+        """Personalized PageRank from `seeds` without the restart mass: for each note, the share that arrives over links.
 
-        Damping 0.5, links followed both ways with the weights above, `_ROUNDS` power iterations (error < 2^-6). Sums to
-        at most 0.5; notes that no link reaches are left out, so without links the result is empty. `most`: only so many,
-        those with the largest shares.
+        Damping 0.5, links followed in both directions with the weights above, `_ITERATIONS` power iterations (error < 2^-6).
+        The shares sum to at most 0.5. Notes that no link reaches are omitted. `limit`: only that many, the largest.
         """
         restart = np.zeros(len(self.note_ids))
         for note_id, weight in seeds.items():
@@ -116,17 +112,17 @@ class NoteGraph:
             return {}
         restart /= restart.sum()
         rank, arrived = restart, restart
-        for _ in range(_ROUNDS):
+        for _ in range(_ITERATIONS):
             arrived = DAMPING * (self._transition @ rank)
             rank = (1 - DAMPING) * restart + arrived
         reached = np.flatnonzero(arrived > 1e-4)
-        if most is not None and len(reached) > most:
-            reached = reached[np.argpartition(arrived[reached], -most)[-most:]]
+        if limit is not None and len(reached) > limit:
+            reached = reached[np.argpartition(arrived[reached], -limit)[-limit:]]
         return {self.note_ids[row]: share for row, share in zip(reached.tolist(), arrived[reached].tolist(), strict=True)}
 
     @cached_property
     def _transition(self) -> csr_array:
-        """Column-stochastic over the linked notes: entry (i, j) is the share that note j passes to note i."""
+        """Column-stochastic over linked notes: entry (i, j) is the share that note j passes to note i. Shape (notes, notes)."""
         rows = np.array([self._row[link.source] for link in self.links])
         columns = np.array([self._row[link.target] for link in self.links])
         weights = np.array([WEIGHTS[link.type] for link in self.links])
@@ -139,7 +135,7 @@ class NoteGraph:
 
     @cached_property
     def _strongest(self) -> nx.Graph[str]:
-        """Undirected, with the strongest link of each pair."""
+        """The undirected graph with the strongest link of each pair of notes."""
         graph: nx.Graph[str] = nx.Graph()
         graph.add_nodes_from(self.note_ids)
         for link in sorted(self.links, key=lambda link: WEIGHTS[link.type]):
@@ -149,7 +145,7 @@ class NoteGraph:
 
 
 def graphml(notes: Sequence[tuple[str, str, str]], links: Iterable[Link]) -> str:
-    """The graph as GraphML, for Gephi and the like. notes: (id, title, kind)."""
+    """The graph as GraphML, for tools such as Gephi. notes: (id, title, kind)."""
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     for note_id, title, kind in notes:
         graph.add_node(note_id, title=_xml(title), kind=kind)
@@ -159,5 +155,5 @@ def graphml(notes: Sequence[tuple[str, str, str]], links: Iterable[Link]) -> str
 
 
 def _xml(text: str) -> str:
-    """Without the characters that XML 1.0 can not hold."""
+    """The text without the characters that XML 1.0 excludes."""
     return _NOT_XML.sub("", text)

@@ -1,4 +1,4 @@
-"""Paths in a home are kept relative to it, so that the home can be moved or copied; all others are kept absolute."""
+"""Stored paths: relative for files in the home, so that it can be moved or copied, absolute for all others."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 class HomePaths:
-    """Between paths as they are used, absolute, and as they are kept. An empty path stays empty.
+    """Converts between absolute and stored paths. An empty path stays empty.
 
     >>> paths = HomePaths(Path("/home/ada/.passkb"))
-    >>> paths.kept("/home/ada/.passkb/notes/a.md"), paths.kept("/home/ada/vault/b.md")
+    >>> paths.relative("/home/ada/.passkb/notes/a.md"), paths.relative("/home/ada/vault/b.md")
     ('notes/a.md', '/home/ada/vault/b.md')
-    >>> paths.used("notes/a.md"), paths.used("/home/ada/vault/b.md")
+    >>> paths.absolute("notes/a.md"), paths.absolute("/home/ada/vault/b.md")
     ('/home/ada/.passkb/notes/a.md', '/home/ada/vault/b.md')
     """
 

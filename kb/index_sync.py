@@ -1,7 +1,7 @@
-"""Keeps the vector index in step with the store, and knows whether it may be searched.
+"""Keeps the vector index in step with the store and decides whether it may be searched.
 
-The store counts what the index has not heard of (`outbox`), and notes what was written there (`manifest`): an index that lost
-files or chunks since is not searched, and made again from the vectors in the store.
+The store records which chunks the index lacks (`outbox`) and which files the index had when it was last written (`manifest`).
+An index that lost files or chunks since then is not searched; the next sync rebuilds it from the vectors in the store.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from kb.store.queries import Store
 from kb.vector_index import VectorIndex
 
 _log = logging.getLogger("passkb")
-_MAKE_UP = 2000  # entries that a search may wait for
+_MAX_CATCH_UP = 2000  # changed chunks that a search may wait for
 
 
 @dataclass(frozen=True, slots=True)
 class _Manifest:
-    """What was written: by which embedder, and the index's files with their sizes."""
+    """The embedding model of the index, and its files with their sizes in bytes."""
 
     embedder: str
     files: dict[str, int]
@@ -32,35 +32,37 @@ class _Manifest:
 class IndexSync:
     def __init__(self, store: Store, index: VectorIndex, embedder: Embedder) -> None:
         self.store, self.index, self.embedder = store, index, embedder
-        self._writing = threading.Lock()  # no search waits for it
-        self._counted: tuple[Hashable, ...] = ()
-        self._problem = ""
+        self._writing = threading.Lock()  # searches never wait for it
+        self._checked: tuple[Hashable, ...] = ()
+        self._damage = ""
 
     def problem(self) -> str:
-        """Why the index must not be searched now; empty when it may be. Counts only after a change."""
+        """Why the index must not be searched now; empty when it may be. Counts its entries only after a change."""
         if self.store.database.read_only:
             return "its folder is read-only"
         state = self.store.index_state()
         if state or self._writing.locked():
-            return "it is to be made again" if state == "behind" else "it is being written"
+            return "it must be rebuilt" if state == "behind" else "it is being written"
         if self.store.outbox_size():
-            return "it has not heard of the latest changes"
-        seen = self.store.generation, self.index.stamp()
-        if self._counted != seen:
-            self._problem, self._counted = self._damage(), seen
-        return self._problem or self._lost_files()
+            return "it lacks the latest changes"
+        if not self.store.meta("index_manifest"):
+            return "its files were never recorded"
+        current = self.store.generation, self.index.stamp()
+        if self._checked != current:
+            self._damage, self._checked = self._find_damage(), current
+        return self._damage or self._find_missing_files()
 
     def find_damage(self) -> str:
-        """What the index has lost, by its files and by counting; empty when nothing, or while changes are to be written."""
-        return "" if self.store.index_state() or self.store.outbox_size() else self._damage()
+        """What the index has lost, by its files and its number of entries; empty when nothing, or while changes are pending."""
+        return "" if self.store.index_state() or self.store.outbox_size() else self._find_damage()
 
-    def _damage(self) -> str:
-        if lost := self._lost_files():
-            return lost
+    def _find_damage(self) -> str:
+        if missing := self._find_missing_files():
+            return missing
         expected = self.store.count_chunks() - len(self.store.chunks_without_vector(self.embedder.name))
         return self.index.count_mismatch(expected) if expected else ""
 
-    def _lost_files(self) -> str:
+    def _find_missing_files(self) -> str:
         text = self.store.meta("index_manifest")
         if not text:
             return ""
@@ -70,54 +72,54 @@ class IndexSync:
         return self.index.find_missing(manifest.files)
 
     def synchronize(self) -> str:
-        """Brings the index in step, after a change; for who holds the home.
+        """Brings the index up to date. The caller holds the lock of the home.
 
-        An index whose writing was cut short, that lost something or that fails is made from nothing: its files may be torn.
-        Gives what was wrong, empty when nothing was. Raises PasskbError when it can not be written.
+        Rebuilds an index that is damaged, fails, has no manifest, or whose last write was interrupted, because its files may be
+        incomplete. Returns what was wrong, empty when nothing was. Raises PasskbError when the index cannot be written.
         """
         with self._writing:
-            interrupted = bool(self.store.index_state())
-            # With changes still to come, the number of chunks says nothing.
-            damage = "" if interrupted else self._lost_files() if self.store.outbox_size() else self._damage()
+            unknown = bool(self.store.index_state()) or not self.store.meta("index_manifest")
+            # While changes are pending, the number of chunks proves nothing.
+            damage = "" if unknown else self._find_missing_files() if self.store.outbox_size() else self._find_damage()
             try:
-                self._settle(anew=interrupted or bool(damage))
+                self._write(rebuild=unknown or bool(damage))
                 return damage
             except PasskbError as error:
-                self._settle(anew=True)
+                self._write(rebuild=True)
                 return str(error)
 
     def catch_up(self) -> None:
-        """Tells the index what it has not heard of, for a search that needs it; leaves one that somebody writes, that lost
-        something or that has to hear a lot."""
+        """Adds a small number of pending changes to a sound index before a search; leaves any other index to the next sync."""
         if self.store.database.read_only or not self._writing.acquire(blocking=False):
             return
         try:
-            if 0 < self.store.outbox_size() <= _MAKE_UP and not self.store.index_state() and not self._lost_files():
-                self._tell(self.store.outbox())
+            if 0 < self.store.outbox_size() <= _MAX_CATCH_UP and self._is_writable():
+                self._write(rebuild=False)
         except PasskbError as error:
-            _log.warning("%s", error)  # it is searched without the index then
+            _log.warning("%s", error)  # the search then does without the index
         finally:
             self._writing.release()
 
-    def _settle(self, *, anew: bool) -> None:
-        if anew:
+    def _is_writable(self) -> bool:
+        return not self.store.index_state() and bool(self.store.meta("index_manifest")) and not self._find_missing_files()
+
+    def _write(self, *, rebuild: bool) -> None:
+        if rebuild:
             self.store.mark_index("behind")
             self.index.reset()
-        entries = self.store.outbox()
-        if entries and not anew:
+        elif not self.store.outbox_size():
+            return
+        else:
             self.store.mark_index("written")
-        if entries or anew:
-            self._tell(entries)
-        if entries or anew or not self.store.meta("index_manifest"):
-            self.store.mark_index("", self._described())
+        self._apply(self.store.outbox())
+        if rebuild or self.store.index_state() == "written":  # otherwise another process has started a rebuild
+            self.store.mark_index("", json.dumps(asdict(_Manifest(self.embedder.name, self.index.file_sizes()))))
 
-    def _tell(self, entries: Sequence[tuple[str, bytes]]) -> None:
+    def _apply(self, entries: Sequence[tuple[str, bytes]]) -> None:
+        """Entries are chunk ids with the hash of their text, which is empty for chunks that were removed."""
         if not entries:
             return
-        self.index.delete([chunk_id for chunk_id, text in entries if not text])
-        keep = [chunk_id for chunk_id, text in entries if text]
-        self.index.upsert(*self.store.vectors_of(self.embedder.name, self.embedder.size, keep))
+        self.index.delete([chunk_id for chunk_id, text_hash in entries if not text_hash])
+        present = [chunk_id for chunk_id, text_hash in entries if text_hash]
+        self.index.upsert(*self.store.vectors_of(self.embedder.name, self.embedder.size, present))
         self.store.clear_outbox(entries)
-
-    def _described(self) -> str:
-        return json.dumps(asdict(_Manifest(self.embedder.name, self.index.file_sizes())))

@@ -1,4 +1,4 @@
-"""KnowledgeBase: opens a home and keeps its store, vector index and graph in step. What ingest and service talk to."""
+"""KnowledgeBase: the interface to a home, which keeps its store, vector index and graph consistent."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from kb.store.queries import Store, Transaction, passage, text_hash
 from kb.vector_index import IndexFailure, VectorIndex
 
 Progress = Callable[[str, int, int], None]
-_EMBED_AT_ONCE = 256
-_REMEMBERED = 32_768  # sentences, 1.5 KiB each: those that questions reach in some thousand notes
-_GRAPHS = 4
+_EMBEDDING_BATCH = 256
+_MAX_SENTENCE_VECTORS = 32_768  # 1.5 KiB each: the sentences that questions reach in a few thousand notes
+_CACHED_GRAPHS = 4
 _log = logging.getLogger("passkb")
 
 
 @dataclass(frozen=True, slots=True)
 class NoteView:
-    """A note with what stands around it. `similar` holds (note id, cosine), best first."""
+    """A note with its links, backlinks, inquiries and similar notes. `similar`: (note id, cosine), best first."""
 
     note: Note
     links: tuple[Link, ...]
@@ -42,9 +42,9 @@ class NoteView:
 
 
 class KnowledgeBase:
-    """A home folder: `kb.sqlite` and `chroma/`, both derived from notes.
+    """A home folder: `kb.sqlite` and `chroma/`, both derived from notes. Thread-safe.
 
-    Safe to use from several threads. Raises PasskbError when the home can not be opened.
+    Raises PasskbError when the home cannot be opened.
     """
 
     def __init__(self, home: Path, embedder: Embedder | None = None) -> None:
@@ -54,14 +54,14 @@ class KnowledgeBase:
         self.index = VectorIndex(home / "chroma")
         self.index_sync = IndexSync(self.store, self.index, self.embedder)
         self._retriever: Retriever | None = None
-        # Keys begin with the store's generation. What computes them reads within one `store.reading()`.
+        # Keys contain the store's generation. Values are computed within one `store.reading()`.
         self._catalogues: SingleFlight[int, Catalogue] = SingleFlight()
-        self._exact: SingleFlight[int, Catalogue] = SingleFlight()
-        self._graphs: SingleFlight[tuple[int, frozenset[str]], NoteGraph] = SingleFlight(_GRAPHS)
-        self._walked: SingleFlight[int, NoteGraph] = SingleFlight()
+        self._exact_catalogues: SingleFlight[int, Catalogue] = SingleFlight()
+        self._graphs: SingleFlight[tuple[int, frozenset[str]], NoteGraph] = SingleFlight(_CACHED_GRAPHS)
+        self._walkable_graphs: SingleFlight[int, NoteGraph] = SingleFlight()
         self._means: SingleFlight[int, Vectors] = SingleFlight()
-        self._lock = threading.Lock()  # of the two below; never held while something slow goes on
-        self._remembered: dict[str, Vectors] = {}
+        self._lock = threading.Lock()  # of the two fields below; never held during slow work
+        self._sentence_vectors: dict[str, Vectors] = {}
         self._warned: set[str] = set()
 
     def __enter__(self) -> KnowledgeBase:
@@ -83,9 +83,9 @@ class KnowledgeBase:
     def search(
         self, query: str, limit: int = 10, *, widen: bool = True, exclude: Collection[str] = ()
     ) -> tuple[Vectors, list[Hit]]:
-        """The question's vector, shape (size,), and the best chunks. `exclude`: kinds of notes to leave out.
+        """The question's vector, shape (size,), and the best chunks. `exclude`: kinds of notes to omit.
 
-        Where the vector index can't be relied on, all vectors are compared instead, and a warning says why.
+        Compares all vectors, after a warning with the reason, when the vector index cannot be used.
         """
         with self.reading():
             graph = self.graph_without(exclude) if widen else None
@@ -94,30 +94,30 @@ class KnowledgeBase:
                 problem = self.index_sync.problem()
                 try:
                     if not problem:
-                        return self._retrieving().search(catalogue, graph, query, limit, exclude)
+                        return self._get_retriever().search(catalogue, graph, query, limit, exclude)
                 except IndexFailure as error:
                     problem = str(error)
                 self._warn(f"the vector index is not used: {problem}")
-                catalogue = self._exact_catalogue()
-            return self._retrieving().search(catalogue, graph, query, limit, exclude)
+                catalogue = self._exact_catalogue_now()
+            return self._get_retriever().search(catalogue, graph, query, limit, exclude)
 
-    def _retrieving(self) -> Retriever:
+    def _get_retriever(self) -> Retriever:
         with self._lock:
             if self._retriever is None:
                 self._retriever = Retriever(self.store, self.index, self.embedder)
             return self._retriever
 
     def _warn(self, message: str) -> None:
-        """Once."""
+        """Logs each message once."""
         with self._lock:
-            fresh = message not in self._warned
+            is_new = message not in self._warned
             self._warned.add(message)
-        if fresh:
+        if is_new:
             _log.warning("%s", message)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """All that is read within is of one moment, whatever is written meanwhile."""
+        """A consistent snapshot: reads within the block do not see later writes."""
         if not self.store.database.is_nested and self.catalogue.vectors is None:
             self.index_sync.catch_up()
         with self.store.reading():
@@ -128,19 +128,21 @@ class KnowledgeBase:
         with self.store.reading():
             return self._catalogues.get(self.store.generation, lambda: Catalogue.load(self.store, self.embedder))
 
-    def _exact_catalogue(self) -> Catalogue:
+    def _exact_catalogue_now(self) -> Catalogue:
         with self.store.reading():
-            return self._exact.get(self.store.generation, lambda: Catalogue.load(self.store, self.embedder, exact=True))
+            return self._exact_catalogues.get(
+                self.store.generation, lambda: Catalogue.load(self.store, self.embedder, exact=True)
+            )
 
     @property
     def graph(self) -> NoteGraph:
-        """All notes and links, with the inferred ones that join what no author's link joins. To walk on, not to search by."""
+        """All notes and links, including inferred links between disconnected groups. For navigation; searches ignore those."""
         with self.store.reading():
-            return self._walked.get(self.store.generation, self._walkable)
+            return self._walkable_graphs.get(self.store.generation, self._walkable)
 
     def _walkable(self) -> NoteGraph:
-        written = self.graph_without(())
-        return NoteGraph(written.note_ids, [*written.links, *self._inferred(written)])
+        authored = self.graph_without(())
+        return NoteGraph(authored.note_ids, [*authored.links, *self._inferred(authored)])
 
     def _inferred(self, graph: NoteGraph) -> list[Link]:
         catalogue = self.catalogue
@@ -149,20 +151,20 @@ class KnowledgeBase:
         return infer_links(graph, catalogue.row_of, catalogue.note_ids, self._mean_vectors(catalogue))
 
     def graph_without(self, kinds: Collection[str]) -> NoteGraph:
-        """The notes of other kinds, and the authors' links among them: what a search leaves out leaves no trace in it."""
-        left_out = frozenset(kinds)
+        """The notes of other kinds and the authors' links among them."""
+        excluded = frozenset(kinds)
 
         def load() -> NoteGraph:
-            ids = [note_id for note_id, _, kind, _ in self.store.titles() if kind not in left_out]
+            ids = [note_id for note_id, _, kind, _ in self.store.titles() if kind not in excluded]
             return NoteGraph(ids, self.store.links())
 
         with self.store.reading():
-            return self._graphs.get((self.store.generation, left_out), load)
+            return self._graphs.get((self.store.generation, excluded), load)
 
     def find(self, name: str) -> str:
-        """The id of the note that `name` means: an id, or an exact title or alias that only one note bears.
+        """The id of the note called `name`: its id, or a title or alias that only this note has.
 
-        Raises PasskbError that names the nearest titles, or the candidates.
+        Raises PasskbError that lists the closest titles, or the candidates when several notes match.
         """
         name = name.encode("utf-8", "replace").decode()
         if self.store.notes([name]):
@@ -171,30 +173,31 @@ class KnowledgeBase:
         if len(ids) == 1:
             return ids[0]
         if ids:
-            raise PasskbError(f"{len(ids)} notes are called {name!r}: say which by its id: {', '.join(ids)}")
+            raise PasskbError(f"{len(ids)} notes are called {name!r}: use one of their ids: {', '.join(ids)}")
         near = self.suggest_titles(name, 3)
         hint = f"; did you mean {' or '.join(repr(title) for _, title in near)}?" if near else ""
         raise PasskbError(
             f"there is no note {name!r}{hint}"
             if near
-            else f"there is no note {name!r}: `passkb search` finds notes by what they say"
+            else f"there is no note {name!r}: find notes by their text with `passkb search`"
         )
 
     def suggest_titles(self, text: str, limit: int = 8) -> list[tuple[str, str]]:
-        """(id, title) of notes whose title or alias holds all words of `text`, or else some: for search as you type."""
+        """(id, title) of notes whose title or an alias contains at least half of the words of `text`; for search as you
+        type."""
         words = text.casefold().split()
         ranked = []
         for note_id, title, _, aliases in self.store.titles():
             names = [name.casefold() for name in (title, *aliases)]
-            found = max(sum(word in name for word in words) for name in names) if words else 0
-            if found:
+            matches = max(sum(word in name for word in words) for name in names) if words else 0
+            if matches:
                 starts = any(name.startswith(words[0]) for name in names)
-                ranked.append((-found, not starts, len(title), note_id, title))
+                ranked.append((-matches, not starts, len(title), note_id, title))
         least = -min((rank[0] for rank in ranked), default=0)
         return [(rank[3], rank[4]) for rank in sorted(ranked) if -rank[0] * 2 >= least][:limit]
 
     def view(self, note_id: str, similar: int = 8) -> NoteView:
-        """Everything about one note. Raises PasskbError when there is none."""
+        """A note with everything related to it. Raises PasskbError when it does not exist."""
         with self.reading():
             return self._view(note_id, similar)
 
@@ -202,20 +205,23 @@ class KnowledgeBase:
         note = self.store.note(note_id)
         if note is None:
             raise PasskbError(f"there is no note {note_id!r}")
-        joined = [link for link in self.graph.links if link.origin is Origin.INFERRED and note_id in (link.source, link.target)]
-        backlinks = (*self.store.links(note_id, into=True), *(link for link in joined if link.target == note_id))
+        inferred = [
+            link for link in self.graph.links if link.origin is Origin.INFERRED and note_id in (link.source, link.target)
+        ]
+        backlinks = (*self.store.links(note_id, into=True), *(link for link in inferred if link.target == note_id))
         drawing = [link.source for link in backlinks if link.type is LinkType.DRAWS_ON]
         inquiries = [i for i, row in self.store.notes(drawing).items() if row.kind in (NoteKind.INQUIRY, NoteKind.STUB)]
         return NoteView(
             note,
-            (*self.store.links(note_id), *(link for link in joined if link.source == note_id)),
+            (*self.store.links(note_id), *(link for link in inferred if link.source == note_id)),
             backlinks,
             tuple(self.similar(note_id, similar)),
             tuple(sorted(inquiries)),
         )
 
     def similar(self, note_id: str, limit: int = 8) -> list[tuple[str, float]]:
-        """Notes whose mean chunk vector is nearest by cosine, best first; none for a note without text."""
+        """(note id, cosine) of the notes with the most similar mean chunk vectors, best first; empty for a note without
+        text."""
         catalogue = self.catalogue
         row = catalogue.row_of.get(note_id)
         if row is None or catalogue.vectors is None:
@@ -235,54 +241,56 @@ class KnowledgeBase:
         return self.graph.path(start, end)
 
     def sentence_vectors(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors of short texts, shape (len(texts), size); the latest few thousand are remembered."""
+        """Unit vectors of short texts, shape (len(texts), size), cached in memory."""
         with self._lock:
-            known = {text: vector for text in texts if (vector := self._remembered.get(text)) is not None}
+            known = {text: vector for text in texts if (vector := self._sentence_vectors.get(text)) is not None}
         missing = list(dict.fromkeys(text for text in texts if text not in known))
         if missing:
-            made = dict(zip(missing, self.embedder(missing), strict=True))
-            known |= made
+            computed = dict(zip(missing, self.embedder(missing), strict=True))
+            known |= computed
             with self._lock:
-                if len(self._remembered) + len(made) > _REMEMBERED:
-                    self._remembered.clear()
-                self._remembered.update(itertools.islice(made.items(), _REMEMBERED))
+                if len(self._sentence_vectors) + len(computed) > _MAX_SENTENCE_VECTORS:
+                    self._sentence_vectors.clear()
+                self._sentence_vectors.update(itertools.islice(computed.items(), _MAX_SENTENCE_VECTORS))
         return np.array([known[text] for text in texts], np.float32).reshape(len(texts), self.embedder.size)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
-        """One transaction over everything known; the vector index follows when it has ended."""
+        """One transaction over the store. Updates the vector index afterwards."""
         with self.store.writing() as change:
             yield change
         self.sync_index()
 
-    def embed(self, passages: Sequence[str], progress: Progress | None = None, *, again: bool = False) -> int:
-        """Makes and keeps the vectors of those texts that have none yet, or of all. How many were made."""
+    def embed(self, passages: Sequence[str], progress: Progress | None = None, *, recompute: bool = False) -> int:
+        """Computes and stores the vectors that `passages` lack, or all of them with `recompute`; returns their number."""
         by_hash = {text_hash(passage): passage for passage in passages}
-        wanted = by_hash if again else self.store.missing_vectors(self.embedder.name, by_hash)
-        missing = sorted(wanted, key=lambda key: len(by_hash[key]))
-        for i in range(0, len(missing), _EMBED_AT_ONCE):
-            keys = missing[i : i + _EMBED_AT_ONCE]
+        pending = by_hash if recompute else self.store.missing_vectors(self.embedder.name, by_hash)
+        missing = sorted(pending, key=lambda key: len(by_hash[key]))
+        for i in range(0, len(missing), _EMBEDDING_BATCH):
+            keys = missing[i : i + _EMBEDDING_BATCH]
             self.store.add_vectors(self.embedder.name, keys, self.embedder([by_hash[key] for key in keys]))
             if progress:
-                progress("embedding", min(i + _EMBED_AT_ONCE, len(missing)), len(missing))
+                progress("embedding", min(i + _EMBEDDING_BATCH, len(missing)), len(missing))
         return len(missing)
 
     def embed_missing(self, progress: Progress | None = None) -> int:
-        """Makes the vectors that are missing of what is known, for who holds the home: of another embedding model, or lost. How
-        many were made."""
-        lacking = self.store.chunks_without_vector(self.embedder.name)
-        if not lacking:
+        """Computes the vectors that indexed chunks lack, such as after a change of the embedding model; returns their number.
+
+        The caller holds the lock of the home.
+        """
+        chunks = self.store.chunks_without_vector(self.embedder.name)
+        if not chunks:
             return 0
-        notes = self.store.notes(chunk.note_id for chunk in lacking)
-        made = self.embed([passage(notes[chunk.note_id], chunk) for chunk in lacking if chunk.note_id in notes], progress)
+        notes = self.store.notes(chunk.note_id for chunk in chunks)
+        computed = self.embed([passage(notes[chunk.note_id], chunk) for chunk in chunks if chunk.note_id in notes], progress)
         with self.store.writing() as change:
-            change.mark_embedded([chunk.id for chunk in lacking])
-        return made
+            change.mark_embedded([chunk.id for chunk in chunks])
+        return computed
 
     def sync_index(self) -> str:
-        """Brings the vector index in step with the store: see `IndexSync.synchronize`."""
+        """Brings the vector index up to date with the store; see `IndexSync.synchronize`."""
         return self.index_sync.synchronize()
 
 

@@ -1,6 +1,5 @@
-"""The words of the house as data: notes, links, claims, chunks, hits.
+"""The domain types: notes, links, claims, chunks, hits. Standard library only.
 
-Standard library only. Knows nothing about files, databases, models or the web; every other module speaks in these.
 Offsets are character offsets (`str` indices) into `Note.text`, half-open: `text[start:end]`.
 """
 
@@ -68,14 +67,14 @@ class Claim:
 
     @property
     def question(self) -> str:
-        """The claim as a question; a word that begins in capitals keeps them."""
+        """The claim as a question; a first word in capitals, such as an acronym, keeps them."""
         first, rest = self.text[:1], self.text[1:].rstrip(".")
         return f"Does it hold that {first if rest[:1].isupper() else first.lower()}{rest}?"
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One Markdown document. `text` is its body as indexed: front matter removed, line ends `\\n`, else untouched."""
+    """One Markdown document. `text` is its body as indexed: without front matter, line ends `\\n`, otherwise unchanged."""
 
     id: str
     title: str
@@ -92,12 +91,12 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class WrittenLink:
-    """A link as its author wrote it, before it is known which note it means.
+    """A link as its author wrote it, before it is resolved to a note.
 
-    `target` is the name or the path as written (percent-decoded for Markdown paths), `anchor` a heading, a `^block` or the
-    id of a claim, `start` and `end` its place in the note's text, -1 when it stands in the front matter.
-    `form` is `wiki` (resolved by name, as in Obsidian), `path` (resolved relative to the note's folder), `inward`: the note
-    named is said to link to this one, or `of NAME`: the note called NAME is said to link to the one named.
+    `target` is the name or path as written (percent-decoded for Markdown paths), `anchor` a heading, a `^block` or the id of a
+    claim, `start` and `end` its span in the note's text, -1 for a link in the front matter.
+    `form` is `wiki` (resolved by name, as in Obsidian), `path` (resolved relative to the note's folder), `inward` (this note
+    states that the named note links to it), or `of NAME` (this note states that the note NAME links to the named one).
     """
 
     target: str
@@ -113,7 +112,8 @@ class WrittenLink:
 class Link:
     """A typed, directed edge between two notes, with its author's reason.
 
-    `writer` is the note whose text says so, when that is not the source; `start` and `end` are places in the source's text.
+    `writer` is the note that states the link, empty when that is the source; `start` and `end` are its span in the source's
+    text.
     """
 
     source: str
@@ -129,7 +129,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A heading-bounded stretch of a note's text. `heading` is the path of headings above it, joined by ` > `."""
+    """A heading-bounded span of a note's text. `heading` is the path of headings above it, joined by ` > `."""
 
     id: str
     note_id: str
@@ -140,7 +140,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk found by a search. `via` is `text`, or `links` when typed links led to it."""
+    """A chunk that matches a search. `via` is `text`, or `links` when only typed links lead to it."""
 
     note_id: str
     title: str
@@ -153,11 +153,11 @@ class Hit:
 
 
 class PasskbError(Exception):
-    """Something a person can act on: the message names the thing and says what to do. Shown without a traceback."""
+    """An error that the user can act on: the message names the cause and the remedy. Shown without a traceback."""
 
 
 def page_number(note: Note, offset: int) -> int | None:
-    """The page, from 1, of the PDF that a note was made of on which `offset` of its text stands; None for other notes."""
+    """The page (from 1) of the imported PDF that contains `offset` of the note's text; None for other notes."""
     pages = note.properties.get("pages")
     if not isinstance(pages, list) or not all(isinstance(page, int) for page in pages) or not pages:
         return None
@@ -168,5 +168,5 @@ _NOT_WORD = re.compile(r"[^\w]+")
 
 
 def slug(name: str) -> str:
-    """A name as it appears in ids: NFC, case-folded, runs of anything but letters, digits and `_` become one `-`."""
+    """A name as used in ids: NFC, case-folded; runs of anything but letters, digits and `_` become one `-`."""
     return _NOT_WORD.sub("-", unicodedata.normalize("NFC", name).casefold()).strip("-") or "untitled"

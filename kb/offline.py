@@ -1,6 +1,6 @@
-"""Keeps the process and its children off the network: no telemetry, no version checks, no downloads, no proxy for loopback.
+"""Keeps the process and its children off the network: no telemetry, version checks, downloads, or proxy for loopback.
 
-Call `go_offline` before a library is imported; most read these settings once, when they are imported. Knows no library's API.
+Call `go_offline` before importing a library; most read these settings only at import.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ import sys
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
-# What the libraries send unasked is closed, whatever the environment says.
+# Telemetry stays off, whatever the environment says.
 _CLOSED = {
     "ANONYMIZED_TELEMETRY": "False",  # Chroma
-    "DISABLE_TELEMETRY": "1",  # Hugging Face, as are the next two
+    "DISABLE_TELEMETRY": "1",  # Hugging Face, like the next two
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
-    "GRADIO_ANALYTICS_ENABLED": "False",  # and Gradio's check for a newer version
-    "OTEL_SDK_DISABLED": "true",  # OpenTelemetry, which Chroma and DBOS load
+    "GRADIO_ANALYTICS_ENABLED": "False",  # includes Gradio's version check
+    "OTEL_SDK_DISABLED": "true",  # OpenTelemetry, loaded by Chroma and DBOS
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
 }
-# Downloads are closed as well, unless the user's environment opens them.
+# Downloads are off unless the user's environment allows them.
 _DEFAULTS = {"HF_HUB_OFFLINE": "1"}
-# Packages whose import alone sends something. openvino imports it where it can, and does without it where it cannot.
+# Packages whose import alone sends telemetry. openvino works without this one.
 _BLOCKED = ("openvino_telemetry",)
 
 
 def go_offline() -> None:
-    """Closes what libraries would send or fetch by themselves, here and in child processes. Safe to call again."""
+    """Disables telemetry and downloads of libraries, here and in child processes. Safe to call again."""
     os.environ.update(_CLOSED)
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
@@ -38,10 +38,10 @@ def go_offline() -> None:
 
 
 def _reach_loopback_directly() -> None:
-    """Adds this machine to the hosts that need no proxy, in both spellings of the variable. The lower case one wins in most
-    libraries, so each keeps what either says."""
-    given = ",".join(filter(None, (os.environ.get("no_proxy"), os.environ.get("NO_PROXY"))))
-    hosts = [host.strip() for host in given.split(",") if host.strip()]
+    """Adds this machine to the hosts reached without a proxy, in both spellings of the variable, merging their values:
+    most libraries prefer the lower-case one."""
+    configured = ",".join(filter(None, (os.environ.get("no_proxy"), os.environ.get("NO_PROXY"))))
+    hosts = [host.strip() for host in configured.split(",") if host.strip()]
     if "*" not in hosts:
         value = ",".join(dict.fromkeys([*hosts, *LOOPBACK]))
         os.environ["no_proxy"] = os.environ["NO_PROXY"] = value

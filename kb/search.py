@@ -1,8 +1,8 @@
-"""Search: lexical and dense lists, fused, then widened along typed links. No language model here.
+"""Search: fuses lexical and dense results, then widens them along typed links. Uses no language model.
 
-Fusion is the sum of the two lists' min-max normalised scores at equal weight (on SciFact, with these parts, nDCG@10 0.729
-against 0.717 for reciprocal rank fusion). Widening raises, below the best five, the notes that a personalised PageRank
-from those five reaches over typed links; it changes nothing where there are no links.
+Fusion averages the min-max normalized scores of both lists (on SciFact, nDCG@10 0.729 against 0.717 for reciprocal rank
+fusion). Widening raises the notes that a personalized PageRank from the best five reaches over typed links, never above those
+five.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from kb.store.queries import Store
 from kb.vector_index import VectorIndex
 
 CANDIDATES = 100
-# Up to here one pass over all vectors is exact and faster than Chroma's HNSW query (`make bench` shows both).
+# Up to this many chunks, comparing all vectors is exact and faster than an HNSW query in Chroma (see `make bench`).
 EXACT_LIMIT = 40_000
-# The j-th best chunk of a note counts 0.9^j: a note that says it all stays on top, without filling the list.
+# The score of a note's j-th best chunk (from 0) is multiplied by 0.9^j, so that one note does not fill the list.
 SAME_NOTE_DECAY = 0.9
 _SEED_NOTES = 5
 _WIDENED_NOTES = 8
-_REACHED = 48
+_MAX_REACHED = 48
 _LINK_WEIGHT = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """What a search needs of every chunk, in memory, by position; made anew when the store's generation moves on."""
+    """What a search needs of every chunk, in memory, by position. Valid for one generation of the store."""
 
     generation: int
     numbers: NDArray[np.int64]
@@ -48,7 +48,7 @@ class Catalogue:
 
     @classmethod
     def load(cls, store: Store, embedder: Embedder, *, exact: bool = False) -> Catalogue:
-        """`exact`: with the vectors of all chunks, however many they are."""
+        """`exact`: loads the vectors of all chunks, whatever their number."""
         generation = store.generation
         rows = store.chunk_rows()
         kinds = {note_id: kind for _, _, note_id, kind in rows}
@@ -76,129 +76,131 @@ class Catalogue:
 class Retriever:
     def __init__(self, store: Store, index: VectorIndex, embedder: Embedder) -> None:
         self.store, self.index, self.embedder = store, index, embedder
-        self._aside = ThreadPoolExecutor(1, "embedding")
+        self._executor = ThreadPoolExecutor(1, "embedding")
 
     def close(self) -> None:
-        """Ends its thread. To be used no more."""
-        self._aside.shutdown(wait=False)
+        """Ends its thread. The retriever cannot be used afterwards."""
+        self._executor.shutdown(wait=False)
 
     def search(
         self, catalogue: Catalogue, graph: NoteGraph | None, query: str, limit: int, exclude: Collection[str] = ()
     ) -> tuple[Vectors, list[Hit]]:
-        """The question's vector and at most `limit` hits, best first. `graph` None: no widening. `exclude`: kinds left out."""
-        embedded = self._aside.submit(self.embedder, [query])  # both let go of the interpreter while they work
-        words = self._positions(catalogue, self.store.lexical(query, CANDIDATES))
+        """The question's vector and at most `limit` hits, best first. `graph` None: no widening. `exclude`: kinds to omit."""
+        embedded = self._executor.submit(self.embedder, [query])  # embedding and SQLite both release the interpreter lock
+        lexical = self._positions(catalogue, self.store.lexical(query, CANDIDATES))
         vector = embedded.result()[0]
         dense, cosines = self._dense(catalogue, vector)
         if exclude:
-            dense, words = _allowed(catalogue, dense, exclude), _allowed(catalogue, words, exclude)
-        fused = _sum(_normalised(dense), _normalised(words))
-        scored = _decayed(catalogue, fused)
+            dense, lexical = _without_kinds(catalogue, dense, exclude), _without_kinds(catalogue, lexical, exclude)
+        fused = _fuse(_normalize(dense), _normalize(lexical))
+        scored = _apply_note_decay(catalogue, fused)
         via: set[int] = set()
         if graph is not None and scored:
-            scored, fresh = _widened(catalogue, graph, scored)
-            least = nlargest(limit, scored.values())[-1] if len(scored) >= limit else -1.0
-            for row, boost in fresh.items():
-                if boost > least:
-                    at = self._best_chunk(catalogue, row, vector, cosines)
-                    scored[at] = boost
-                    via.add(at)
-        best = sorted(scored, key=lambda at: (-scored[at], at))[:limit]
-        return vector, self._hits(catalogue, [(at, scored[at], "links" if at in via else "text") for at in best])
+            scored, linked = _widen(catalogue, graph, scored)
+            threshold = nlargest(limit, scored.values())[-1] if len(scored) >= limit else -1.0
+            for row, boost in linked.items():
+                if boost > threshold:
+                    position = self._best_chunk(catalogue, row, vector, cosines)
+                    scored[position] = boost
+                    via.add(position)
+        best = sorted(scored, key=lambda position: (-scored[position], position))[:limit]
+        ranked = [(position, scored[position], "links" if position in via else "text") for position in best]
+        return vector, self._hits(catalogue, ranked)
 
     def _dense(self, catalogue: Catalogue, vector: Vectors) -> tuple[dict[int, float], Vectors | None]:
         if catalogue.vectors is None:
-            position = {chunk_id: at for at, chunk_id in enumerate(catalogue.chunk_ids)}
+            positions = {chunk_id: position for position, chunk_id in enumerate(catalogue.chunk_ids)}
             near = self.index.nearest(vector, CANDIDATES)
-            return {position[key]: cosine for key, cosine in near if key in position}, None
-        # Not `@`: the threads of its BLAS spin on after a product, and take the cores from the embedder.
+            return {positions[key]: cosine for key, cosine in near if key in positions}, None
+        # Not `@`: BLAS threads keep spinning after a product and take cores from the embedder.
         cosines: Vectors = np.einsum("ij,j->i", catalogue.vectors, vector)
         many = len(cosines) > CANDIDATES
         best = np.argpartition(cosines, -CANDIDATES)[-CANDIDATES:] if many else np.arange(len(cosines))
         return dict(zip(best.tolist(), cosines[best].tolist(), strict=True)), cosines
 
     def _best_chunk(self, catalogue: Catalogue, row: int, vector: Vectors, cosines: Vectors | None) -> int:
-        """The position of the chunk of a note that is nearest to the question."""
+        """The position of the note's chunk that is nearest to the question. `row`: of the note."""
         positions = np.flatnonzero(catalogue.note_of == row).tolist()
         if cosines is None:
-            keys = [catalogue.chunk_ids[at] for at in positions]
-            found, vectors = self.store.vectors_of(self.embedder.name, self.embedder.size, keys)
-            nearness = dict(zip(found, vectors @ vector, strict=True))
-            return int(max(positions, key=lambda at: nearness.get(catalogue.chunk_ids[at], -1.0)))
+            keys = [catalogue.chunk_ids[position] for position in positions]
+            stored_ids, vectors = self.store.vectors_of(self.embedder.name, self.embedder.size, keys)
+            nearness = dict(zip(stored_ids, vectors @ vector, strict=True))
+            return int(max(positions, key=lambda position: nearness.get(catalogue.chunk_ids[position], -1.0)))
         return int(positions[np.argmax(cosines[positions])])
 
     def _positions(self, catalogue: Catalogue, rows: list[tuple[int, float]]) -> dict[int, float]:
-        """Chunk numbers to positions; a chunk that came after the catalogue was loaded is left for the next search."""
+        """Chunk numbers to positions, without chunks added after the catalogue was loaded."""
         if not rows or not len(catalogue.numbers):
             return {}
         numbers = np.array([number for number, _ in rows], np.int64)
-        at = np.searchsorted(catalogue.numbers, numbers).clip(max=len(catalogue.numbers) - 1)
-        known = catalogue.numbers[at] == numbers
-        return {i: score for i, (_, score), ok in zip(at.tolist(), rows, known.tolist(), strict=True) if ok}
+        positions = np.searchsorted(catalogue.numbers, numbers).clip(max=len(catalogue.numbers) - 1)
+        known = (catalogue.numbers[positions] == numbers).tolist()
+        return {position: score for position, (_, score), ok in zip(positions.tolist(), rows, known, strict=True) if ok}
 
     def _hits(self, catalogue: Catalogue, ranked: Sequence[tuple[int, float, str]]) -> list[Hit]:
-        rows = self.store.chunks([int(catalogue.numbers[at]) for at, _, _ in ranked])
+        rows = self.store.chunks([int(catalogue.numbers[position]) for position, _, _ in ranked])
         hits = []
-        for at, score, via in ranked:
-            row = rows.get(int(catalogue.numbers[at]))
+        for position, score, via in ranked:
+            row = rows.get(int(catalogue.numbers[position]))
             if row is not None:
                 chunk, title, text = row
                 hits.append(Hit(chunk.note_id, title, chunk.id, chunk.start, chunk.end, text, round(score, 6), via))
         return hits
 
 
-def _normalised(scores: Mapping[int, float]) -> dict[int, float]:
+def _normalize(scores: Mapping[int, float]) -> dict[int, float]:
     if not scores:
         return {}
     low, high = min(scores.values()), max(scores.values())
     span = high - low
-    return {at: (score - low) / span if span > 0 else 1.0 for at, score in scores.items()}
+    return {position: (score - low) / span if span > 0 else 1.0 for position, score in scores.items()}
 
 
-def _allowed(catalogue: Catalogue, scores: Mapping[int, float], exclude: Collection[str]) -> dict[int, float]:
-    banned = {row for row, kind in enumerate(catalogue.kinds) if kind in exclude}
-    return {at: score for at, score in scores.items() if int(catalogue.note_of[at]) not in banned}
+def _without_kinds(catalogue: Catalogue, scores: Mapping[int, float], exclude: Collection[str]) -> dict[int, float]:
+    excluded = {row for row, kind in enumerate(catalogue.kinds) if kind in exclude}
+    return {position: score for position, score in scores.items() if int(catalogue.note_of[position]) not in excluded}
 
 
-def _sum(one: Mapping[int, float], other: Mapping[int, float]) -> dict[int, float]:
-    fused = {at: score / 2 for at, score in one.items()}
-    for at, score in other.items():
-        fused[at] = fused.get(at, 0.0) + score / 2
+def _fuse(dense: Mapping[int, float], lexical: Mapping[int, float]) -> dict[int, float]:
+    fused = {position: score / 2 for position, score in dense.items()}
+    for position, score in lexical.items():
+        fused[position] = fused.get(position, 0.0) + score / 2
     return fused
 
 
-def _decayed(catalogue: Catalogue, fused: Mapping[int, float]) -> dict[int, float]:
-    seen: defaultdict[int, int] = defaultdict(int)
+def _apply_note_decay(catalogue: Catalogue, fused: Mapping[int, float]) -> dict[int, float]:
+    rank_in_note: defaultdict[int, int] = defaultdict(int)
     out = {}
-    order = sorted(fused, key=lambda at: (-fused[at], at))
-    for at, note in zip(order, catalogue.note_of[order].tolist(), strict=True):
-        out[at] = fused[at] * SAME_NOTE_DECAY ** seen[note]
-        seen[note] += 1
+    order = sorted(fused, key=lambda position: (-fused[position], position))
+    for position, note in zip(order, catalogue.note_of[order].tolist(), strict=True):
+        out[position] = fused[position] * SAME_NOTE_DECAY ** rank_in_note[note]
+        rank_in_note[note] += 1
     return out
 
 
-def _widened(catalogue: Catalogue, graph: NoteGraph, scored: dict[int, float]) -> tuple[dict[int, float], dict[int, float]]:
-    """The scores with attention that came over links added to the best chunk of its note, and the notes only links led to.
+def _widen(catalogue: Catalogue, graph: NoteGraph, scored: dict[int, float]) -> tuple[dict[int, float], dict[int, float]]:
+    """The scores with link shares added to each note's best chunk, and (row, score) of notes that only links reach.
 
-    Attention starts from the best notes, by the square of their scores; these keep their scores, and no other rises above them.
+    PageRank starts from the best notes, weighted by the square of their scores. These keep their scores, and no other note
+    rises above them.
     """
     best_of: dict[int, int] = {}
-    order = sorted(scored, key=lambda at: -scored[at])
-    for at, note in zip(order, catalogue.note_of[order].tolist(), strict=True):
-        best_of.setdefault(note, at)
+    order = sorted(scored, key=lambda position: -scored[position])
+    for position, note in zip(order, catalogue.note_of[order].tolist(), strict=True):
+        best_of.setdefault(note, position)
     best = list(best_of.items())[:_SEED_NOTES]
-    seeds = {catalogue.note_ids[row]: scored[at] ** 2 for row, at in best}
+    seeds = {catalogue.note_ids[row]: scored[position] ** 2 for row, position in best}
     ceiling = scored[best[-1][1]]
-    arrived = {
-        note_id: share for note_id, share in graph.personalized_pagerank(seeds, _REACHED).items() if note_id not in seeds
+    shares = {
+        note_id: share for note_id, share in graph.personalized_pagerank(seeds, _MAX_REACHED).items() if note_id not in seeds
     }
-    most = max(arrived.values(), default=0.0)
-    boosts = {catalogue.row_of[n]: _LINK_WEIGHT * share / most for n, share in arrived.items() if n in catalogue.row_of}
-    fresh: dict[int, float] = {}
+    largest = max(shares.values(), default=0.0)
+    boosts = {catalogue.row_of[n]: _LINK_WEIGHT * share / largest for n, share in shares.items() if n in catalogue.row_of}
+    linked: dict[int, float] = {}
     for row, boost in sorted(boosts.items(), key=lambda entry: -entry[1]):
         if row in best_of:
-            at = best_of[row]
-            scored[at] = max(scored[at], min(scored[at] + boost, ceiling))
-        elif len(fresh) < _WIDENED_NOTES:
-            fresh[row] = min(boost, ceiling)
-    return scored, fresh
+            position = best_of[row]
+            scored[position] = max(scored[position], min(scored[position] + boost, ceiling))
+        elif len(linked) < _WIDENED_NOTES:
+            linked[row] = min(boost, ceiling)
+    return scored, linked

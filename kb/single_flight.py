@@ -1,4 +1,4 @@
-"""A small cache whose values are computed outside its lock, each by one thread while others that want it wait."""
+"""A small cache that computes each value once: other threads that need the same value wait for it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Value = TypeVar("Value")
 
 
 class SingleFlight(Generic[Key, Value]):
-    """Remembers the `size` values that were used last. Computing one holds up only those who want the same one.
+    """Keeps the `size` most recently used values. Computing one blocks only threads that need the same one.
 
-    A database connection that `compute` needs is checked out before `get` is called: whoever waits here may hold the last one.
+    Check out a database connection that `compute` needs before calling `get`: a waiting thread may hold the last one.
     """
 
     def __init__(self, size: int = 1) -> None:
@@ -24,7 +24,7 @@ class SingleFlight(Generic[Key, Value]):
         self._flights: dict[Key, threading.Event] = {}
 
     def get(self, key: Key, compute: Callable[[], Value]) -> Value:
-        """Raises what `compute` raises; whoever waited for it then computes by itself."""
+        """The value for `key`. Raises what `compute` raises; a waiting thread then computes the value itself."""
         while True:
             with self._lock:
                 if key in self._values:

@@ -1,7 +1,6 @@
-"""The vector index: chunk id -> unit vector, nearest by cosine (the only chromadb import of the project).
+"""The vector index: chunk id to unit vector, nearest neighbours by cosine (the only chromadb import).
 
-In process, our own vectors passed in, cosine stated, upsert always. Derived from the store: once its folder is removed, a
-rebuild makes it again. Chroma's server is never started.
+Chroma runs in this process, without a server. The index is derived from the store: a rebuild makes it again.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import itertools
 import shutil
 import sqlite3
-import struct
 import threading
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -24,35 +22,34 @@ from kb.os_errors import explanation, open_failure
 from kb.os_errors import remedy as os_remedy
 
 _BATCH = 2000
-_HEADER = 100  # bytes of hnswlib's header.bin
 _NAME = "chunks"
 _opened_before = itertools.count(1)
 
 
 class IndexFailure(PasskbError):
-    """Chroma failed: whoever searches can compare all vectors instead."""
+    """Chroma failed. A search can compare all vectors instead."""
 
 
 class VectorIndex:
     """A Chroma collection in `folder`, opened when first needed (importing chromadb takes a second).
 
-    What another process writes there is seen: Chroma itself would go on answering from what it once read.
+    Reopens the collection after another process has written it: Chroma would keep answering from what it once read.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = threading.Lock()  # of the fields below; never held while Chroma works
-        self._current: _Opened | None = None
-        self._opening = threading.Lock()  # for those who need what is being opened
+        self._lock = threading.Lock()  # of the field below; never held while Chroma works
+        self._current: _Client | None = None
+        self._opening = threading.Lock()  # so that only one thread opens the collection
 
     def upsert(self, chunk_ids: Sequence[str], vectors: Vectors) -> None:
         """Adds or replaces. vectors: float32, shape (len(chunk_ids), size)."""
-        with self._usable(writing=True) as collection:
+        with self._collection(writing=True) as collection:
             for i in range(0, len(chunk_ids), _BATCH):
                 collection.upsert(ids=list(chunk_ids[i : i + _BATCH]), embeddings=vectors[i : i + _BATCH])
 
     def delete(self, chunk_ids: Sequence[str]) -> None:
-        with self._usable(writing=True) as collection:
+        with self._collection(writing=True) as collection:
             for i in range(0, len(chunk_ids), _BATCH):
                 collection.delete(ids=list(chunk_ids[i : i + _BATCH]))
 
@@ -60,46 +57,46 @@ class VectorIndex:
         """Chunk ids with their cosine to `vector` (shape (size,)), best first; approximate (HNSW)."""
         if not self.folder.exists():
             return []
-        with self._usable() as collection:
-            found = collection.query(query_embeddings=[vector], n_results=limit, include=["distances"])
-        return [(key, 1.0 - distance) for key, distance in zip(found["ids"][0], found["distances"][0], strict=True)]
+        with self._collection() as collection:
+            result = collection.query(query_embeddings=[vector], n_results=limit, include=["distances"])
+        return [(key, 1.0 - distance) for key, distance in zip(result["ids"][0], result["distances"][0], strict=True)]
 
     def count(self) -> int:
         if not self.folder.exists():
             return 0
-        with self._usable() as collection:
+        with self._collection() as collection:
             return int(collection.count())
 
     def ids(self) -> list[str]:
-        """The ids of all chunks in it, sorted."""
+        """The ids of all indexed chunks, sorted."""
         if not self.folder.exists():
             return []
-        with self._usable() as collection:
+        with self._collection() as collection:
             return sorted(collection.get(include=[])["ids"])
 
     def file_sizes(self) -> dict[str, int]:
-        """Its files with their sizes in bytes, of which none may vanish or shrink but by writing; without Chroma's log."""
-        found = {}
-        for path in self.folder.rglob("*"):
-            if path.is_file() and path.parent != self.folder:
-                found[path.relative_to(self.folder).as_posix()] = path.stat().st_size
-        return found
+        """The files of the index with their sizes in bytes, without Chroma's own database; they only shrink when written."""
+        return {
+            path.relative_to(self.folder).as_posix(): path.stat().st_size
+            for path in self.folder.rglob("*")
+            if path.is_file() and path.parent != self.folder
+        }
 
     def find_missing(self, files: Mapping[str, int]) -> str:
-        """What of `files` is gone; empty when nothing is."""
+        """The first of `files` (name to size in bytes) that is missing or shorter now; empty when all are complete."""
         if files and not self.folder.is_dir():
             return "its folder is missing"
-        for name, size in files.items():
+        for name, expected in files.items():
             try:
-                now = (self.folder / name).stat().st_size
+                size = (self.folder / name).stat().st_size
             except OSError:
                 return f"{name} is missing"
-            if now < size:
-                return f"{name} is cut short"
+            if size < expected:
+                return f"{name} is incomplete"
         return ""
 
     def count_mismatch(self, expected: int) -> str:
-        """Why it does not hold `expected` chunks, as far as its tables tell without loading Chroma; empty when it does."""
+        """Why the index does not contain `expected` chunks, counted without loading Chroma; empty when it does."""
         path = self.folder / "chroma.sqlite3"
         if not path.is_file():
             return "its folder is missing" if not self.folder.is_dir() else f"{path.name} is missing"
@@ -108,68 +105,69 @@ class VectorIndex:
                 number = int(connection.execute("SELECT count(*) FROM embeddings").fetchone()[0])
         except sqlite3.Error as error:
             busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-            return "" if busy else f"{path.name} can not be read ({error})"
-        return "" if number == expected else f"it holds {number:,} of {expected:,} passages"
+            return "" if busy else f"{path.name} cannot be read ({error})"
+        return "" if number == expected else f"it contains {number:,} of {expected:,} passages"
 
     def reset(self) -> None:
-        """Empties it, whatever its state. Raises PasskbError when its folder can not be removed."""
+        """Removes the index, whatever its state. Raises PasskbError when its folder cannot be removed."""
         self.close()
         try:
             if self.folder.exists():
                 shutil.rmtree(self.folder)
         except OSError as error:
-            raise PasskbError(f"{error.filename} can not be removed {explanation(error, 'check its permissions')}") from error
+            raise PasskbError(f"{error.filename} cannot be removed {explanation(error, 'check its permissions')}") from error
 
     def close(self) -> None:
-        """Lets go of the folder, so that it may be removed; opens it again when needed. Queries that go on end first."""
+        """Closes the collection once running queries have ended. The next use opens it again."""
         with self._lock:
             current, self._current = self._current, None
         if current is not None:
             current.retire()
 
     @contextmanager
-    def _usable(self, *, writing: bool = False) -> Iterator[Any]:
-        """The collection. Chroma's failures, of whatever type, become an IndexFailure that says what to do."""
-        opened = None
+    def _collection(self, *, writing: bool = False) -> Iterator[Any]:
+        """The collection. Turns Chroma's failures, of whatever type, into an IndexFailure with the remedy."""
+        client = None
         try:
-            opened = self._checked_out()
-            yield opened.collection
+            client = self._acquire()
+            yield client.collection
         except Exception as error:
             self.close()
-            reason = f"the vector index {self.folder} can not be used ({error})"
+            reason = f"the vector index {self.folder} cannot be used ({error})"
             remedy = "make room on its disk, or run `passkb rebuild`"
             cause = open_failure(self.folder / "chroma.sqlite3") if self.folder.is_dir() else None
             raise IndexFailure(f"{reason}: {os_remedy(cause, remedy) if cause else remedy}") from error
         finally:
-            if opened is not None:
+            if client is not None:
                 if writing:
-                    opened.stamp = self.stamp()
-                opened.give_back()
+                    client.stamp = self.stamp()
+                client.release()
 
-    def _checked_out(self) -> _Opened:
-        if opened := self._still_good():
-            return opened
+    def _acquire(self) -> _Client:
+        if client := self._acquire_current():
+            return client
         with self._opening:
-            while not (opened := self._still_good()):
+            while not (client := self._acquire_current()):
                 fresh = self._open()
                 with self._lock:
                     self._current = fresh
-            return opened
+            return client
 
-    def _still_good(self) -> _Opened | None:
+    def _acquire_current(self) -> _Client | None:
+        """The open client; None when there is none, or when it is stale, in which case it is retired."""
         with self._lock:
             current = self._current
             if current is None:
                 return None
             if current.stamp == self.stamp():
-                current.check_out()
+                current.acquire()
                 return current
             self._current = None
         current.retire()
         return None
 
     def stamp(self) -> tuple[tuple[int, int, int], ...]:
-        """Differs once another process has written, or put another folder in its place."""
+        """Changes when another process writes the index or replaces its folder."""
         stamps = []
         for name in ("chroma.sqlite3", "chroma.sqlite3-wal"):
             try:
@@ -179,21 +177,20 @@ class VectorIndex:
                 stamps.append((0, 0, 0))
         return tuple(stamps)
 
-    def _open(self) -> _Opened:
+    def _open(self) -> _Client:
         go_offline()
         import chromadb
         from chromadb.config import Settings
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        _whole(self.folder)
-        client = chromadb.PersistentClient(_spelled_anew(self.folder), settings=Settings(anonymized_telemetry=False))
+        client = chromadb.PersistentClient(_unused_spelling(self.folder), settings=Settings(anonymized_telemetry=False))
         configuration = {"hnsw": {"space": "cosine"}}
         collection = client.get_or_create_collection(_NAME, configuration=configuration, embedding_function=None)
-        return _Opened(client, collection, self.stamp())
+        return _Client(client, collection, self.stamp())
 
 
-class _Opened:
-    """Chroma's client of one state of the folder; closed when it is retired and nobody uses it any more."""
+class _Client:
+    """Chroma's client for one state of the folder. It closes when it is retired and no thread uses it any more."""
 
     def __init__(self, client: Any, collection: Any, stamp: Hashable) -> None:
         self.collection, self.stamp = collection, stamp
@@ -201,43 +198,29 @@ class _Opened:
         self._lock = threading.Lock()
         self._users, self._retired = 0, False
 
-    def check_out(self) -> None:
+    def acquire(self) -> None:
         with self._lock:
             self._users += 1
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         with self._lock:
             self._users -= 1
-        self._close_unused()
+        self._close_if_unused()
 
     def retire(self) -> None:
         with self._lock:
             self._retired = True
-        self._close_unused()
+        self._close_if_unused()
 
-    def _close_unused(self) -> None:
+    def _close_if_unused(self) -> None:
         with self._lock:
             if not self._retired or self._users or self._client is None:
                 return
             client, self._client = self._client, None
-        with suppress(Exception):  # a client of a folder that was removed fails to stop
+        with suppress(Exception):  # closing fails when the folder was removed
             client.close()
 
 
-def _whole(folder: Path) -> None:
-    """Raises OSError for an index whose files were cut short: hnswlib would read beyond their end and end the process."""
-    for header in folder.glob("*/header.bin"):
-        head, links = header.read_bytes(), (header.parent / "link_lists.bin").read_bytes()
-        _, _, _, number, size = struct.unpack_from("<i4Q", head.ljust(_HEADER, b"\0"))
-        end = 0
-        for _ in range(number):  # of each element, the length of its list and the list
-            end += 4 + int.from_bytes(links[end : end + 4], "little")
-        lengths = {"header.bin": _HEADER, "data_level0.bin": number * size, "length.bin": number * 4, "link_lists.bin": end}
-        for name, length in lengths.items():
-            if (header.parent / name).stat().st_size < length:
-                raise OSError(f"{header.parent / name} is cut short")
-
-
-def _spelled_anew(folder: Path) -> str:
-    """The folder by a name not used before: Chroma keeps one state a name, also a stale or a broken one."""
+def _unused_spelling(folder: Path) -> str:
+    """The folder by a path not used before: Chroma caches one state per path, even a stale or broken one."""
     return "/".join([str(folder), *("." if digit == "1" else "" for digit in f"{next(_opened_before):b}")])

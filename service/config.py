@@ -49,7 +49,7 @@ def read_config(home: Path) -> Config:
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise PasskbError(f"{path} can not be read {explanation(error, 'mend it or delete it')}") from error
+            raise PasskbError(f"{path} cannot be read {explanation(error, 'mend it or delete it')}") from error
     for field in fields(Config):
         variable = os.environ.get(f"PASSKB_{field.name.upper()}")
         if variable:

@@ -31,7 +31,7 @@ _VLLM = (
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """`needed` marks what asking and reading can not do without; the rest serves experiments and written answers."""
+    """`needed` marks what asking and reading cannot do without; the rest serves experiments and written answers."""
 
     name: str
     ok: bool

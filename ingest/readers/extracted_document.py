@@ -48,7 +48,7 @@ def format_note(imported: ExtractedDocument, original: str, when: date) -> str:
 
 
 def remove_unwritable(text: str) -> str:
-    """The text without characters that a UTF-8 text file can not hold or no one can see; line ends as `\\n`."""
+    """The text without characters that a UTF-8 text file cannot hold or no one can see; line ends as `\\n`."""
     return _UNWRITABLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\x0c", "\n"))
 
 

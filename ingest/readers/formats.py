@@ -37,7 +37,7 @@ class ReadResult:
 
 
 def read_bytes(path: str, size: int) -> bytes:
-    """Raises PasskbError for a file too large to be held, OSError for one that can not be read."""
+    """Raises PasskbError for a file too large to be held, OSError for one that cannot be read."""
     most = _LARGEST[PurePath(path).suffix.lower()]
     if size > most * 2**20:
         raise PasskbError(f"{path}: larger than {most} MB: split it, or leave it out by a line in .passkbignore")

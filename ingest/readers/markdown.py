@@ -184,7 +184,7 @@ def _load(front_matter: str) -> Any:
 
 
 def _json(value: Any, budget: list[int], depth: int) -> Any:
-    """The value with dates as ISO strings, keys as strings, and nothing that JSON can not say."""
+    """The value with dates as ISO strings, keys as strings, and nothing that JSON cannot say."""
     budget[0] -= 1
     if budget[0] < 0 or depth > _DEEPEST:
         raise ValueError("too large, or refers to itself")
@@ -239,7 +239,7 @@ class FrontMatter:
         name = self.text("kind").lower()
         if not name or name in _KINDS:
             return NoteKind(name or "note")
-        self.warnings.append(f"a file can not be of kind {name!r}: taken as note")
+        self.warnings.append(f"a file cannot be of kind {name!r}: taken as note")
         return NoteKind.NOTE
 
     def type(self, value: str) -> LinkType:

@@ -1,9 +1,8 @@
-"""A bounded pool of SQLite connections. Knows nothing about tables.
+"""A bounded pool of SQLite connections.
 
-A thread checks a connection out for as long as a `with` block lasts; blocks inside it share that connection. It goes back when
-the block ends, so threads may come and go. Connections that are given back stay open: opening one costs more than most queries.
-
-Take a connection before you wait for a lock that others hold while they wait for a connection; never the other way round.
+A thread checks out a connection for the duration of a `with` block; nested blocks share it. Returned connections stay open,
+because opening one costs more than most queries. To avoid deadlocks, take a connection before any lock that other threads hold
+while they wait for a connection.
 """
 
 from __future__ import annotations
@@ -17,42 +16,44 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-SIZE = 8
-PATIENCE = 60.0  # seconds
+DEFAULT_SIZE = 8
+TIMEOUT_S = 60.0  # seconds
 
 
 class PoolExhausted(Exception):
-    """No connection became free in time."""
+    """No connection became available in time."""
 
 
 @dataclass(slots=True)
 class _Checkout:
-    """One thread's connection. `identity`: of the file that it reads; `era`: the pool's when it was opened."""
+    """One thread's connection. `identity`: of the file that it reads; `epoch`: of the pool when it was opened."""
 
     connection: sqlite3.Connection
     identity: Hashable
-    era: int
+    epoch: int
     depth: int = 1
 
 
 class ConnectionPool:
-    """At most `size` connections, made by `connect`. `identity` names the file they should read: one that reads another is
-    closed and a new one takes its place.
+    """Up to `size` connections, opened by `connect`. `identity` identifies the file that they should read: a connection to
+    another file is closed and replaced.
 
-    Safe to use from several threads; after a fork the child opens its own.
+    Thread-safe. After a fork the child opens its own connections.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], identity: Callable[[], Hashable], size: int = SIZE) -> None:
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], identity: Callable[[], Hashable], size: int = DEFAULT_SIZE
+    ) -> None:
         self._connect, self._identity, self._size = connect, identity, size
-        self._start()
+        self._initialize()
 
-    def _start(self) -> None:
-        self._free = threading.Condition()
+    def _initialize(self) -> None:
+        self._changed = threading.Condition()
         self._local = threading.local()
-        self._idle: list[_Checkout] = []  # the latest last: few callers use few connections
-        self._out = 0
-        self._queue: deque[object] = deque()  # of those who wait, in the order they came
-        self._era = 0
+        self._idle: list[_Checkout] = []  # used last in, first out, so that few callers use few connections
+        self._in_use = 0
+        self._queue: deque[object] = deque()  # of waiting threads, in order of arrival
+        self._epoch = 0
         self._process = os.getpid()
 
     @property
@@ -61,102 +62,102 @@ class ConnectionPool:
         return self._current() is not None
 
     @contextmanager
-    def connection(self, patience: float = PATIENCE) -> Iterator[sqlite3.Connection]:
-        """This thread's connection. Raises PoolExhausted after `patience` seconds, and what `connect` raises."""
-        held = self._current()
-        if held is None:
-            held = self._check_out(patience)
-            self._local.held = held
+    def connection(self, timeout: float = TIMEOUT_S) -> Iterator[sqlite3.Connection]:
+        """This thread's connection. Raises PoolExhausted after `timeout` seconds, and what `connect` raises."""
+        checkout = self._current()
+        if checkout is None:
+            checkout = self._check_out(timeout)
+            self._local.checkout = checkout
         else:
-            held.depth += 1
+            checkout.depth += 1
         try:
-            yield held.connection
+            yield checkout.connection
         finally:
-            held.depth -= 1
-            if not held.depth:
-                self._give_back(held)
+            checkout.depth -= 1
+            if not checkout.depth:
+                self._release(checkout)
 
     def close(self) -> None:
-        """Closes what is idle now, and what is in use when it is given back. The pool can be used again."""
-        with self._free:
-            self._era += 1
+        """Closes idle connections now and connections in use when they are returned. The pool stays usable."""
+        with self._changed:
+            self._epoch += 1
             idle, self._idle = self._idle, []
         for entry in idle:
             entry.connection.close()
 
     def _current(self) -> _Checkout | None:
         if os.getpid() != self._process:
-            self._forsake()
-        held: _Checkout | None = getattr(self._local, "held", None)
-        return held if held is not None and held.depth else None  # a generator may have ended in another thread
+            self._reset_after_fork()
+        checkout: _Checkout | None = getattr(self._local, "checkout", None)
+        return checkout if checkout is not None and checkout.depth else None  # a generator may have finished in another thread
 
-    def _check_out(self, patience: float) -> _Checkout:
-        with self._free:
-            if self._out >= self._size or self._queue:
-                self._wait(patience)
-            self._out += 1
+    def _check_out(self, timeout: float) -> _Checkout:
+        with self._changed:
+            if self._in_use >= self._size or self._queue:
+                self._wait(timeout)
+            self._in_use += 1
         try:
-            return self._usable()
+            return self._open_or_reuse()
         except BaseException:
-            self._make_room()
+            self._release_slot()
             raise
 
-    def _wait(self, patience: float) -> None:
-        """Until it is this thread's turn; `_free` is held."""
-        deadline, ticket = time.monotonic() + patience, object()
+    def _wait(self, timeout: float) -> None:
+        """Waits for this thread's turn. The caller holds `_changed`."""
+        deadline, ticket = time.monotonic() + timeout, object()
         self._queue.append(ticket)
         try:
-            while self._out >= self._size or self._queue[0] is not ticket:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise PoolExhausted(f"all {self._size} connections have been in use for {patience:g} s")
-                self._free.wait(left)
+            while self._in_use >= self._size or self._queue[0] is not ticket:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    raise PoolExhausted(f"all {self._size} connections have been in use for {timeout:g} s")
+                self._changed.wait(remaining)
         finally:
             self._queue.remove(ticket)
-            self._free.notify_all()
+            self._changed.notify_all()
 
-    def _usable(self) -> _Checkout:
+    def _open_or_reuse(self) -> _Checkout:
         identity = self._identity()
         stale: list[_Checkout] = []
-        with self._free:
-            era, found = self._era, None
-            while self._idle and found is None:
+        with self._changed:
+            epoch, reusable = self._epoch, None
+            while self._idle and reusable is None:
                 entry = self._idle.pop()
                 if entry.identity == identity:
-                    found = entry
-                else:  # then the others read that file too
+                    reusable = entry
+                else:  # the other idle connections may read the same old file
                     stale += [entry, *(other for other in self._idle if other.identity != identity)]
                     self._idle = [other for other in self._idle if other.identity == identity]
         for entry in stale:
             entry.connection.close()
-        if found is not None:
-            found.depth = 1
-            return found
+        if reusable is not None:
+            reusable.depth = 1
+            return reusable
         connection = self._connect()
-        return _Checkout(connection, self._identity(), era)
+        return _Checkout(connection, self._identity(), epoch)
 
-    def _give_back(self, entry: _Checkout) -> None:
-        if getattr(self._local, "held", None) is entry:
-            self._local.held = None
-        if entry.connection.in_transaction:  # cut short: the next user begins anew
+    def _release(self, entry: _Checkout) -> None:
+        if getattr(self._local, "checkout", None) is entry:
+            self._local.checkout = None
+        if entry.connection.in_transaction:  # interrupted
             with suppress(sqlite3.Error):
                 entry.connection.rollback()
-        with self._free:
-            keep = entry.era == self._era
-            if keep:
+        with self._changed:
+            is_current = entry.epoch == self._epoch
+            if is_current:
                 self._idle.append(entry)
-        if not keep:
+        if not is_current:
             entry.connection.close()
-        self._make_room()
+        self._release_slot()
 
-    def _make_room(self) -> None:
-        with self._free:
-            self._out -= 1
+    def _release_slot(self) -> None:
+        with self._changed:
+            self._in_use -= 1
             if self._queue:
-                self._free.notify_all()
+                self._changed.notify_all()
 
-    def _forsake(self) -> None:
-        """In a child process: the parent's connections are not to be used, nor closed, here."""
-        forsaken = self._idle
-        self._start()
-        self._forsaken = forsaken  # kept, for a connection that nobody holds is closed
+    def _reset_after_fork(self) -> None:
+        """Called in a child process, which must neither use nor close its parent's connections."""
+        idle = self._idle
+        self._initialize()
+        self._parents_connections = idle  # a reference keeps them from being closed

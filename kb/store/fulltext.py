@@ -1,4 +1,4 @@
-"""Lexical search: a question's words against the chunks' full text (SQLite FTS5, Porter stems, BM25)."""
+"""Lexical search over the full text of chunks (SQLite FTS5, Porter stems, BM25)."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ _WORD = re.compile(r"\w+(?:['’@^]\w+)*")
 
 
 def content_words(text: str) -> list[str]:
-    """The words that carry a question's meaning: lower case, in order, each once; all words when nothing else is left."""
+    """The words of a text that are no stop words: lower case, in order, without repetition; all words when only stop words
+    remain."""
     words = list(dict.fromkeys(word.replace("’", "'") for word in _WORD.findall(text.casefold())))
     return [word for word in words if word not in STOP_WORDS] or words
 
 
 def match_expression(text: str) -> str:
-    """An FTS5 query that matches any content word of `text`; empty when it has no word."""
+    """An FTS5 query that matches any content word of `text`; empty when there is no word."""
     return " OR ".join(f'"{word}"' for word in content_words(text)[:MAX_WORDS])
 
 
@@ -45,7 +46,7 @@ def lexical_search(connection: sqlite3.Connection, text: str, limit: int) -> lis
 
 
 def phrase_search(connection: sqlite3.Connection, phrase: str, limit: int) -> list[int]:
-    """Numbers of chunks in whose text the words of `phrase` stand in a row, by their stems and whatever signs are between."""
+    """Numbers of chunks that contain the words of `phrase` in sequence, compared by stem and regardless of punctuation."""
     words = " ".join(_WORD.findall(phrase.casefold()))
     if not words:
         return []
@@ -55,16 +56,16 @@ def phrase_search(connection: sqlite3.Connection, phrase: str, limit: int) -> li
 
 @lru_cache(maxsize=50_000)
 def stem(word: str) -> str:
-    """A word's Porter stem, the one that the full text is indexed under."""
+    """A word's Porter stem, as used by the full-text index."""
     return str(_stemmer.stemWord(word))
 
 
 def stems(text: str) -> frozenset[str]:
-    """The stems of all words of a text, stop words left out."""
+    """The stems of all words of a text but stop words."""
     words = (word.replace("’", "'") for word in _WORD.findall(text.casefold()))
     return frozenset(stem(word) for word in words if word not in STOP_WORDS)
 
 
 def document_frequency(connection: sqlite3.Connection, word: str) -> int:
-    """In how many chunks a word, or another of the same stem, occurs."""
+    """The number of chunks that contain a word of the same stem."""
     return int(connection.execute("SELECT count(*) FROM words WHERE words MATCH ?", (f'"{word}"',)).fetchone()[0])

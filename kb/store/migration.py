@@ -1,4 +1,4 @@
-"""Homes that passkb 0.2 wrote hold absolute paths of their own folders: made relative once, also if the home has moved."""
+"""Converts the absolute paths of homes written by passkb 0.2 to relative ones, also when the home has moved."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ OWN_FOLDERS = ("notes", "pages")
 
 
 def make_paths_relative(connection: sqlite3.Connection, home: Path) -> None:
-    """To be called in a transaction of its own; changes nothing the second time."""
+    """Converts all stored paths. Call it in a transaction of its own; a second call changes nothing."""
     if connection.execute("SELECT value FROM meta WHERE key = ?", _DONE[:1]).fetchone() == _DONE[1:]:
         return
     paths = HomePaths(home)
     for path, size in connection.execute("SELECT path, size FROM files").fetchall():
-        kept = _kept(paths, path, size)
-        if kept == path:
+        relative = _relative(paths, path, size)
+        if relative == path:
             continue
-        if connection.execute("SELECT 1 FROM files WHERE path = ?", (kept,)).fetchone():
-            connection.execute("DELETE FROM files WHERE path = ?", (path,))  # read again since, under another id
+        if connection.execute("SELECT 1 FROM files WHERE path = ?", (relative,)).fetchone():
+            connection.execute("DELETE FROM files WHERE path = ?", (path,))  # indexed again since, under another id
         else:
-            connection.execute("UPDATE files SET path = ? WHERE path = ?", (kept, path))
+            connection.execute("UPDATE files SET path = ? WHERE path = ?", (relative, path))
     for note_id, path in connection.execute("SELECT id, path FROM notes WHERE path <> ''").fetchall():
-        connection.execute("UPDATE notes SET path = ? WHERE id = ?", (_kept(paths, path), note_id))
+        connection.execute("UPDATE notes SET path = ? WHERE id = ?", (_relative(paths, path), note_id))
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", _DONE)
 
 
-def _kept(paths: HomePaths, path: str, size: int | None = None) -> str:
-    """A path as it is kept now. One of a home that stood elsewhere is known by the file that stands in this one."""
-    kept = paths.relative(path)
-    if kept != path or not path or os.path.exists(path):
-        return kept
+def _relative(paths: HomePaths, path: str, size: int | None = None) -> str:
+    """The stored form of a path. A path of the home's former location is recognized by the file of that name in this home."""
+    relative = paths.relative(path)
+    if relative != path or not path or os.path.exists(path):
+        return relative
     parts = Path(path).parts
     for start, name in enumerate(parts):
         if name in OWN_FOLDERS:
-            moved = "/".join(parts[start:])
+            candidate = "/".join(parts[start:])
             try:
-                found = os.stat(paths.absolute(moved))
+                status = os.stat(paths.absolute(candidate))
             except (OSError, ValueError):
                 continue
-            if size is None or found.st_size == size:
-                return moved
+            if size is None or status.st_size == size:
+                return candidate
     return path

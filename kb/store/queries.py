@@ -1,6 +1,6 @@
-"""The store: notes, links, claims, chunks, full text and vectors in SQLite, as they are read. `change` is how they are written.
+"""The store: reads notes, links, claims, chunks, full text and vectors from SQLite. `transaction` writes them.
 
-Everything here can be rebuilt from the notes on disk. Knows nothing about Markdown, embedding models or graphs.
+The notes on disk can rebuild everything in it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LINK = 'source, target, type, why, origin, anchor, start, "end", writer'
 
 
 class Store:
-    """Reading at any time, from any thread; writing inside `with store.writing() as change`."""
+    """Reads from any thread at any time; writes inside `with store.writing() as transaction`."""
 
     def __init__(self, path: Path) -> None:
         self.database = Database(path)
@@ -42,12 +42,12 @@ class Store:
                 make_paths_relative(connection, path.parent)
 
     def meta(self, key: str) -> str:
-        """What was noted under `key`; empty when nothing was."""
-        rows = self._all("SELECT value FROM meta WHERE key = ?", key)
+        """The value stored under `key`; empty when there is none."""
+        rows = self._query("SELECT value FROM meta WHERE key = ?", key)
         return str(rows[0][0]) if rows else ""
 
     def set_meta(self, key: str, value: str) -> None:
-        """Survives a rebuild."""
+        """Stores a value that survives a rebuild."""
         with self.database.writing() as connection:
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
@@ -55,54 +55,54 @@ class Store:
         self.database.close()
 
     def reading(self) -> AbstractContextManager[None]:
-        """All that is read within is of one moment, whatever is written meanwhile."""
+        """A consistent snapshot: reads within the block do not see later writes."""
         return self.database.reading()
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """One transaction over notes, links, chunks and full text; readers see all of it or nothing."""
         with self.database.writing() as connection:
-            change = Transaction(connection, self._paths)
-            yield change
-            if change.visible:
+            transaction = Transaction(connection, self._paths)
+            yield transaction
+            if transaction.visible:
                 connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
 
     @property
     def generation(self) -> int:
-        """Counts the transactions; whoever caches rows compares it."""
-        return int(self._all("SELECT value FROM meta WHERE key = 'generation'")[0][0])
+        """A number that each visible change increases; the key of caches."""
+        return int(self._query("SELECT value FROM meta WHERE key = 'generation'")[0][0])
 
     def files(self, source: str | None = None) -> list[FileRecord]:
         where, parameters = ("WHERE source = ?", [source]) if source is not None else ("", [])
-        rows = self._all(
+        rows = self._query(
             f"SELECT path, source, size, mtime_ns, sha256, note_id, failure, warnings FROM files {where}", *parameters
         )
         return [_file(row, self._paths) for row in rows]
 
     def indexing_details(self, note_id: str) -> tuple[tuple[str, ...], int]:
-        """What was odd when a note's file was read, and in how many chunks the note is searched."""
-        rows = self._all("SELECT warnings FROM files WHERE note_id = ?", note_id)
-        chunks = self._all("SELECT count(*) FROM chunks WHERE note_id = ?", note_id)[0][0]
+        """The warnings about a note's file, and the note's number of chunks."""
+        rows = self._query("SELECT warnings FROM files WHERE note_id = ?", note_id)
+        chunks = self._query("SELECT count(*) FROM chunks WHERE note_id = ?", note_id)[0][0]
         return tuple(warning for row in rows for warning in json.loads(row[0])), chunks
 
     def note(self, note_id: str) -> Note | None:
-        rows = self._all(f"SELECT {_NOTE} FROM notes WHERE id = ?", note_id)
+        rows = self._query(f"SELECT {_NOTE} FROM notes WHERE id = ?", note_id)
         return replace(_note(rows[0], self._paths), claims=tuple(self.claims(note_id))) if rows else None
 
     def notes(self, ids: Iterable[str]) -> dict[str, Note]:
         """The notes of `ids` that exist, without their claims."""
-        wanted = json.dumps(list(dict.fromkeys(ids)))
-        rows = self._all(f"SELECT {_NOTE} FROM notes WHERE id IN (SELECT value FROM json_each(?))", wanted)
+        requested = json.dumps(list(dict.fromkeys(ids)))
+        rows = self._query(f"SELECT {_NOTE} FROM notes WHERE id IN (SELECT value FROM json_each(?))", requested)
         return {row[0]: _note(row, self._paths) for row in rows}
 
     def titles(self) -> list[tuple[str, str, str, tuple[str, ...]]]:
         """(id, title, kind, aliases) of every note, by title."""
-        rows = self._all("SELECT id, title, kind, aliases FROM notes ORDER BY title COLLATE NOCASE, id")
+        rows = self._query("SELECT id, title, kind, aliases FROM notes ORDER BY title COLLATE NOCASE, id")
         return [(id_, title, kind, tuple(json.loads(aliases))) for id_, title, kind, aliases in rows]
 
     def ids_by_name(self, name: str) -> list[str]:
-        """Ids of the notes that bear `name` as title or alias, in any case of letters."""
-        rows = self._all(
+        """Ids of the notes with the title or alias `name`, ignoring case."""
+        rows = self._query(
             "SELECT id FROM notes WHERE title = ?1 COLLATE NOCASE OR EXISTS "
             "(SELECT 1 FROM json_each(aliases) WHERE value = ?1 COLLATE NOCASE) ORDER BY id",
             name,
@@ -115,26 +115,26 @@ class Store:
     def ledger(self, note_id: str | None = None) -> list[tuple[str, Claim]]:
         """(note id, claim) with its evidence; all its runs together give a claim its status (`kb.claim_status`)."""
         where, parameters = ("WHERE note_id = ?", [note_id]) if note_id is not None else ("", [])
-        rows = self._all(
+        rows = self._query(
             f"SELECT note_id, id, text, premise, settles, test, status FROM claims {where} ORDER BY note_id, position",
             *parameters,
         )
         return [self._with_evidence(row[0], _claim(row[1:])) for row in rows]
 
     def links(self, note_id: str | None = None, *, into: bool = False) -> list[Link]:
-        """Links out of a note, into it, or all of them."""
+        """Links from a note, links into it, or all links."""
         where, parameters = (f"WHERE {'target' if into else 'source'} = ?", [note_id]) if note_id is not None else ("", [])
-        rows = self._all(f"SELECT {_LINK} FROM links {where} ORDER BY rowid", *parameters)
+        rows = self._query(f"SELECT {_LINK} FROM links {where} ORDER BY rowid", *parameters)
         return [_link(row) for row in rows]
 
     def names(self) -> list[tuple[str, str, str, str, tuple[str, ...]]]:
-        """(id, source, path, title, aliases) of every note that somebody wrote: what links can mean."""
-        rows = self._all("SELECT id, source, path, title, aliases FROM notes WHERE kind <> 'stub' ORDER BY id")
+        """(id, source, path, title, aliases) of every note but stubs: the possible targets of links."""
+        rows = self._query("SELECT id, source, path, title, aliases FROM notes WHERE kind <> 'stub' ORDER BY id")
         return [(*row[:2], self._paths.absolute(row[2]), row[3], tuple(json.loads(row[4]))) for row in rows]
 
     def written_links(self) -> dict[str, list[WrittenLink]]:
-        """Every note's links as they were written, before they are resolved."""
-        rows = self._all(
+        """Every note's links as written, before resolution."""
+        rows = self._query(
             'SELECT note_id, target, type, why, anchor, start, "end", form FROM written ORDER BY note_id, position'
         )
         out: dict[str, list[WrittenLink]] = {}
@@ -143,16 +143,16 @@ class Store:
         return out
 
     def has_inward_links(self) -> bool:
-        """Whether some note says of others that they link to it."""
-        return bool(self._all("SELECT EXISTS (SELECT 1 FROM written WHERE form = 'inward')")[0][0])
+        """Whether any note states that other notes link to it."""
+        return bool(self._query("SELECT EXISTS (SELECT 1 FROM written WHERE form = 'inward')")[0][0])
 
     def unresolved(self) -> list[Unresolved]:
-        rows = self._all("SELECT source, target, candidates FROM unresolved ORDER BY rowid")
+        rows = self._query("SELECT source, target, candidates FROM unresolved ORDER BY rowid")
         return [Unresolved(source, target, tuple(json.loads(candidates))) for source, target, candidates in rows]
 
     def chunks(self, numbers: Sequence[int]) -> dict[int, tuple[Chunk, str, str]]:
         """Chunk number -> (chunk, title of its note, text)."""
-        rows = self._all(
+        rows = self._query(
             'SELECT c.number, c.id, c.note_id, c.start, c."end", c.heading, n.title, substr(n.text, c.start + 1, '
             'c."end" - c.start) FROM chunks c JOIN notes n ON n.id = c.note_id '
             f"WHERE c.number IN ({', '.join('?' * len(numbers))})",
@@ -166,45 +166,45 @@ class Store:
             return lexical_search(connection, query, limit)
 
     def document_frequency(self, word: str) -> int:
-        """In how many chunks a word, or another of the same stem, occurs."""
+        """The number of chunks that contain a word of the same stem."""
         with self.database.connection() as connection:
             return document_frequency(connection, word)
 
     def notes_with_phrase(self, phrase: str, limit: int) -> set[str]:
-        """The notes of at most `limit` chunks in whose text the words of `phrase` stand in a row."""
+        """The notes of up to `limit` chunks that contain the words of `phrase` in sequence."""
         with self.database.connection() as connection:
             numbers = phrase_search(connection, phrase, limit)
-        rows = self._all("SELECT note_id FROM chunks WHERE number IN (SELECT value FROM json_each(?))", json.dumps(numbers))
+        rows = self._query("SELECT note_id FROM chunks WHERE number IN (SELECT value FROM json_each(?))", json.dumps(numbers))
         return {row[0] for row in rows}
 
     def chunk_rows(self) -> list[tuple[int, str, str, str]]:
         """(number, chunk id, note id, kind of the note) of every chunk, by number."""
-        return self._all("SELECT c.number, c.id, c.note_id, n.kind FROM chunks c JOIN notes n ON n.id = c.note_id ORDER BY 1")
+        return self._query("SELECT c.number, c.id, c.note_id, n.kind FROM chunks c JOIN notes n ON n.id = c.note_id ORDER BY 1")
 
     def chunk_vectors(self, model: str, size: int) -> tuple[list[int], Vectors]:
         """Numbers of the chunks that have a vector of `model`, and their vectors, by number."""
-        rows = self._all(
+        rows = self._query(
             "SELECT c.number, v.vector FROM chunks c JOIN vectors v ON v.model = ? AND v.hash = c.hash ORDER BY c.number",
             model,
         )
-        joined = np.frombuffer(b"".join(row[1] for row in rows), np.float32).reshape(len(rows), size)
-        return [row[0] for row in rows], joined
+        vectors = np.frombuffer(b"".join(row[1] for row in rows), np.float32).reshape(len(rows), size)
+        return [row[0] for row in rows], vectors
 
     def missing_vectors(self, model: str, hashes: Iterable[bytes]) -> set[bytes]:
-        """Those of `hashes` that have no vector of `model` yet."""
-        wanted = set(hashes)
-        have = {row[0] for row in self._all("SELECT hash FROM vectors WHERE model = ?", model)} if wanted else set()
-        return wanted - have
+        """The members of `hashes` without a vector of `model`."""
+        requested = set(hashes)
+        existing = {row[0] for row in self._query("SELECT hash FROM vectors WHERE model = ?", model)} if requested else set()
+        return requested - existing
 
     def add_vectors(self, model: str, hashes: Sequence[bytes], vectors: Vectors) -> None:
-        """Kept at once, in a transaction of its own: an ingest that is killed later finds them again."""
+        """Stores vectors in a separate transaction, so that an interrupted ingest does not compute them again."""
         rows = [(model, key, vector.tobytes()) for key, vector in zip(hashes, vectors, strict=True)]
         with self.database.writing() as connection:
             connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
 
     def chunks_without_vector(self, model: str) -> list[Chunk]:
-        """Chunks that a search by meaning can not find."""
-        rows = self._all(
+        """Chunks without a vector of `model`, which vector search cannot find."""
+        rows = self._query(
             'SELECT id, note_id, start, "end", heading FROM chunks c WHERE NOT EXISTS '
             "(SELECT 1 FROM vectors v WHERE v.model = ? AND v.hash = c.hash) ORDER BY number",
             model,
@@ -212,30 +212,30 @@ class Store:
         return [Chunk(*row) for row in rows]
 
     def outbox(self) -> list[tuple[str, bytes]]:
-        """What the vector index has not heard of yet: chunk ids with the hash of their text, empty for those that are gone."""
-        return self._all("SELECT o.chunk_id, coalesce(c.hash, x'') FROM outbox o LEFT JOIN chunks c ON c.id = o.chunk_id")
+        """Changes that the vector index lacks: chunk ids with the hash of their text, empty for removed chunks."""
+        return self._query("SELECT o.chunk_id, coalesce(c.hash, x'') FROM outbox o LEFT JOIN chunks c ON c.id = o.chunk_id")
 
     def outbox_size(self) -> int:
-        return int(self._all("SELECT count(*) FROM outbox")[0][0])
+        return int(self._query("SELECT count(*) FROM outbox")[0][0])
 
     def count_chunks(self) -> int:
-        return int(self._all("SELECT count(*) FROM chunks")[0][0])
+        return int(self._query("SELECT count(*) FROM chunks")[0][0])
 
-    def clear_outbox(self, heard: Sequence[tuple[str, bytes]]) -> None:
-        """Forgets the entries `heard`, save those whose chunk has changed since they were read."""
+    def clear_outbox(self, applied: Sequence[tuple[str, bytes]]) -> None:
+        """Removes the entries `heard`, except those whose chunk has changed since they were read."""
         with self.database.writing() as connection:
             connection.executemany(
                 "DELETE FROM outbox WHERE chunk_id = ?1 AND coalesce((SELECT hash FROM chunks WHERE id = ?1), x'') = ?2",
-                heard,
+                applied,
             )
 
     def index_state(self) -> str:
-        """`behind` when the vector index must be made from nothing, `written` while it is written to, else empty."""
+        """`behind` when the vector index must be rebuilt, `written` during a write, otherwise empty."""
         return self.meta("index")
 
     def mark_index(self, state: str, manifest: str = "") -> None:
-        """`written` before the index is written to, empty afterwards, with the `manifest` of what was written. `behind`: it is
-        to hear of all chunks again."""
+        """Sets `index_state`: `written` before a write, empty after it, together with the `manifest`; `behind` also puts all
+        chunks into the outbox."""
         with self.database.writing() as connection:
             rows = [("index", state), ("index_manifest", manifest)]
             connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
@@ -243,23 +243,23 @@ class Store:
                 connection.execute("INSERT OR REPLACE INTO outbox SELECT id, 1 FROM chunks")
 
     def vectors_of(self, model: str, size: int, chunk_ids: Sequence[str]) -> tuple[list[str], Vectors]:
-        rows = self._all(
+        rows = self._query(
             "SELECT c.id, v.vector FROM chunks c JOIN vectors v ON v.model = ? AND v.hash = c.hash "
             "WHERE c.id IN (SELECT value FROM json_each(?))",
             model,
             json.dumps(list(chunk_ids)),
         )
-        joined = np.frombuffer(b"".join(row[1] for row in rows), np.float32).reshape(len(rows), size)
-        return [row[0] for row in rows], joined
+        vectors = np.frombuffer(b"".join(row[1] for row in rows), np.float32).reshape(len(rows), size)
+        return [row[0] for row in rows], vectors
 
     def counts(self) -> tuple[dict[str, int], dict[str, int], int]:
         """Notes by kind, links by type, and the number of chunks."""
-        kinds = dict(self._all("SELECT kind, count(*) FROM notes GROUP BY kind ORDER BY kind"))
-        types = dict(self._all("SELECT type, count(*) FROM links GROUP BY type ORDER BY type"))
+        kinds = dict(self._query("SELECT kind, count(*) FROM notes GROUP BY kind ORDER BY kind"))
+        types = dict(self._query("SELECT type, count(*) FROM links GROUP BY type ORDER BY type"))
         return kinds, types, self.count_chunks()
 
     def _with_evidence(self, note_id: str, claim: Claim) -> tuple[str, Claim]:
-        rows = self._all(
+        rows = self._query(
             "SELECT l.source, json_extract(n.properties, '$.status'), json_extract(n.properties, '$.p_support'), "
             "json_extract(n.properties, '$.p_refute'), json_extract(n.properties, '$.date') AS date FROM links l "
             "JOIN notes n ON n.id = l.source WHERE l.target = ? AND l.type = 'evidence_for' AND l.anchor = ? "
@@ -274,7 +274,7 @@ class Store:
         status, reason = combined_status(findings) if findings else (claim.status, "")
         return note_id, replace(claim, status=status, status_reason=reason, evidence=tuple(by_note))
 
-    def _all(self, statement: str, *parameters: Any) -> list[Any]:
+    def _query(self, statement: str, *parameters: Any) -> list[Any]:
         with self.database.connection() as connection:
             return connection.execute(statement, parameters).fetchall()
 

@@ -1,4 +1,4 @@
-"""What the store keeps beside notes, and how a text is named there."""
+"""Records that the store keeps beside notes: files, unresolved links, hashes of embedded texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kb.notes import Chunk, Note
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """What is known of one file of a source. `failure` is empty when it was read; `note_id` is empty when it was not."""
+    """The indexing result of one file. `failure` is empty when the file was read, otherwise `note_id` is empty."""
 
     path: str
     source: str
@@ -24,7 +24,7 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """A written link that names no note (`candidates` empty) or several."""
+    """A link that matches no note (`candidates` empty) or several."""
 
     source: str
     target: str
@@ -32,7 +32,7 @@ class Unresolved:
 
 
 def passage(note: Note, chunk: Chunk) -> str:
-    """What is embedded for a chunk: its text under the note's title and nearest heading, so that its subject is known."""
+    """The text that is embedded for a chunk: the note's title and nearest heading, which give context, then the chunk."""
     nearest = chunk.heading.rsplit(" > ", 1)[-1]
     above = f"{note.title} > {nearest}" if nearest not in ("", note.title) else note.title
     return f"{above}\n{note.text[chunk.start : chunk.end]}"

@@ -1,7 +1,5 @@
-"""The SQLite file of a home: its tables, its version, its connections. Knows nothing about what the rows mean.
-
-Writing is serialised by SQLite (WAL: readers never wait for the writer).
-"""
+"""The SQLite file of a home: tables, version, connections. SQLite serializes writes (WAL: readers never wait for the
+writer)."""
 
 from __future__ import annotations
 
@@ -19,10 +17,11 @@ from kb.os_errors import remedy as os_remedy
 from kb.store.connections import ConnectionPool, PoolExhausted
 
 VERSION = 1
-READ_ONLY_REMEDY = "it can be asked, not changed; make it writable, or choose another folder with --home"
-_CACHE = 8000  # KiB a connection, beside what is mapped
-_MAPPED = 2**28  # bytes
-_REMEDY = "`passkb rebuild` makes it again from the notes"
+READ_ONLY_REMEDY = "you can ask questions but not change it; make it writable, or choose another folder with --home"
+_CACHE_KIB = 8000  # per connection, beside mapped memory
+_MMAP_SIZE = 2**28  # bytes
+_REMEDY = "`passkb rebuild` creates it again from the notes"
+_FOLDER_REMEDY = "check that you may write its folder and that there is room, or choose another with --home"
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -58,23 +57,23 @@ CREATE TABLE vectors (
   model TEXT NOT NULL, hash BLOB NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (model, hash)) WITHOUT ROWID;
 CREATE TABLE outbox (chunk_id TEXT PRIMARY KEY, keep INTEGER NOT NULL) WITHOUT ROWID;
 """
-# A generation is never used twice, not even by a database that takes another's place: whoever caches rows compares it.
+# A generation is never used twice, not even by a database that replaces another, because caches compare it.
 _META = """
 INSERT INTO meta VALUES ('generation', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));
 INSERT INTO meta VALUES ('index', 'behind');
 """
-_KEPT = ("meta", "vectors")  # when all else is made again
+_PRESERVED = ("meta", "vectors")  # tables that a rebuild keeps
 
 
 class DatabaseDamaged(PasskbError):
-    """The file is no database any more, or one of an older passkb: a rebuild replaces it."""
+    """The file is damaged or written by an older passkb; a rebuild replaces it."""
 
 
 class Database:
-    """One SQLite file, and a bounded pool of connections to it. Blocks of one thread share a connection.
+    """One SQLite file and a bounded pool of connections to it. Nested blocks of a thread share a connection.
 
-    Where its folder can not be written (`read_only`) the file is read as it stands. Raises PasskbError when the file is not a
-    database (`Damaged`), belongs to a newer passkb, or can not be opened.
+    Reads the file as it is when its folder is not writable (`read_only`). Raises PasskbError when the file is no database
+    (`DatabaseDamaged`), belongs to a newer passkb, or cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,12 +82,11 @@ class Database:
         self._pool = ConnectionPool(self._open, self._identity)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self.connection():  # now, so that what is wrong is said now
+            with self.connection():  # report problems now rather than at the first query
                 pass
         except OSError as error:
             self.close()
-            otherwise = "check that its folder is yours to write and has room, or choose another with --home"
-            raise PasskbError(f"{path} can not be used {explanation(error, otherwise)}") from error
+            raise PasskbError(f"{path} cannot be used {explanation(error, _FOLDER_REMEDY)}") from error
         except BaseException:
             self.close()
             raise
@@ -105,10 +103,10 @@ class Database:
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection for as long as the block lasts. SQLite's failures become a PasskbError that says what to do.
+        """A connection for the duration of the block, to the current file even after a rebuild replaced a damaged one.
 
-        When a rebuild has put another file in the place of a damaged one, that is read. Raises PasskbError also when all
-        connections stay in use for a minute.
+        Turns SQLite's errors into PasskbError with a remedy. Raises PasskbError also when all connections stay in use for a
+        minute.
         """
         try:
             with self._pool.connection() as connection:
@@ -120,7 +118,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """All that is read within is of one moment."""
+        """A consistent snapshot: reads within the block do not see later writes."""
         with self.connection() as connection:
             if connection.in_transaction:
                 yield
@@ -129,12 +127,12 @@ class Database:
             try:
                 yield
             finally:
-                with suppress(sqlite3.DatabaseError):  # of a damaged file; what was read is what it is
+                with suppress(sqlite3.DatabaseError):  # of a damaged file; the rows already read are unaffected
                     connection.execute("COMMIT")
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it is kept, or, on any exception, none. Raises PasskbError when the home is read-only."""
+        """A transaction, rolled back on any exception. Raises PasskbError when the home is read-only."""
         if self.read_only:
             raise PasskbError(f"{self.path.parent} is read-only: {READ_ONLY_REMEDY}")
         if self._opened_read_only:
@@ -145,56 +143,56 @@ class Database:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                if connection.in_transaction:  # a full disk may have ended it
+                if connection.in_transaction:  # a full disk may have ended the transaction
                     connection.execute("ROLLBACK")
                 raise
 
     def find_damage(self) -> str:
-        """What is wrong with the file, by reading all of it; empty when nothing is."""
+        """What is wrong with the file, checked by reading all of it; empty when nothing is."""
         try:
             with self._pool.connection() as connection:
-                found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+                result = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
         except sqlite3.DatabaseError as error:
             return str(error)
-        return "" if found == "ok" else found
+        return "" if result == "ok" else result
 
     def close(self) -> None:
-        """Closes what is idle; what a thread is using is closed when its block ends. Opens again when needed."""
+        """Closes idle connections, and those in use when their blocks end. The next use opens new ones."""
         self._pool.close()
 
     def translate_error(self, error: sqlite3.Error) -> PasskbError:
-        """What SQLite says, with the file it says it of and what to do."""
+        """SQLite's error as a PasskbError that names the file and the remedy."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return DatabaseDamaged(f"{self.path} can not be used ({error}): {_REMEDY}")
-        kept = "; what was known is still known"
+            return DatabaseDamaged(f"{self.path} cannot be used ({error}): {_REMEDY}")
+        intact = "; existing data is intact"
         remedies = {
-            sqlite3.SQLITE_FULL: "make room on its disk and try again" + kept,
-            sqlite3.SQLITE_IOERR: "check its disk and the room on it, and try again" + kept,
+            sqlite3.SQLITE_FULL: "make room on its disk and try again" + intact,
+            sqlite3.SQLITE_IOERR: "check its disk and the room on it, and try again" + intact,
             sqlite3.SQLITE_READONLY: "make it and its folder writable, or choose another with --home",
-            sqlite3.SQLITE_CANTOPEN: "check that its folder is yours to write and has room, or choose another with --home",
-            sqlite3.SQLITE_BUSY: "another program holds it: let that finish, and try again",
+            sqlite3.SQLITE_CANTOPEN: _FOLDER_REMEDY,
+            sqlite3.SQLITE_BUSY: "another program uses it: wait until it finishes, then try again",
         }
         remedy = remedies.get(code, _REMEDY)
         if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
-            cause = open_failure(self.path)  # SQLite itself does not say which
+            cause = open_failure(self.path)  # SQLite does not report it
             remedy = os_remedy(cause, remedy) if cause else remedy
-        return PasskbError(f"{self.path} can not be used ({error}): {remedy}")
+        return PasskbError(f"{self.path} cannot be used ({error}): {remedy}")
 
     def _open(self) -> sqlite3.Connection:
-        """Raises sqlite3.Error, or PasskbError for a file that is not what it should be."""
-        if torn := self._torn():
-            raise DatabaseDamaged(f"{self.path} can not be used (cut short: {torn}): {_REMEDY}")
+        """Raises sqlite3.Error, or PasskbError for a damaged or foreign file."""
+        if truncation := self._truncation():
+            raise DatabaseDamaged(f"{self.path} cannot be used ({truncation}): {_REMEDY}")
         self._opened_read_only = self.read_only
         writable = not self._opened_read_only
         connection = self._connect() if writable else self._connect_read_only()
         try:
             if writable:
-                _patiently(connection, "PRAGMA journal_mode = WAL")
+                _execute_when_unlocked(connection, "PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute(f"PRAGMA cache_size = -{_CACHE}")
-            connection.execute(f"PRAGMA mmap_size = {_MAPPED}")
-            self._ready(connection)
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            connection.execute(f"PRAGMA mmap_size = {_MMAP_SIZE}")
+            self._ensure_schema(connection)
         except BaseException:
             connection.close()
             raise
@@ -204,22 +202,23 @@ class Database:
         return sqlite3.connect(database or self.path, timeout=60, isolation_level=None, check_same_thread=False, uri=uri)
 
     def _connect_read_only(self) -> sqlite3.Connection:
-        """Without a log of changes beside it nobody is writing the file, and it is read as it stands: SQLite could not make the
-        files that it coordinates readers and writers with. A writer that comes later changes `_identity`."""
+        """Opens a file without a write-ahead log as immutable, because SQLite cannot create its coordination files in a
+        read-only folder. A later writer changes `_identity`."""
         if not self.path.exists():
-            raise PasskbError(f"{self.path} is not there, and its folder is read-only: {READ_ONLY_REMEDY}")
+            raise PasskbError(f"{self.path} does not exist, and its folder is read-only: {READ_ONLY_REMEDY}")
         mode = "mode=ro" if self._has_log() else "mode=ro&immutable=1"
         return self._connect(f"file:{quote(str(self.path.absolute()))}?{mode}", uri=True)
 
     def _has_log(self) -> bool:
-        """Whether changes may stand beside the file: some are not merged yet, or a process has it open to write."""
+        """Whether the write-ahead log may contain changes: some are not merged yet, or a process has the file open for
+        writing."""
         try:
             return Path(f"{self.path}-shm").exists() or os.stat(f"{self.path}-wal").st_size > 0
         except OSError:
             return False
 
     def _identity(self) -> tuple[int | bool, ...]:
-        """Differs when connections that were opened before must not be used."""
+        """Changes when connections opened before must not be used any more."""
         try:
             status = os.stat(self.path)
         except OSError:
@@ -229,8 +228,8 @@ class Database:
             return identity
         return (*identity, True) if self._has_log() else (*identity, status.st_size, status.st_mtime_ns)
 
-    def _torn(self) -> str:
-        """Why the file can not be whole, as far as its first bytes and its size say; SQLite looks only where it reads."""
+    def _truncation(self) -> str:
+        """How the file is truncated, by its header and its size; empty when it is not. SQLite notices only where it reads."""
         try:
             if not self.path.is_file() or any(Path(f"{self.path}{end}").exists() for end in ("-wal", "-shm", "-journal")):
                 return ""
@@ -242,10 +241,10 @@ class Database:
         if len(header) < 100 or not header.startswith(b"SQLite format 3\0") or header[24:28] != header[92:96]:
             return ""
         page = int.from_bytes(header[16:18], "big")
-        whole = int.from_bytes(header[28:32], "big") * (65536 if page == 1 else page)
-        return f"{size:,} of its {whole:,} bytes are there" if size < whole else ""
+        expected = int.from_bytes(header[28:32], "big") * (65536 if page == 1 else page)
+        return f"incomplete: {size:,} of {expected:,} bytes" if size < expected else ""
 
-    def _ready(self, connection: sqlite3.Connection) -> None:
+    def _ensure_schema(self, connection: sqlite3.Connection) -> None:
         if self._version(connection) == VERSION:
             return
         if self.read_only:
@@ -253,7 +252,7 @@ class Database:
             raise PasskbError(f"{self.path} is empty, and its folder is read-only: {READ_ONLY_REMEDY}")
         connection.execute("BEGIN IMMEDIATE")
         try:
-            self._prepare(connection)
+            self._create_tables(connection)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -264,7 +263,7 @@ class Database:
     def _version(connection: sqlite3.Connection) -> int:
         return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
+    def _create_tables(self, connection: sqlite3.Connection) -> None:
         version = self._version(connection)
         if version == VERSION:
             return
@@ -278,21 +277,20 @@ class Database:
     def _check_version(self, version: int) -> None:
         if version > VERSION:
             raise PasskbError(
-                f"{self.path} was written by a newer passkb (format {version}, this one knows {VERSION}): "
+                f"{self.path} was written by a newer passkb (format {version}, this one supports {VERSION}): "
                 "upgrade passkb, or use another folder with --home"
             )
         if version:
             raise DatabaseDamaged(
-                f"{self.path} was written by an older passkb (format {version}, this one knows {VERSION}): "
-                "`passkb rebuild` makes it again from the notes"
+                f"{self.path} was written by an older passkb (format {version}, this one supports {VERSION}): {_REMEDY}"
             )
 
 
 def recreate_tables(connection: sqlite3.Connection) -> None:
-    """Makes all tables again, without rows, but for the generation and the vectors."""
+    """Drops and creates all tables but `meta` and `vectors`."""
     for statement in _TABLES.split(";\n"):
         words = statement.split("(")[0].split()
-        if words[:1] == ["CREATE"] and words[-1] not in _KEPT:
+        if words[:1] == ["CREATE"] and words[-1] not in _PRESERVED:
             if words[1] != "INDEX":
                 connection.execute(f"DROP TABLE IF EXISTS {words[words.index('TABLE') + 1]}")
             connection.execute(statement)
@@ -300,14 +298,14 @@ def recreate_tables(connection: sqlite3.Connection) -> None:
             connection.execute(statement)
 
 
-def _patiently(connection: sqlite3.Connection, statement: str) -> None:
-    """Tries again while another process sets up the file: SQLite does not wait here by itself."""
-    until = time.monotonic() + 20
+def _execute_when_unlocked(connection: sqlite3.Connection, statement: str) -> None:
+    """Retries while another process sets up the file: SQLite does not wait in this case."""
+    deadline = time.monotonic() + 20
     while True:
         try:
             connection.execute(statement)
             return
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)

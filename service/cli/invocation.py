@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from kb.notes import PasskbError
-from kb.os_errors import NO_HANDLES, NO_PERMISSION, NO_ROOM, READ_ONLY, explanation
+from kb.os_errors import NO_PERMISSION, NO_ROOM, READ_ONLY, TOO_MANY_FILES, explanation
 from service import log
 from service.config import home_folder, read_config
 
@@ -55,7 +55,7 @@ def _run(parser: Callable[[], argparse.ArgumentParser], arguments: Sequence[str]
     except BrokenPipeError:
         raise
     except OSError as error:
-        if error.errno in NO_HANDLES | NO_ROOM | READ_ONLY | NO_PERMISSION:
+        if error.errno in TOO_MANY_FILES | NO_ROOM | READ_ONLY | NO_PERMISSION:
             return _failed(
                 options, f"{error.filename or home_folder(options.home)} can not be used {explanation(error, '')}", error
             )

@@ -1,4 +1,4 @@
-"""A full disk, a home that can not be written, a damaged database or index: named with what to do, and nothing is lost."""
+"""A full disk, a home that cannot be written, a damaged database or index: named with what to do, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -175,6 +175,6 @@ def test_a_vector_index_that_can_not_be_written_leaves_all_else_in_order(home: P
         (home / "chroma").write_text("in the way")
         report = ingest(kb, [vault(NOTES)])
         ((path, reason),) = report.failed
-        assert path.endswith("chroma") and "can not be" in reason and report.added == 60 and kb.search("otters")[1]
+        assert path.endswith("chroma") and "cannot be" in reason and report.added == 60 and kb.search("otters")[1]
         (home / "chroma").unlink()
         assert not sync(kb).failed and kb.index.ids() == sorted(kb.catalogue.chunk_ids)

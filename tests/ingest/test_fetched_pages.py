@@ -207,5 +207,5 @@ def test_a_damaged_list_of_pages_is_named(kb: KnowledgeBase, site: Site) -> None
     (kb.home / "pages.json").write_text('{"x": 7}')
     site.put("/", HTML.format("New."))
     report = ingest(kb, [asked], fetch=near)
-    assert "pages.json can not be read" in report.failed[0][1] and "On otters" in the_note(kb).text
+    assert "pages.json cannot be read" in report.failed[0][1] and "On otters" in the_note(kb).text
     assert counts(sync(kb)) == {"unchanged": 1}

@@ -298,7 +298,7 @@ def test_a_rebuild_does_not_destroy_what_is_not_its_own(home: Path, tmp_path: Pa
             tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
         assert version == VERSION + 1 or tables == [("somebody_elses",)]
     (tmp_path / "file").touch()
-    with pytest.raises(PasskbError, match="can not be used"):
+    with pytest.raises(PasskbError, match="cannot be used"):
         rebuild(tmp_path / "file", _WithHashedWords)
 
 

@@ -36,7 +36,7 @@ def test_a_damaged_registry_says_which_file_to_mend(home: Path) -> None:
     home.mkdir()
     for damage in ("{", '[{"name": "x"}]', "7", "\x00"):
         (home / "sources.json").write_text(damage)
-        with pytest.raises(PasskbError, match=r"sources\.json can not be read .* mend it"):
+        with pytest.raises(PasskbError, match=r"sources\.json cannot be read .* mend it"):
             Registry(home).all()
 
 

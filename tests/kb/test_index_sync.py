@@ -129,12 +129,12 @@ def test_a_search_does_not_wait_for_the_index_to_be_written(large: Path, monkeyp
 
 
 def test_a_home_of_before_gets_its_manifest_with_the_next_sync(large: Path) -> None:
-    """Homes that 0.2 wrote have none; they are counted only."""
+    """Homes that 0.2 wrote have none: a search does without their index until a sync has made it again."""
     store = Store(large / "kb.sqlite")
     store.set_meta("index_manifest", "")
     with KnowledgeBase(large, HashedWords()) as kb:
-        assert not kb.index_sync.problem()
-        assert not sync(kb).warnings
+        assert kb.index_sync.problem() and ranked(kb, "stone 17 pebble")
+        assert not sync(kb).warnings and not kb.index_sync.problem()
         manifest = json.loads(store.meta("index_manifest"))
         assert manifest["embedder"] == "hashed-words" and any(name.endswith("header.bin") for name in manifest["files"])
 

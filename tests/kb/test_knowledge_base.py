@@ -135,7 +135,7 @@ def test_searches_in_threads_go_on_while_one_thread_writes(kb: KnowledgeBase) ->
 
 def test_a_home_that_can_not_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(PasskbError, match=r"file/home/kb\.sqlite can not be used"):
+    with pytest.raises(PasskbError, match=r"file/home/kb\.sqlite cannot be used"):
         KnowledgeBase(tmp_path / "file" / "home", HashedWords())
 
 
@@ -198,8 +198,8 @@ def test_walks_that_infer_links_hold_up_no_search(home: Path, monkeypatch: pytes
 
 
 def test_the_latest_sentences_are_remembered_and_no_more(kb: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kb.knowledge_base._REMEMBERED", 4)
+    monkeypatch.setattr("kb.knowledge_base._MAX_SENTENCE_VECTORS", 4)
     texts = [f"text {i}" for i in range(10)]
     for part in (texts[:3], texts[2:5], texts, texts[:1], []):
         assert (kb.sentence_vectors(part) == kb.embedder(part)).all()
-        assert len(kb._remembered) <= 4
+        assert len(kb._sentence_vectors) <= 4

@@ -1,4 +1,4 @@
-"""A home that can not be written can be asked: every command that reads works, every other says that it is read-only."""
+"""A home that cannot be written can be asked: every command that reads works, every other says that it is read-only."""
 
 from __future__ import annotations
 
@@ -153,5 +153,5 @@ def test_a_change_by_somebody_who_may_write_is_seen(home: Path, vault: Vault) ->
 
 def test_without_a_database_it_says_what_to_do(home: Path) -> None:
     home.mkdir()
-    with pytest.raises(PasskbError, match=r"is not there, and its folder is read-only: .*make it writable"):
+    with pytest.raises(PasskbError, match=r"does not exist, and its folder is read-only: .*make it writable"):
         frozen_store(home, lambda: Store(home / "kb.sqlite"))

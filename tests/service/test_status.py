@@ -108,7 +108,7 @@ def test_a_source_that_is_not_there_keeps_its_notes_and_says_so(kb: KnowledgeBas
 
 def test_rules_that_can_not_be_read_are_a_failure(kb: KnowledgeBase, root: Path) -> None:
     (root / ".passkbignore").write_bytes(b"\xff\xfe\xff")
-    assert "passkbignore can not be read" in reasons(only_source(kb)["failed"], root)[str(root)]
+    assert "passkbignore cannot be read" in reasons(only_source(kb)["failed"], root)[str(root)]
 
 
 def test_a_folder_that_can_not_be_opened_is_not_gone(kb: KnowledgeBase, vault: Vault) -> None:

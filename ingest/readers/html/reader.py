@@ -54,7 +54,7 @@ _SCRIPT = re.compile(r"<(script|style)\b[^>]*>.*?</\1\s*>|<!--.*?-->", re.I | re
 _ANY_TAG = re.compile(r"</?[A-Za-z!?][^<>]*>")
 _NEW_LINE = re.compile(r"</?(?:p|div|br|li|h[1-6]|tr|td|dt|dd|pre|blockquote|section|article|table|[uod]l)\b", re.I)
 
-logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # a page that it can not judge is no news
+logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # a page that it cannot judge is no news
 
 
 def read_html(data: bytes, *, path: str, charset: str = "", address: str = "") -> ExtractedDocument:

@@ -179,7 +179,7 @@ def test_files_that_change_and_vanish_while_others_are_read(kb: KnowledgeBase, v
 
     report = sync(kb, progress=meanwhile)
     assert (report.updated, report.deleted, report.notes) == (59, 0, 60)
-    assert report.failed == [(str(root / "57.md"), "can not be read any more (No such file or directory): sync again")]
+    assert report.failed == [(str(root / "57.md"), "cannot be read any more (No such file or directory): sync again")]
     assert "urchin" in kb.store.note("vault/55").text and "stone" in kb.store.note("vault/57").text  # type: ignore[union-attr]
     report = sync(kb)
     assert (report.updated, report.deleted, report.failed) == (0, 1, [])

@@ -1,4 +1,4 @@
-"""A PDF becomes Markdown: its words in reading order, pages kept, running heads gone; what can not be read is refused."""
+"""A PDF becomes Markdown: its words in reading order, pages kept, running heads gone; what cannot be read is refused."""
 
 from __future__ import annotations
 

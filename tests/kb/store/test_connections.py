@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kb.notes import Note, PasskbError
-from kb.store.connections import SIZE, ConnectionPool, PoolExhausted
+from kb.store.connections import DEFAULT_SIZE, ConnectionPool, PoolExhausted
 from kb.store.queries import Store
 from tests.processes import handles, run_python
 
@@ -32,7 +32,7 @@ def test_threads_that_ended_hold_nothing(store: Store) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    assert handles() - before <= 2 * SIZE
+    assert handles() - before <= 2 * DEFAULT_SIZE
 
 
 def test_no_more_connections_are_open_than_the_pool_is_large(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_whoever_waits_in_vain_is_told(tmp_path: Path) -> None:
 
     def wait() -> None:
         try:
-            with pool.connection(patience=0.01):
+            with pool.connection(timeout=0.01):
                 pass
         except PoolExhausted as error:
             failures.append(error)
@@ -92,12 +92,12 @@ def test_whoever_waits_in_vain_is_told(tmp_path: Path) -> None:
         thread.start()
         thread.join()
     assert "all 1 connections have been in use for 0.01 s" in str(failures[0])
-    with pool.connection(patience=0.01):
+    with pool.connection(timeout=0.01):
         pass
 
 
 def test_what_fails_gives_its_connection_back(store: Store) -> None:
-    for _ in range(SIZE + 1):
+    for _ in range(DEFAULT_SIZE + 1):
         with pytest.raises(RuntimeError), store.reading():
             raise RuntimeError("a fault")
         with pytest.raises(PasskbError), store.database.connection() as connection:

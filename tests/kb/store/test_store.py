@@ -186,9 +186,9 @@ def test_a_home_that_can_not_be_used_says_which_and_why(tmp_path: Path) -> None:
         Store(other)
     noise = tmp_path / "noise.sqlite"
     noise.write_bytes(b"not a database at all " * 100)
-    with pytest.raises(PasskbError, match=r"noise\.sqlite can not be used .*`passkb rebuild`"):
+    with pytest.raises(PasskbError, match=r"noise\.sqlite cannot be used .*`passkb rebuild`"):
         Store(noise)
-    with pytest.raises(PasskbError, match=r"kb\.sqlite can not be used"):
+    with pytest.raises(PasskbError, match=r"kb\.sqlite cannot be used"):
         Store(noise / "below" / "kb.sqlite")
     assert noise.read_bytes().startswith(b"not a database")
 

@@ -141,7 +141,7 @@ def test_a_mistake_comes_back_as_a_sentence(connect: Connect) -> None:
     async def work(client: Client) -> None:
         for name, arguments, words in (
             ("get_note", {"id": "vault/prorl-expand"}, "Notes of a like name: ProRL"),
-            ("get_note", {"id": "Twin"}, "2 notes are called 'Twin': say which by its id: beside/a/twin, beside/b/twin"),
+            ("get_note", {"id": "Twin"}, "2 notes are called 'Twin': use one of their ids: beside/a/twin, beside/b/twin"),
             ("get_note", {}, "id: Field required. Correct it and ask again"),
             ("get_note", {"id": 7}, "id: Input should be a valid string"),
             ("search", {"query": "a", "k": 0}, "k: Input should be greater than or equal to 1"),

@@ -143,7 +143,7 @@ def test_names_may_hold_slashes_spaces_and_umlauts(web: TestClient, name: str) -
         ("GET", "/api/v1/notes/nowhere/neighbours", None, 404, "there is no note 'nowhere'"),
         ("GET", "/api/v1/notes/", None, 404, "there is no note ''"),
         ("GET", "/api/v1/notes/%00", None, 404, "there is no note"),
-        ("GET", "/api/v1/notes/Twin", None, 409, "2 notes are called 'Twin': say which by its id"),
+        ("GET", "/api/v1/notes/Twin", None, 409, "2 notes are called 'Twin': use one of their ids"),
         ("GET", "/api/v1/nothing", None, 404, "there is nothing at /api/v1/nothing"),
         ("DELETE", "/api/v1/notes/vault/does-rlvr-expand", None, 405, "does not take DELETE"),
         ("PUT", "/api/v1/claims", {}, 405, "does not take PUT"),

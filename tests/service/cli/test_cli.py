@@ -289,7 +289,7 @@ def test_a_setting_nobody_knows_is_named_with_the_nearest(passkb: Passkb, home: 
         ("prt = 1", "there is no setting 'prt', did you mean 'port'"),
         ('port = "x"', "'port' wants int"),
         ("port = true", "'port' wants int"),
-        ("port =", "config.toml can not be read"),
+        ("port =", "config.toml cannot be read"),
     ):
         (home / "config.toml").write_text(written)
         assert said in refused(passkb("serve"))

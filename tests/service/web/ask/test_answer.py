@@ -149,7 +149,7 @@ def test_the_help_tells_how_often_the_check_errs(home: Path, audit: Any) -> None
     save_judge_rates(home, replace(figures, check="<b>judge", read=150))
     assert "How often &lt;b&gt;judge errs as a judge" in help_html(home) and "150 of them" in help_html(home)
     (home / "judge_figures.json").write_text("{")
-    assert "can not be read" in help_html(home)
+    assert "cannot be read" in help_html(home)
 
 
 def test_a_model_that_judges_and_was_not_measured_is_said_to_be_so(home: Path) -> None:
