@@ -1,4 +1,4 @@
-"""Results as JSON objects and as text for a terminal. Pure, but for `progress`."""
+"""Results as JSON objects and as text for the terminal."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 _WIDTH = 88
 _NAMED = 3  # files named for each rule
-_STANDINGS = {"failed": "failed", "skipped": "left out", "warnings": "read with a warning", "waiting": "waiting"}
+_STATES = {"failed": "failed", "skipped": "ignored", "warnings": "with warnings", "waiting": "pending"}
 
 
 def progress(stage: str, done: int, total: int) -> None:
-    """One line on stderr, rewritten where stderr is a terminal."""
+    """One line on stderr, updated in place on a terminal."""
     if sys.stderr.isatty():
         print(f"\r{stage} {done} of {total}", end="" if done < total else "\n", file=sys.stderr, flush=True)
     elif done >= total:
@@ -52,10 +52,10 @@ def hit(entry: Hit) -> dict[str, Any]:
 def hits(entries: Sequence[Hit]) -> str:
     lines = []
     for rank, entry in enumerate(entries, 1):
-        by = "  (led to by links)" if entry.via == "links" else ""
+        by = "  (via links)" if entry.via == "links" else ""
         lines += [f"{rank}. {entry.title}  [{entry.note_id}]  {entry.score:.3f}{by}"]
         lines += [wrapped(textwrap.shorten(plain(entry.text), 240, placeholder=" …"), "   ")]
-    return "\n".join(lines) or "nothing found"
+    return "\n".join(lines) or "no results"
 
 
 def claim(entry: Claim) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def note(view: NoteView) -> dict[str, Any]:
 
 
 def _writer(link: Link) -> dict[str, str]:
-    """The note that says so, where it is another than the link's source."""
+    """The note that contains the link, if it is not the source."""
     return {"writer": link.writer} if link.writer else {}
 
 
@@ -163,12 +163,12 @@ def report(done: IngestReport) -> str:
     lines = [", ".join([*counts, f"{done.unchanged} unchanged"]) + f" in {done.seconds:.1f} s"]
     if done.dry_run:
         lines += [f"  {entry.change}  {f'{entry.former} -> ' * bool(entry.former)}{entry.path}" for entry in done.planned]
-    lines.append(f"{done.notes} notes, {done.links} links, {done.stubs} stubs (referred to, not written yet)")
+    lines.append(f"{done.notes} notes, {done.links} links, {done.stubs} stubs (linked, not written yet)")
     if done.ambiguous:
-        lines.append(f"{len(done.ambiguous)} links could mean several notes:")
+        lines.append(f"{len(done.ambiguous)} ambiguous links:")
         lines += [f"  {target!r} in {source}: {', '.join(names)}" for source, target, names in done.ambiguous[:10]]
     if done.skipped:
-        lines.append(f"{len(done.skipped)} files left out, the first: {done.skipped[0][0]}: {done.skipped[0][1]}")
+        lines.append(f"{len(done.skipped)} files ignored, first: {done.skipped[0][0]}: {done.skipped[0][1]}")
     lines += [f"{path}: {warning}" for path, warning in done.warnings[:20]]
     return "\n".join(lines)
 
@@ -180,45 +180,41 @@ def status(result: Mapping[str, Any]) -> str:
     lines = [f"notes: {counted(result['notes'])}", f"links: {counted(result['links'])}"]
     lines.append(f"chunks: {result['chunks']}, embedder {result['embedder']}")
     if result["synced"]:
-        lines.append(f"last read: {datetime.fromisoformat(result['synced']).astimezone():%Y-%m-%d %H:%M}")
+        lines.append(f"last sync: {datetime.fromisoformat(result['synced']).astimezone():%Y-%m-%d %H:%M}")
     if (inquiries := result.get("inquiries")) and inquiries["kept"]:
-        stale = (
-            f", {inquiries['stale']} of them stale (`passkb inquiries --stale` says why)"
-            if inquiries["stale"]
-            else ", none stale"
-        )
-        lines.append(f"inquiries kept: {inquiries['inquiries']}{stale}")
+        stale = f", {inquiries['stale']} stale (see `passkb inquiries --stale`)" if inquiries["stale"] else ", none stale"
+        lines.append(f"inquiries: {inquiries['kept']}{stale}")
     lines += [f"problem: {problem}" for problem in result["problems"]]
     for source in result["sources"]:
         lines += ["", *_source(source)]
     waiting, failed = (sum(len(source[key]) for source in result["sources"]) for key in ("waiting", "failed"))
     if not result["sources"]:
-        lines.append("nothing is registered yet: `passkb ingest PATH`")
+        lines.append("no sources yet: add one with `passkb ingest PATH`")
     elif waiting or failed:
-        what = [f"reads the {waiting} waiting"] * bool(waiting) + [f"tries the {failed} failed again"] * bool(failed)
-        lines += ["", f"next: `passkb sync` {' and '.join(what)}"]
+        what = [f"read {waiting} pending files"] * bool(waiting) + [f"retry {failed} failed files"] * bool(failed)
+        lines += ["", f"next: run `passkb sync` to {' and '.join(what)}"]
     return "\n".join(lines)
 
 
 def _source(source: Mapping[str, Any]) -> list[str]:
-    """A source in a line, then what failed, was odd, waits, and what which rule left out."""
+    """A source in one line, then its failed, pending and ignored files with reasons."""
 
     def short(entry: Mapping[str, Any]) -> str:
         return path_in_source(entry["path"], source["path"])
 
     counts = [f"{source['notes']} notes", f"{source['chunks']} chunks"]
-    counts += [f"{len(source[key])} {name}" for key, name in _STANDINGS.items() if source[key]]
+    counts += [f"{len(source[key])} {name}" for key, name in _STATES.items() if source[key]]
     lines = [f"{source['name']} ({source['path']}): {', '.join(counts)}"]
     lines += [f"  failed: {short(entry)}: {entry['reason']}" for entry in source["failed"]]
     lines += _first([f"  warning: {short(entry)}: {entry['warning']}" for entry in source["warnings"]])
-    lines += _first([f"  waiting: {short(entry)}: {entry['reason']}" for entry in source["waiting"]])
+    lines += _first([f"  pending: {short(entry)}: {entry['reason']}" for entry in source["waiting"]])
     rules: dict[str, list[str]] = {}
     for entry in source["skipped"]:
         number = entry["files"] if entry["path"].endswith("/") else None
         rules.setdefault(entry["reason"], []).append(short(entry) + (f" ({number})" if number else ""))
     for reason, names in rules.items():
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        lines.append(f"  skipped: {', '.join(names[:_NAMED])}{more}: {reason}")
+        lines.append(f"  ignored: {', '.join(names[:_NAMED])}{more}: {reason}")
     if source["others"]:
         lines.append("  other kinds of files: " + ", ".join(f"{number} {kind}" for kind, number in source["others"].items()))
     for file in source.get("files", ()):
@@ -228,7 +224,7 @@ def _source(source: Mapping[str, Any]) -> list[str]:
 
 
 def _first(lines: Sequence[str], most: int = 20) -> list[str]:
-    return [*lines[:most], *([f"  … and {len(lines) - most} more (--json names all)"] if len(lines) > most else [])]
+    return [*lines[:most], *([f"  … and {len(lines) - most} more (all with --json)"] if len(lines) > most else [])]
 
 
 def findings(entries: Sequence[CheckResult]) -> str:
@@ -246,7 +242,7 @@ def answer(value: Answer) -> str:
         return "\n".join([wrapped(value.reason), *(["", "Nearest notes", *nearest] if nearest else [])])
     lines = _generated_lines(value) if value.mode == "generated" else _quoted_lines(value)
     if value.disagreements:
-        lines.append("Where they disagree")
+        lines.append("Where the notes disagree")
         for entry in value.disagreements:
             lines.append(wrapped(f"{entry.source_title} {entry.type} {entry.target_title}: {plain(entry.why)}", "  "))
         lines.append("")
@@ -269,7 +265,7 @@ def answer(value: Answer) -> str:
             numbers.setdefault(citation.note_id, []).append(f"[{citation.number}]")
     lines += [f"  {''.join(numbers.get(s.note_id, []))} {s.title}  [{s.note_id}]" for s in value.sources]
     if value.follow_ups:
-        lines += ["", "You could ask next", *[f"  {question}" for question in value.follow_ups]]
+        lines += ["", "Follow-up questions", *[f"  {question}" for question in value.follow_ups]]
     return "\n".join(lines)
 
 
@@ -287,7 +283,7 @@ def _quoted_lines(value: Answer) -> list[str]:
 
 
 def _generated_lines(value: Answer) -> list[str]:
-    """Paragraphs with their marks; whatever its sources do not carry is told beside it."""
+    """Paragraphs with citation marks, and the grade of sentences that are not fully supported."""
     lines = [wrapped(f"(Understood as: {value.understood})"), ""] if value.understood else []
     paragraphs: dict[int, list[str]] = {}
     for statement in value.statements:
@@ -299,7 +295,7 @@ def _generated_lines(value: Answer) -> list[str]:
     if value.incomplete:
         lines += [wrapped(f"(Incomplete: {value.fault})"), ""]
     if value.dropped:
-        lines.append("Left out by the check (which errs)")
+        lines.append("Removed by the check (which can be wrong)")
         lines += [*(wrapped(f"{entry.text} ({entry.reason})", "  ") for entry in value.dropped), ""]
     if value.remarks:
         lines += [*map(wrapped, value.remarks), ""]

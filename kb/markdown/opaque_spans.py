@@ -43,7 +43,7 @@ def opaque_spans(text: str, start: int = 0, end: int | None = None) -> list[tupl
             if not ticks:
                 for run in re.compile("`+").finditer(text, m.start(), stop):
                     ticks.setdefault(len(run[0]), []).append(run.start())
-            same = ticks[len(mark)]
+            same = ticks.get(len(mark), [])
             i = bisect_right(same, m.start())
             close = same[i] + len(mark) if i < len(same) else -1
         elif mark not in absent:

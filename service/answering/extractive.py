@@ -1,4 +1,4 @@
-"""Answers made of quotes: `ask` finds, judges, chooses and composes. Nothing in an answer is worded here."""
+"""Extractive answers: `ask` retrieves, checks sufficiency, selects quotes and assembles the answer."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from service.log import logger
 
 _log = logger("ask")
 _STATEMENTS = 6
-_FEW_STATEMENTS = 4  # below so many, notes already quoted may give more
+_FEW_STATEMENTS = 4  # with fewer statements, a note may be quoted more than once
 _SOURCES = 14
 _MAIN_NOTES = 1
 _NEAREST = 5
-_DUPLICATE_COSINE = 0.82  # cosine from which one sentence says what another said
-_MIN_COSINE = 0.2  # cosine to the question below which a sentence is not about it
-_MAX_DROP_FROM_THIRD = 0.16  # a statement's score may lie so far below the third best note's …
-_MAX_DROP_FROM_BEST = 0.5  # … and so far below the best
-_LEDE_TOLERANCE = 0.2  # what a lede gives up in score to be a sentence that opens its note
-_MAX_QUOTE = 420  # characters of two sentences quoted together
+_DUPLICATE_COSINE = 0.82  # cosine from which two sentences say the same
+_MIN_COSINE = 0.2  # cosine to the question below which a sentence is off topic
+_MAX_DROP_FROM_THIRD = 0.16  # maximum distance of a statement's score below the third best note …
+_MAX_DROP_FROM_BEST = 0.5  # … and below the best
+_LEDE_TOLERANCE = 0.2  # score that a lede may lose to be from the opening of its note
+_MAX_QUOTE = 420  # characters of two consecutive sentences
 
 
 def ask(kb: KnowledgeBase, question: str, exclude: Collection[str] = (NoteKind.INQUIRY,)) -> Answer:
-    """The answer to a question, in quotes; or, honestly, none. `exclude`: kinds of notes not to quote.
+    """Answers a question in quotes, or refuses. `exclude`: kinds of notes that are not quoted.
 
-    Raises PasskbError for an empty question, one without words, and one of more than 2,000 characters.
+    Raises PasskbError for a question without words or with more than 2,000 characters.
     """
     started = time.perf_counter()
     question_text = validate_question(question)
@@ -60,19 +60,17 @@ def ask(kb: KnowledgeBase, question: str, exclude: Collection[str] = (NoteKind.I
 
 
 def validate_question(question: str) -> str:
-    """The question with its white space collapsed. Raises PasskbError when it can not be asked."""
+    """The question with normalized white space. Raises PasskbError for an invalid question."""
     text = " ".join(question.split())
     if not any(map(str.isalnum, text)):
-        raise PasskbError("the question is empty: ask in words, for example “What does pass@k measure?”")
+        raise PasskbError("the question is empty: ask for example “What does pass@k measure?”")
     if len(text) > MAX_QUESTION:
-        raise PasskbError(
-            f"the question has {len(text):,} characters: ask in at most {MAX_QUESTION:,}, and keep long text as a note"
-        )
+        raise PasskbError(f"the question has {len(text):,} characters: the limit is {MAX_QUESTION:,}")
     return text
 
 
 def answer_in_quotes(kb: KnowledgeBase, retrieval: Retrieval, exclude: Collection[str]) -> Answer:
-    """The answer in quotes, whether or not there is enough to answer from."""
+    """The answer in quotes, without checking sufficiency."""
     numbering = Numbering()
     chosen = select_candidates(retrieval)
     statements = tuple(_make_statement(retrieval, candidate, numbering, i == 0) for i, candidate in enumerate(chosen))
@@ -82,7 +80,7 @@ def answer_in_quotes(kb: KnowledgeBase, retrieval: Retrieval, exclude: Collectio
 def assemble_answer(
     kb: KnowledgeBase, retrieval: Retrieval, exclude: Collection[str], statements: tuple[Statement, ...], numbering: Numbering
 ) -> Answer:
-    """Statements with all that stands around the notes they cite, or around the nearest note where they cite none."""
+    """The answer with disagreements, evidence, experiments, sources and follow-ups of the cited notes (or the nearest)."""
     cited = list(dict.fromkeys(citation.note_id for statement in statements for citation in statement.citations))
     cited = cited or retrieval.main_notes(1)
     dissenting = find_dissenting_notes(
@@ -108,10 +106,9 @@ def assemble_answer(
 
 
 def select_candidates(retrieval: Retrieval) -> list[Candidate]:
-    """The lede and the statements after it: fit, from different notes, none repeating another.
+    """Selects the lede and the other statements by greedy maximal marginal relevance (Carbonell and Goldstein 1998).
 
-    Greedy maximal marginal relevance (Carbonell and Goldstein 1998) over the candidates' scores. Each note gives one
-    statement; where that makes fewer than `_FEW`, the notes already quoted may give more.
+    One statement per note; with fewer than `_FEW_STATEMENTS`, notes may be quoted again.
     """
     pool = [with_antecedent(candidate) for candidate in retrieval.candidates]
     floor = max(
@@ -132,7 +129,7 @@ def select_candidates(retrieval: Retrieval) -> list[Candidate]:
 
 
 def _third_best_score(pool: Sequence[Candidate]) -> float:
-    """The score of the third best note, or of the last: one outstanding sentence should not silence the others."""
+    """The score of the third best note (or the last): a floor that one outstanding sentence does not raise."""
     best: dict[str, float] = {}
     for candidate in pool:
         best[candidate.note_id] = max(candidate.score, best.get(candidate.note_id, candidate.score))
@@ -140,7 +137,7 @@ def _third_best_score(pool: Sequence[Candidate]) -> float:
 
 
 def _next_candidate(pool: Sequence[Candidate], chosen: Sequence[Candidate], floor: float, each: int) -> Candidate | None:
-    """The fittest candidate that says something else than those chosen, from a note quoted fewer than `each` times."""
+    """The best candidate that repeats none of `chosen`, from a note quoted fewer than `each` times."""
     vectors = np.stack([candidate.vector for candidate in chosen])
     uses = Counter(candidate.note_id for candidate in chosen)
     best: tuple[float, Candidate] | None = None
@@ -166,7 +163,7 @@ def _with_continuation(
     floor: float,
     chosen: Sequence[Candidate],
 ) -> Candidate:
-    """A lone sentence takes the one after it along when that one answers as well and leans on it."""
+    """Appends the next sentence if it scores well and depends on this one."""
     after = by_before.get((candidate.note_id, (candidate.start, candidate.end)))
     fits = (
         after is not None and after.score >= floor and after.is_dependent and len(candidate.text) + len(after.text) < _MAX_QUOTE
@@ -177,7 +174,7 @@ def _with_continuation(
 
 
 def _select_lede(pool: Sequence[Candidate]) -> Candidate:
-    """The best candidate, or a sentence that opens its note and is nearly as good: there an author says what it holds."""
+    """The best candidate, or one from the opening of its note that is nearly as good."""
     best = max(pool, key=lambda candidate: candidate.score)
 
     def adjusted_score(candidate: Candidate) -> float:
@@ -188,7 +185,7 @@ def _select_lede(pool: Sequence[Candidate]) -> Candidate:
 
 
 def with_antecedent(candidate: Candidate) -> Candidate:
-    """A candidate as it can be quoted: one that leans on the sentence before it takes that along, or comes last."""
+    """Prepends the previous sentence to a dependent candidate; lowers the score if there is none."""
     if not candidate.is_dependent:
         return candidate
     if candidate.before is None:
@@ -205,14 +202,14 @@ def _make_statement(retrieval: Retrieval, candidate: Candidate, numbering: Numbe
 def _list_sources(
     kb: KnowledgeBase, retrieval: Retrieval, cited: Sequence[str], dissenting: Sequence[str]
 ) -> tuple[SourceNote, ...]:
-    """The cited notes, those that dissent from the main ones, then the others that the search found: at most `_SOURCES`."""
+    """The cited notes, the dissenting notes, then the other search results: at most `_SOURCES`."""
     ids = list(dict.fromkeys([*cited, *dissenting, *(hit.note_id for hit in retrieval.hits)]))[:_SOURCES]
     notes: dict[str, Note] = {**kb.store.notes(ids), **retrieval.notes}
     return tuple(to_source(notes[note_id]) for note_id in ids if note_id in notes)
 
 
 def refuse(kb: KnowledgeBase, retrieval: Retrieval, reason: str, exclude: Collection[str]) -> Answer:
-    """No answer, why, and the nearest notes."""
+    """A refusal with the reason and the nearest notes."""
     nearest = tuple(to_source(note) for note in _nearest_notes(retrieval))
     inquiries = _similar_inquiries(kb, retrieval, exclude)
     missing = tuple(retrieval.unknown)
@@ -225,7 +222,7 @@ def _nearest_notes(retrieval: Retrieval) -> list[Note]:
 
 
 def _similar_inquiries(kb: KnowledgeBase, retrieval: Retrieval, exclude: Collection[str]) -> tuple[SourceNote, ...]:
-    """Inquiries kept in the notes whose question is nearly this one, where they are not quoted themselves."""
+    """Saved inquiries with a similar question, unless inquiries may be quoted."""
     ids = [note_id for note_id, _, kind, _ in kb.store.titles() if kind == NoteKind.INQUIRY]
     if not ids or NoteKind.INQUIRY not in exclude:
         return ()

@@ -1,4 +1,4 @@
-"""What stands around an answer: disagreements, evidence, experiments that would settle it, and what to ask next."""
+"""The context of an answer: disagreements, evidence, experiments and follow-up questions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MIN_COSINE = 0.3
 
 
 class Numbering:
-    """Gives each cited span its number, once, in order of first use."""
+    """Numbers cited spans in order of first use."""
 
     def __init__(self) -> None:
         self._numbers: dict[tuple[str, int, int], int] = {}
@@ -35,10 +35,10 @@ def to_source(note: Note) -> SourceNote:
 
 
 def find_dissenting_notes(kb: KnowledgeBase, main: Sequence[str], exclude: Collection[str]) -> list[str]:
-    """The notes that contradict or qualify the main ones, or are contradicted by them: those that hang together first.
+    """The notes that contradict or qualify the main notes, or are contradicted or qualified by them.
 
-    Their order is the share of a personalised PageRank, started from the main notes and half as strongly from each
-    dissenter, that reaches each over links: objections that support each other come before a lone one.
+    Ordered by personalised PageRank, with weight 1 on the main notes and 0.5 on each dissenting note, so that objections
+    that support each other come first.
     """
     linked = [link for note_id in main for into in (True, False) for link in kb.store.links(note_id, into=into)]
     ends = {end for link in linked if link.type in DISSENT for end in (link.source, link.target)} - set(main)
@@ -50,7 +50,7 @@ def find_dissenting_notes(kb: KnowledgeBase, main: Sequence[str], exclude: Colle
 def find_disagreements(
     kb: KnowledgeBase, cited: Sequence[str], sources: Collection[str], vector: Vectors, numbering: Numbering
 ) -> tuple[Disagreement, ...]:
-    """Dissent about the first cited note, and between cited notes; contradictions before qualifications."""
+    """Disagreements with the first cited note and between cited notes; contradictions before qualifications."""
     ends = {link: {link.source, link.target} for link in kb.graph.links_among(sources) if link.type in DISSENT}
     links = [link for link, pair in ends.items() if cited[0] in pair or pair <= set(cited)]
     if not links:
@@ -78,13 +78,13 @@ def _make_disagreement(link: Link, source: Note, target: Note, numbering: Number
 
 
 def thesis_sentence(note: Note, numbering: Numbering) -> Citation | None:
-    """The first sentence of a note's prose: where its author says what it holds."""
+    """The first sentence of a note's prose, which usually states its thesis."""
     first = next((s for s in cached_sentences(note.text) if s.block == "paragraph"), None)
     return numbering.cite(note, first.start, first.end) if first else None
 
 
 def find_claims(kb: KnowledgeBase, sources: Sequence[str], vector: Vectors) -> list[tuple[str, Claim, float]]:
-    """(note id, claim, cosine to the question) of the sources' claims that are about the question, nearest first."""
+    """(note id, claim, cosine to the question) of the sources' claims about the question, nearest first."""
     claims = [(note_id, claim) for note_id in sources for claim in kb.store.claims(note_id)]
     if not claims:
         return []
@@ -104,7 +104,7 @@ def find_evidence(kb: KnowledgeBase, claims: Iterable[tuple[str, Claim, float]])
 
 
 def find_experiments(claims: Iterable[tuple[str, Claim, float]]) -> tuple[Experiment, ...]:
-    """What would settle the open claims that carry a test."""
+    """The tests of open claims."""
     return tuple(
         Experiment(f"{note_id}#{claim.id}", claim.text, _test_question(claim), claim.settles, _make_spec(note_id, claim))
         for note_id, claim, _ in claims
@@ -124,9 +124,9 @@ def _make_spec(note_id: str, claim: Claim) -> dict[str, Any]:
 def find_follow_ups(
     kb: KnowledgeBase, question: str, vector: Vectors, cited: Sequence[str], answered: Callable[[str], bool]
 ) -> tuple[str, ...]:
-    """At most three questions near the one asked that the notes do answer: checked, not guessed.
+    """At most three related questions that the notes can answer.
 
-    They are the titles of linked and similar notes that were not quoted; a title that is no question becomes one.
+    Titles of linked and similar notes that are not cited, turned into questions and checked with `answered`.
     """
     near = {link.target for note_id in cited[:6] for link in kb.store.links(note_id)}
     near |= {link.source for note_id in cited[:6] for link in kb.store.links(note_id, into=True)}

@@ -1,8 +1,6 @@
-"""A queue for questions: so many run at once, so many wait in line, and whoever comes after them is told to come back.
+"""A first-in, first-out queue that limits how many questions run and wait at once.
 
-Two threads that answer at once already use the machine's cores; more of them only take the interpreter from each other. One
-`Admission` is shared by REST, MCP and the web app, whatever thread or event loop they run in. Waiting is first come, first
-served; who gives up leaves the line. Knows nothing about what is run.
+REST, MCP and the web app share one `Admission` across threads and event loops.
 """
 
 from __future__ import annotations
@@ -21,23 +19,23 @@ from typing import ParamSpec, TypeVar
 from kb.notes import PasskbError
 from service.config import MAX_WAITING
 
-RETRY_AFTER = 5  # seconds after which a client that was turned away may ask again
-_POLL_SECONDS = 0.25  # seconds between two looks at whether a waiting thread is still wanted
+RETRY_AFTER = 5  # seconds after which a rejected client may try again
+_POLL_SECONDS = 0.25  # seconds between checks for cancellation
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Busy(PasskbError):
-    """As much is going on as may be at once: ask again in a moment."""
+    """The queue is full: try again later."""
 
 
 class Cancelled(PasskbError):
-    """Whoever asked has left before it was their turn."""
+    """The caller gave up while waiting."""
 
 
 class Admission:
-    """At most `running` operations at once (0: as many as there are cores, at least two) and `waiting` in line."""
+    """At most `running` operations at once (0: the number of cores, at least two) and `waiting` in the queue."""
 
     def __init__(self, running: int = 0, waiting: int = MAX_WAITING) -> None:
         self.running = running or max(2, count_cores())
@@ -49,33 +47,33 @@ class Admission:
 
     @property
     def in_line(self) -> int:
-        """How many wait now."""
+        """The number of waiting operations."""
         with self._lock:
             return len(self._line)
 
     @property
     def active(self) -> int:
-        """How many run now."""
+        """The number of running operations."""
         with self._lock:
             return self._active
 
     @property
     def full(self) -> bool:
-        """Whether the next one would be turned away."""
+        """Whether the next operation would be rejected."""
         with self._lock:
             return self._active >= self.running and len(self._line) >= self.waiting
 
     def refusal(self) -> Busy:
-        """What the one that is turned away is told."""
+        """The error for a rejected operation."""
         return Busy(
-            f"passkb is busy: {self.running} questions are being answered and {self.waiting} wait already; "
+            f"passkb is busy: {self.running} questions are running and {self.waiting} are waiting; "
             f"try again in {RETRY_AFTER} seconds"
         )
 
     async def run(self, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-        """Runs `work` in a thread when it is its turn. A cancelled call leaves the line; work that runs is not interrupted.
+        """Runs `work` in a thread when its turn comes. Cancelling removes a waiting call; running work is not interrupted.
 
-        Raises Busy when the line is full, and whatever `work` raises."""
+        Raises Busy if the queue is full, and whatever `work` raises."""
         ticket = self._enter()
         try:
             if not ticket.done():
@@ -86,17 +84,17 @@ class Admission:
         context = contextvars.copy_context()
         try:
             job = self._threads.submit(lambda: context.run(work, *arguments, **options))
-        except RuntimeError:  # the interpreter is ending
+        except RuntimeError:  # the interpreter is shutting down
             self._leave()
             raise
-        job.add_done_callback(lambda done: self._leave())  # not when the caller leaves: the core is still busy then
+        job.add_done_callback(lambda done: self._leave())  # when the work ends, not when the caller gives up
         return await asyncio.wrap_future(job)
 
     @contextmanager
     def place(self, left: Callable[[], bool] = lambda: False) -> Iterator[None]:
-        """The same for a thread: waits for its turn, and holds it. A place within a place would wait for itself.
+        """Waits for a turn in the current thread and holds it. Do not nest: the inner call would wait for the outer one.
 
-        `left` is asked while waiting: whether nobody waits for the result any more. Raises Busy or Abandoned."""
+        `left`: whether to give up, polled while waiting. Raises Busy or Cancelled."""
         ticket = self._enter()
         try:
             while True:
@@ -104,7 +102,7 @@ class Admission:
                     ticket.result(_POLL_SECONDS)
                     break
                 if left():
-                    raise Cancelled("the question was given up before its turn came")
+                    raise Cancelled("the question was cancelled while waiting")
         except BaseException:
             self._withdraw(ticket)
             raise
@@ -114,7 +112,7 @@ class Admission:
             self._leave()
 
     def _enter(self) -> Future[None]:
-        """A ticket that is done once its holder may run."""
+        """A future that completes when its holder may run."""
         ticket: Future[None] = Future()
         with self._lock:
             if self._active < self.running:
@@ -127,7 +125,7 @@ class Admission:
         return ticket
 
     def _leave(self) -> None:
-        """Gives the place to the first in line, or back."""
+        """Passes the slot to the first in the queue, or frees it."""
         with self._lock:
             while self._line:
                 ticket = self._line.popleft()
@@ -142,13 +140,13 @@ class Admission:
             if waited:
                 with suppress(ValueError):
                     self._line.remove(ticket)
-        if not waited:  # its turn had just come
+        if not waited:  # it had already been given a slot
             self._leave()
 
 
 def count_cores() -> int:
-    """The processor cores that this process may use."""
+    """The number of processor cores available to this process."""
     try:
         return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
+    except AttributeError:  # not Linux
         return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Waiting for work on behalf of a client that may leave: then the work is told, and whatever waits in line is cancelled."""
+"""Cancels work when the client disconnects."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ T = TypeVar("T")
 
 
 class Disconnected(Exception):
-    """The client is gone; nobody reads an answer."""
+    """The client disconnected."""
 
 
 async def while_connected(work: Coroutine[Any, Any, T], receive: Receive | None, left: Callable[[], None] = lambda: None) -> T:
-    """The result of `work`. Once `receive`, from which the body has been read, tells that the client is gone, calls `left` and
-    cancels `work`. Raises Disconnected, or what `work` raises."""
+    """The result of `work`. If `receive` (after the body) reports a disconnected client, calls `left` and cancels `work`.
+
+    Raises Disconnected, or what `work` raises."""
     task = asyncio.create_task(work)
     watch = asyncio.create_task(_wait_for_disconnect(receive)) if receive is not None else None
     try:

@@ -1,4 +1,4 @@
-"""The OpenAPI description as one page that fetches nothing: a heading, an example and the faults for each operation. Pure."""
+"""The OpenAPI document as one self-contained HTML page with an example and the errors of each operation."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>passkb for other programs</title>
+<title>passkb API</title>
 <style>
 :root {{ color-scheme: light dark }}
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }}
 pre {{ overflow: auto; padding: .7rem; border: 1px solid #8885; font-size: .85rem }}
 h2 {{ margin: 2.5rem 0 .3rem }} td {{ padding: .1rem .8rem .1rem 0; vertical-align: top }}
 </style>
-<h1>passkb for other programs</h1>
+<h1>passkb API</h1>
 <p>{about}</p>
-<p>The same, for machines: <a href="/api/openapi.json">/api/openapi.json</a>. Tools for language models: the Model Context
-Protocol at <code>/mcp</code>, or <code>passkb mcp</code> on standard input and output.</p>
+<p>OpenAPI document: <a href="/api/openapi.json">/api/openapi.json</a>. Tools for language models: Model Context
+Protocol at <code>/mcp</code>, or <code>passkb mcp</code> over standard input and output.</p>
 {operations}
 </html>
 """
 
 
 def render_page(described: Mapping[str, Any]) -> str:
-    """HTML; everything in it that comes from elsewhere is escaped."""
+    """The page as HTML; all values are escaped."""
     sections = [
         _render_operation(path, method, operation, described)
         for path, methods in described["paths"].items()
@@ -36,7 +36,7 @@ def render_page(described: Mapping[str, Any]) -> str:
 
 
 def curl_command(method: str, path: str, body: object = None) -> str:
-    """A command that makes this call to an app on its usual port."""
+    """A curl command for this call, to an app on the default port."""
     address = f"http://127.0.0.1:7860{path}"
     if body is None:
         return f"curl '{address}'"
@@ -58,7 +58,7 @@ def _render_operation(path: str, method: str, operation: Mapping[str, Any], desc
         f"{_render_parameters(operation, described)}"
         f"<pre>{escape(curl_command(method, request['path'], request.get('body')))}</pre>"
         f"<pre>{escape(json.dumps(example, ensure_ascii=False, indent=1))}</pre>"
-        f"<details><summary>What else may come</summary><table>{faults}</table></details>"
+        f"<details><summary>Errors</summary><table>{faults}</table></details>"
     )
 
 
@@ -76,4 +76,4 @@ def _render_parameters(operation: Mapping[str, Any], described: Mapping[str, Any
 
 
 def _render_default(schema: Mapping[str, Any]) -> str:
-    return f" ({escape(json.dumps(schema['default']))} if left out)" if schema.get("default") not in (None, "") else ""
+    return f" ({escape(json.dumps(schema['default']))} by default)" if schema.get("default") not in (None, "") else ""

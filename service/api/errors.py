@@ -1,4 +1,4 @@
-"""What went wrong, for a program and for whoever reads its log: a sentence that says whose move it is. Pure."""
+"""Errors as HTTP status codes and JSON bodies, with a message that tells the user what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOCATIONS = ("body", "query", "path")
 
 
 def http_status(error: PasskbError) -> int:
-    """HTTP's number for it; what can't be asked as it stands is 422."""
+    """The HTTP status of an error; 422 for any other invalid request."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 422)
 
 
@@ -25,17 +25,17 @@ def error_body(error: PasskbError) -> dict[str, Any]:
 
 
 def validation_message(errors: Iterable[Mapping[str, Any]]) -> str:
-    """pydantic's findings as one sentence."""
+    """Pydantic's validation errors as one sentence."""
     details = list(errors)
     words = []
     for entry in details[:_MAX_ERRORS]:
         where = ".".join(str(part) for part in entry["loc"] if part not in _LOCATIONS)[:100]
-        message = "there is no such key" if entry["type"] == "extra_forbidden" else str(entry["msg"])
+        message = "unknown key" if entry["type"] == "extra_forbidden" else str(entry["msg"])
         words.append(f"{where}: {message}" if where else message)
     more = f" (and {len(details) - _MAX_ERRORS} more)" if len(details) > _MAX_ERRORS else ""
-    return f"{'; '.join(words)}{more}. Correct it and ask again"
+    return f"{'; '.join(words)}{more}. Correct the request and try again"
 
 
 def internal_error_message(error: Exception) -> str:
-    """What nobody foresaw: its kind, and nothing of its words, which may name files."""
-    return f"passkb failed at this ({type(error).__name__}): its log says more; asking again may help"
+    """An unexpected error by its type only: its message may contain file names."""
+    return f"internal error ({type(error).__name__}): see the server log for details, or try again"

@@ -1,7 +1,4 @@
-"""What other programs may ask of a knowledge base: plain functions that read, and give what JSON can say.
-
-Nothing here writes a note or starts a run; a proposal is a link for a person. Knows nothing of HTTP, MCP or who asks.
-"""
+"""The read-only operations of the API as functions that return JSON-compatible dictionaries."""
 
 from __future__ import annotations
 
@@ -31,14 +28,14 @@ if TYPE_CHECKING:
 MAX_LIST = 100  # entries of each list of a note
 _MAX_LINK = 6_000  # characters of an address that servers and browsers take
 _MAX_NEAREST = 5
-# What a plan may be asked for from outside: drawing 2,000 problems takes seconds, 4,000 a minute.
+# Limits of a plan: generating 2,000 problems takes seconds, 4,000 a minute.
 _MAX_PROBLEMS, _MAX_ATTEMPTS, _MAX_KS = 2_000, 4_096, 200
 _MAX_WRITERS = 4
 _writer_slots = threading.BoundedSemaphore(_MAX_WRITERS)
 
 
 class UnknownNote(PasskbError):
-    """`nearest`: (id, title) of notes of a like name."""
+    """No note has this name. `nearest`: (id, title) of notes with similar names."""
 
     def __init__(self, message: str, nearest: list[tuple[str, str]]) -> None:
         super().__init__(message)
@@ -46,17 +43,17 @@ class UnknownNote(PasskbError):
 
 
 class AmbiguousNote(UnknownNote):
-    """The name fits several; `nearest` are these."""
+    """Several notes have this name; `nearest` lists them."""
 
 
 class NoModel(PasskbError):
-    """A written answer was asked for where no model is configured."""
+    """A generated answer was requested, and no model is configured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What the operations work on. `model`: makes or gives the language model, None where none is configured; `address`: where
-    a person opens the app; `admission`: the queue that operations wait in, one for all of an app's doors."""
+    """What the operations work on. `model` returns the language model, or None if none is configured. `address` is the URL of
+    the app. `admission` is the queue shared by REST, MCP and the web app."""
 
     kb: KnowledgeBase
     model: Callable[[], Model | None]
@@ -71,7 +68,7 @@ def search(access: Access, query: str, k: int = 10) -> dict[str, Any]:
 
 
 def note(access: Access, name: str, start: int = 0, length: int = 20_000) -> dict[str, Any]:
-    """CONTRACT: `note`, with a part of its text, and long lists cut. Raises UnknownNote."""
+    """CONTRACT: `note`, with part of its text and truncated lists. Raises UnknownNote."""
     whole = output.note(access.kb.view(find_note(access, name)))
     text, left_out = whole["text"], {}
     for key in ("links", "backlinks", "inquiries", "claims", "aliases", "tags"):
@@ -82,7 +79,7 @@ def note(access: Access, name: str, start: int = 0, length: int = 20_000) -> dic
 
 
 def neighbours(access: Access, name: str, depth: int = 1, limit: int = 40) -> dict[str, Any]:
-    """The notes around one, the links among them, and the notes alike. Raises UnknownNote."""
+    """The linked notes, the links among them, and similar notes. Raises UnknownNote."""
     kb, centre = access.kb, find_note(access, name)
     with kb.reading():
         near = kb.neighbourhood(centre, depth, limit)
@@ -105,16 +102,16 @@ def neighbours(access: Access, name: str, depth: int = 1, limit: int = 40) -> di
 
 
 def ask(access: Access, question: str, mode: str = "quoted", stop: Callable[[], bool] | None = None) -> dict[str, Any]:
-    """CONTRACT: `ask`. `stop` ends the writing of an answer that nobody waits for any more.
+    """CONTRACT: `ask`. `stop` cancels the writing of an answer.
 
-    Raises PasskbError for a question that can't be asked, NoModel, Busy."""
+    Raises PasskbError for an invalid question, NoModel and Busy."""
     if mode == "quoted":
         from service.answering.extractive import ask as quoted
 
         return to_json(quoted(access.kb, question).to_json())
     model = access.model()
     if model is None:
-        raise NoModel("no language model is configured here: ask with mode `quoted`, or have whoever runs passkb set llm_url")
+        raise NoModel("no language model is configured: use mode `quoted`, or set llm_url on the server")
     from service.answering.generate.writer import write
 
     config = read_config(access.kb.home)
@@ -126,7 +123,7 @@ def ask(access: Access, question: str, mode: str = "quoted", stop: Callable[[], 
 @contextmanager
 def _writer_slot() -> Iterator[None]:
     if not _writer_slots.acquire(blocking=False):
-        raise Busy(f"{_MAX_WRITERS} answers are being written already: ask again in a moment, or with mode `quoted`")
+        raise Busy(f"{_MAX_WRITERS} answers are already being written: try again in a moment, or use mode `quoted`")
     try:
         yield
     finally:
@@ -140,7 +137,7 @@ def claims(access: Access, status: str | None = None) -> dict[str, Any]:
 
 
 def status(access: Access) -> dict[str, Any]:
-    """How much is known. Looks at no file of a source: `passkb status` does."""
+    """Counts of notes, links, chunks, sources and failed files, from the index."""
     kb = access.kb
     with kb.store.reading():
         kinds, types, chunks = kb.store.counts()
@@ -152,19 +149,19 @@ def status(access: Access) -> dict[str, Any]:
 
 
 def propose(access: Access, claim: str = "", spec: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What an experiment would be and cost, and the link by which a person can start it. Starts and writes nothing.
+    """The plan and cost of an experiment, and a link with which a person can start it. Starts and writes nothing.
 
-    `claim` is NOTE#ID of a claim with a test; or `spec` is a spec. Raises PasskbError or SpecError for what can't be run."""
+    `claim`: NOTE#ID of a claim with a test; or `spec`: a spec. Raises PasskbError or SpecError for an invalid experiment."""
     from service.experiments.claims import claim_named, spec_of
     from service.experiments.spec import from_mapping
 
     if bool(claim) == (spec is not None):
-        raise PasskbError("give a `claim` (NOTE#ID) or a `spec`, one of the two")
+        raise PasskbError("pass either a `claim` (NOTE#ID) or a `spec`")
     spec_ = _checked_depth(spec) if spec is not None else None
     if claim:
         name, mark, label = claim.rpartition("#")
         if not mark:
-            raise PasskbError(f"{claim!r} names no claim: write NOTE#ID, as `claims` lists them")
+            raise PasskbError(f"{claim!r} is not a claim: write NOTE#ID, as listed by `claims`")
         claim = f"{find_note(access, name)}#{label}"
         experiment = from_mapping(spec_of(access.kb, claim), f"the test of {claim}")
         link = f"/?claim={quote(claim, safe='')}"
@@ -175,15 +172,15 @@ def propose(access: Access, claim: str = "", spec: Mapping[str, Any] | None = No
         link = f"/?spec={quote(json.dumps(spec_, ensure_ascii=False, separators=(',', ':')), safe='')}"
     if len(link) > _MAX_LINK:
         raise PasskbError(
-            "the spec is too long for a link: keep it as a file, and have a person run `passkb experiment plan FILE`"
+            "the spec is too long for a link: save it as a file and ask a person to run `passkb experiment plan FILE`"
         )
     plan, cost = _make_plan(access, experiment, from_note=bool(claim))
     link = access.address.rstrip("/") + link
     return to_json(
         {
             "started": False, "link": link, "claim": experiment.claim, "spec": experiment.to_json(), "cost": cost, "plan": plan,
-            "approval": f"Nothing has been started. Give this link to the person: {link} opens passkb with this experiment in "
-            "its form; only their click on Start runs it. If it does not open, `passkb serve` is not running.",
+            "approval": f"Nothing was started. Give this link to the person: {link} opens passkb with this experiment in the "
+            "form, and the Start button runs it. If the link does not open, start `passkb serve`.",
         }
     )  # fmt: skip
 
@@ -192,26 +189,25 @@ def _checked_depth(spec: Mapping[str, Any]) -> Any:
     try:
         return json_safe(spec)
     except RecursionError:
-        raise PasskbError("the spec is nested too deeply: a spec is a mapping of a few levels") from None
+        raise PasskbError("the spec is nested too deeply") from None
 
 
 def _make_plan(access: Access, spec: ExperimentSpec, *, from_note: bool) -> tuple[dict[str, Any] | None, str]:
-    """The plan, and the cost in words. A file that a note doesn't name is not opened for a program: its problems could be
-    anybody's."""
+    """The plan, and the cost in words. Files are opened only for specs from notes: a client must not read arbitrary files."""
     from service.experiments.planning import plan
 
     if spec.problems.file and not from_note:
-        return None, "not worked out: passkb opens a file that a program names only when a person has opened the link"
+        return None, "not computed: passkb reads the problem file only after a person opens the link"
     if spec.problems.limit > _MAX_PROBLEMS or spec.sampling.n > _MAX_ATTEMPTS or len(spec.ks) > _MAX_KS:
         most = f"more than {_MAX_PROBLEMS:,} problems, {_MAX_ATTEMPTS:,} attempts or {_MAX_KS} values of k"
-        return None, f"not worked out: {most}; the app says it when the link is opened"
+        return None, f"not computed: {most}; the app shows the cost when a person opens the link"
     result = plan(spec, access.kb.home)
     number = result["cost"]["attempts"]
     return result, f"{number:,} attempt{'s' * (number != 1)}, {result['cost']['text']}"
 
 
 def find_note(access: Access, name: str) -> str:
-    """The id of the note that `name` means. Raises UnknownNote, or SeveralNotes, that names those it could be."""
+    """The id of the note with this id, title or alias. Raises UnknownNote or AmbiguousNote."""
     kb = access.kb
     try:
         return kb.find(name)
@@ -228,7 +224,7 @@ def to_json(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def json_safe(value: Any) -> Any:
-    """A value with nothing in it that JSON in UTF-8 can't hold: no NaN, no half characters."""
+    """The value without NaN, infinities and lone surrogates, which JSON in UTF-8 can not hold."""
     if isinstance(value, Mapping):
         return {json_safe(str(key)): json_safe(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -242,5 +238,5 @@ def _model_name(access: Access) -> str | None:
     try:
         model = access.model()
         return model.name if model else None
-    except PasskbError as error:  # a server that does not say what it serves
+    except PasskbError as error:  # the server does not list its models
         return f"({error})"

@@ -1,7 +1,4 @@
-"""What goes in and out of each operation, as pydantic models: one description for REST's OpenAPI, MCP's schemas and the checks.
-
-What goes in is held to these; what comes out is described by them, and tests hold it to them.
-"""
+"""The input and output of each operation as pydantic models, shared by OpenAPI and MCP."""
 
 from __future__ import annotations
 
@@ -18,13 +15,13 @@ Mode = Literal["quoted", "generated"]
 
 
 class Input(BaseModel):
-    """Input: a key that nobody knows is refused, not ignored."""
+    """Input. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Output(BaseModel):
-    """Output: a key of a later version is passed on."""
+    """Output. Later versions may add keys."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -33,23 +30,23 @@ class Output(BaseModel):
 
 Name = Annotated[
     str,
-    Field(min_length=1, max_length=_MAX_NAME, description="A note's id, or a title or alias that one note alone bears."),
+    Field(min_length=1, max_length=_MAX_NAME, description="A note's id, or a title or alias that only one note has."),
 ]
 
 
 class SearchInput(Input):
-    query: str = Field(min_length=1, max_length=MAX_QUESTION, description="What to look for, in words.")
+    query: str = Field(min_length=1, max_length=MAX_QUESTION, description="Search text.")
     k: int = Field(10, ge=1, le=50, description="How many passages at most.")
 
 
 class SearchQuery(Input):
-    q: str = Field(min_length=1, max_length=MAX_QUESTION, description="What to look for, in words.", examples=["pass@k"])
+    q: str = Field(min_length=1, max_length=MAX_QUESTION, description="Search text.", examples=["pass@k"])
     k: int = Field(10, ge=1, le=50, description="How many passages at most.")
 
 
 class TextRange(Input):
-    start: int = Field(0, ge=0, description="The first character of the text to give.")
-    length: int = Field(20_000, ge=1, le=1_000_000, description="How many characters of the text to give at most.")
+    start: int = Field(0, ge=0, description="Offset of the first character to return.")
+    length: int = Field(20_000, ge=1, le=1_000_000, description="Maximum number of characters to return.")
 
 
 class NoteInput(TextRange):
@@ -57,8 +54,8 @@ class NoteInput(TextRange):
 
 
 class NeighbourRange(Input):
-    depth: int = Field(1, ge=1, le=3, description="How many links away, in either direction.")
-    limit: int = Field(40, ge=1, le=200, description="How many notes at most; the nearest and the best linked come first.")
+    depth: int = Field(1, ge=1, le=3, description="Maximum distance in links, in either direction.")
+    limit: int = Field(40, ge=1, le=200, description="Maximum number of notes. The nearest and best linked come first.")
 
 
 class NeighboursInput(NeighbourRange):
@@ -66,24 +63,24 @@ class NeighboursInput(NeighbourRange):
 
 
 class ClaimFilter(Input):
-    status: Status | None = Field(None, description="Only claims of this status.")
+    status: Status | None = Field(None, description="Return only claims with this status.")
 
 
 class Question(Input):
-    question: str = Field(min_length=1, max_length=MAX_QUESTION, description="A question, in a sentence or two.")
+    question: str = Field(min_length=1, max_length=MAX_QUESTION, description="The question, in one or two sentences.")
     mode: Mode = Field(
         "quoted",
-        description="`quoted`: in the notes' own sentences. `generated`: written by the language model that is configured, if "
-        "one is, each sentence checked against what it cites.",
+        description="`quoted`: the answer quotes the notes. `generated`: the configured language model writes, and each "
+        "sentence is checked against the passages it cites.",
     )
 
 
 class ProposalInput(Input):
-    """One of the two."""
+    """Exactly one of the two."""
 
-    claim: str = Field("", max_length=2 * _MAX_NAME, description="NOTE#ID of a claim that has a test; `claims` lists them.")
+    claim: str = Field("", max_length=2 * _MAX_NAME, description="NOTE#ID of a claim with a test. `claims` lists them.")
     spec: dict[str, Any] | None = Field(
-        None, description="An experiment's spec: problems, models, sampling, prediction; as `passkb experiment plan` reads it."
+        None, description="Experiment spec (problems, models, sampling, prediction), in the format of `passkb experiment plan`."
     )
 
 
@@ -94,10 +91,10 @@ class Hit(Output):
     note_id: str
     title: str
     chunk_id: str
-    start: int = Field(description="Where the passage begins in the note's text, in characters.")
+    start: int = Field(description="Offset of the passage in the note's text, in characters.")
     end: int
-    text: str = Field(description="The passage, exactly as it stands in the note.")
-    score: float = Field(description="Higher is better; comparable within one search only.")
+    text: str = Field(description="The passage, exactly as in the note.")
+    score: float = Field(description="Higher is better. Comparable within one search only.")
     via: Literal["text", "links"]
 
 
@@ -110,7 +107,7 @@ class Claim(Output):
     id: str
     text: str
     premise: str
-    settles: str = Field(description="What would settle it, in its author's words.")
+    settles: str = Field(description="What would settle the claim, in the author's words.")
     test: dict[str, Any] | None
     status: Status
     status_reason: str = Field("", description="How all runs on the claim together decide its status.")
@@ -152,23 +149,23 @@ class Note(Output):
     gist: str
     aliases: list[str]
     tags: list[str]
-    text: str = Field(description="The part asked for of the note's text: its characters from `text_start` on.")
+    text: str = Field(description="The requested part of the note's text, from `text_start`.")
     text_start: int
-    text_length: int = Field(description="Characters of the whole text; citations' offsets refer to it.")
+    text_length: int = Field(description="Length of the whole text in characters. Citation offsets refer to the whole text.")
     links: list[LinkOut]
     backlinks: list[LinkIn]
     similar: list[Similar]
     inquiries: list[str]
     claims: list[Claim]
-    objections: Any = Field(None, description="Of a review: what referees object, with the answers; absent elsewhere.")
-    left_out: dict[str, int] = Field(description="How many entries of a list are not shown, by its key; empty: all are.")
+    objections: Any = Field(None, description="Reviews only: the referees' objections, with responses.")
+    left_out: dict[str, int] = Field(description="Number of omitted entries for each truncated list, by key.")
 
 
 class Neighbour(Output):
     id: str
     title: str
     kind: Kind
-    distance: int = Field(description="In links; 0 is the note itself.")
+    distance: int = Field(description="Distance in links. 0 is the note itself.")
 
 
 class Link(Output):
@@ -188,9 +185,9 @@ class SimilarNote(Output):
 class Neighbours(Output):
     id: str
     title: str
-    notes: list[Neighbour] = Field(description="Nearest first, the note itself included.")
+    notes: list[Neighbour] = Field(description="Nearest first, including the note itself.")
     links: list[Link] = Field(description="All typed links among these notes.")
-    similar: list[SimilarNote] = Field(description="Notes alike by their text, linked or not.")
+    similar: list[SimilarNote] = Field(description="Notes with similar text, linked or not.")
 
 
 class Citation(Output):
@@ -272,31 +269,31 @@ class Answer(Output):
 
 
 class Proposal(Output):
-    started: Literal[False] = Field(description="Nothing was started or queued: only a person's click does that.")
-    link: str = Field(description="Opens the app with the spec in its form, for a person to read and to start.")
-    approval: str = Field(description="What a person does next.")
+    started: Literal[False] = Field(description="Always false. Only a person can start a run, in the app.")
+    link: str = Field(description="Opens the app with the spec in the form, ready to review and start.")
+    approval: str = Field(description="What the person has to do next.")
     claim: str
     spec: dict[str, Any]
-    cost: str = Field(description="What a run costs, in words.")
+    cost: str = Field(description="Cost of a run, in words.")
     plan: dict[str, Any] | None = Field(
-        description="Expected interval widths, power and cost, as `passkb experiment plan` says them; null: not worked out."
+        description="Expected interval widths, power and cost, as in `passkb experiment plan`. Null if not computed."
     )
 
 
 class Overview(Output):
     version: str
-    notes: dict[str, int] = Field(description="How many notes, by kind.")
-    links: dict[str, int] = Field(description="How many links, by type.")
+    notes: dict[str, int] = Field(description="Number of notes by kind.")
+    links: dict[str, int] = Field(description="Number of links by type.")
     chunks: int
     sources: int
-    failed: int = Field(description="Files that could not be read: `passkb status` names them.")
+    failed: int = Field(description="Number of files that could not be read. `passkb status` lists them.")
     embedder: str
-    model: str | None = Field(description="The configured language model; null: answers are quotes.")
+    model: str | None = Field(description="The configured language model. Null if there is none: answers are quotes.")
 
 
 class Error(Output):
-    error: str = Field(description="A sentence: what is wrong, and whose move it is.")
-    nearest: list[NoteName] = Field(default_factory=list, description="For a note that is not there: notes of a like name.")
+    error: str = Field(description="What is wrong and what to do about it.")
+    nearest: list[NoteName] = Field(default_factory=list, description="If the note does not exist: notes with similar names.")
 
 
 class NoteName(Output):

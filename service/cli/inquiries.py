@@ -1,4 +1,4 @@
-"""The command line's `keep`, `inquiries`, `refresh` and `suggest`: parse, call one function, print."""
+"""The commands `keep`, `inquiries`, `refresh` and `suggest`."""
 
 from __future__ import annotations
 
@@ -21,49 +21,49 @@ if TYPE_CHECKING:
     from service.suggestions.ranking import Suggestion
 
 DONE, PART = 0, 3
-_MODEL = "the model of this server (OpenAI's protocol)"
+_MODEL = "the model of this server (OpenAI-compatible)"
 ModelOf = Callable[[argparse.Namespace], Any]
 
 
 def add_commands(commands: Any, model_of: ModelOf) -> None:
-    """Adds them to the main parser's subparsers. `model_of`: the language model that options ask for, or None."""
+    """Adds the commands. `model_of` returns the language model for the parsed options, or None."""
 
     def command(name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
         added: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
         added.set_defaults(run=_explain_edited(run), model_of=model_of)
-        added.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+        added.add_argument("--json", action="store_true", help="print one JSON object")
         return added
 
     def with_model(added: argparse.ArgumentParser, what: str) -> None:
         added.add_argument("--llm", metavar="URL", help=f"{what} with {_MODEL}")
-        added.add_argument("--model", metavar="NAME", help="which of its models; needless where it serves one only")
-        added.add_argument("--quoted", action="store_true", help="without a model, whatever is configured")
+        added.add_argument("--model", metavar="NAME", help="name of the model; optional if the server has only one")
+        added.add_argument("--quoted", action="store_true", help="do not use a language model")
 
-    keep = command("keep", _keep, "ask, and keep the answer as an inquiry: a note that draws on its sources")
+    keep = command("keep", _keep, "answer a question and save the answer as an inquiry note")
     keep.add_argument("question", metavar="QUESTION")
     with_model(keep, "write the answer")
-    listed = command("inquiries", _inquiries, "the kept inquiries, and which of them are stale, and why")
-    listed.add_argument("--stale", action="store_true", help="only those")
-    again = command("refresh", _refresh, "ask an inquiry's question again, and say what changed in the answer and why")
-    again.add_argument("id", metavar="ID")
+    listed = command("inquiries", _inquiries, "list the saved inquiries and why some are stale")
+    listed.add_argument("--stale", action="store_true", help="only stale inquiries")
+    again = command("refresh", _refresh, "ask an inquiry's question again and show what changed in the answer, and why")
+    again.add_argument("id", metavar="ID", help="id or title of the inquiry")
     with_model(again, "write the answer")
     for asking in (keep, again):
         asking.add_argument(
-            "--replace", action="store_true", help="also where the note was changed by hand; that version is kept beside it"
+            "--replace", action="store_true", help="replace the note even if it was edited; the edited version is archived"
         )
-    suggest = command("suggest", _suggest, "links that a note probably lacks; --accept writes one, --dismiss hides one")
-    suggest.add_argument("id", metavar="ID")
+    suggest = command("suggest", _suggest, "suggest missing links for a note; accept or dismiss a suggestion")
+    suggest.add_argument("id", metavar="ID", help="id, title or alias of a note")
     act = suggest.add_mutually_exclusive_group()
-    act.add_argument("--accept", metavar="TARGET", help="write the link, into passkb's own notes")
-    act.add_argument("--dismiss", metavar="TARGET", help="suggest it no more")
-    act.add_argument("--take-back", metavar="TARGET", help="remove an accepted link, or a dismissal")
-    suggest.add_argument("--type", choices=[str(type_) for type_ in LinkType], help="of the accepted link")
-    suggest.add_argument("--why", default="", metavar="TEXT", help="its reason")
+    act.add_argument("--accept", metavar="TARGET", help="save the link to TARGET in passkb's own notes")
+    act.add_argument("--dismiss", metavar="TARGET", help="stop suggesting TARGET")
+    act.add_argument("--take-back", metavar="TARGET", help="undo an accepted link or a dismissal")
+    suggest.add_argument("--type", choices=[str(type_) for type_ in LinkType], help="type of the accepted link")
+    suggest.add_argument("--why", default="", metavar="TEXT", help="reason for the accepted link")
     with_model(suggest, "propose types and reasons")
 
 
 def _explain_edited(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """The command, with what to do about a note that a person has changed."""
+    """Adds to EditedByHand errors what to do about them."""
 
     def wrapped(options: argparse.Namespace) -> int:
         from service.inquiries.save import EditedByHand
@@ -71,13 +71,13 @@ def _explain_edited(run: Callable[[argparse.Namespace], int]) -> Callable[[argpa
         try:
             return run(options)
         except EditedByHand as error:
-            raise PasskbError(f"{error}: --replace puts the new version in its place and keeps yours in .earlier") from error
+            raise PasskbError(f"{error}: use --replace to save the new version and archive yours in .earlier") from error
 
     return wrapped
 
 
 def stale_reasons(kb: KnowledgeBase, view: NoteView) -> tuple[StaleReason, ...] | None:
-    """Why a note's inquiry is stale; None for a note that is no inquiry."""
+    """Why an inquiry is stale; None for a note that is not an inquiry."""
     from service.inquiries.staleness import inquiry_status
 
     if view.note.kind is not NoteKind.INQUIRY:
@@ -87,7 +87,7 @@ def stale_reasons(kb: KnowledgeBase, view: NoteView) -> tuple[StaleReason, ...] 
 
 
 def count_inquiries(kb: KnowledgeBase) -> dict[str, int]:
-    """How many inquiries are kept, and how many of them are stale."""
+    """The number of saved inquiries, and of stale ones."""
     from service.inquiries.staleness import list_inquiry_statuses
 
     statuses = list_inquiry_statuses(kb)
@@ -111,9 +111,7 @@ def _keep(options: argparse.Namespace) -> int:
     with _open(options) as kb:
         answer = _answer(kb, options.question, model)
         saved = save_inquiry(kb, answer, replace_edited=options.replace)
-    outcome = (
-        "kept" if saved.fresh else "kept already, and nothing new" if saved.unchanged else "kept in place of the answer before"
-    )
+    outcome = "saved" if saved.fresh else "no changes" if saved.unchanged else "saved a new version"
     _print_result(
         options, {**saved_json(saved), "answer": answer.to_json()}, f"{outcome}: {saved.title}  [{saved.id}]\n{saved.path}"
     )
@@ -143,7 +141,7 @@ def _inquiries(options: argparse.Namespace) -> int:
     with _open(options) as kb:
         statuses = [entry for entry in list_inquiry_statuses(kb) if entry.reasons or not options.stale]
     lines = [line for entry in statuses for line in _status_lines(entry)]
-    nothing = "none is stale" if options.stale else 'none are kept yet: `passkb keep "…"` asks a question and keeps its answer'
+    nothing = "no inquiry is stale" if options.stale else 'no inquiries yet: save one with `passkb keep "QUESTION"`'
     _print_result(options, {"inquiries": [status_json(entry) for entry in statuses]}, "\n".join(lines) or nothing)
     return DONE
 
@@ -156,7 +154,7 @@ def status_json(entry: InquiryStatus) -> dict[str, Any]:
 
 
 def _status_lines(entry: InquiryStatus) -> list[str]:
-    mark = "stale" if entry.reasons else "as it was"
+    mark = "stale" if entry.reasons else "up to date"
     head = f"{mark:<10} {entry.record.asked[:10]}  {entry.note.title}  [{entry.note.id}]"
     return [head, *(f"           {reason.text}" for reason in entry.reasons)]
 
@@ -174,12 +172,12 @@ def _refresh(options: argparse.Namespace) -> int:
 
 def changes_text(saved: SavedInquiry, changes: Changes) -> str:
     if saved.unchanged:
-        return f"nothing has changed: {saved.title}  [{saved.id}]"
+        return f"no changes: {saved.title}  [{saved.id}]"
     lines = [f"{saved.title}  [{saved.id}]", *(f"  because {reason}" for reason in changes.because), ""]
     lines += [f"- {entry.text}\n    ({entry.why})" for entry in changes.removed]
     lines += [f"+ {entry.text}\n    ({entry.why})" for entry in changes.added]
     lines += [f"  {entry.text}" for entry in changes.unchanged]
-    return "\n".join([*lines, "", f"the earlier version: {saved.earlier}"])
+    return "\n".join([*lines, "", f"previous version: {saved.earlier}"])
 
 
 def _suggest(options: argparse.Namespace) -> int:
@@ -189,20 +187,20 @@ def _suggest(options: argparse.Namespace) -> int:
     from service.suggestions.ranking import suggest_links
 
     if (options.type or options.why) and not options.accept:
-        raise PasskbError("--type and --why are said of a link that --accept writes")
+        raise PasskbError("--type and --why need --accept")
     with _open(options) as kb:
         note_id = kb.find(options.id)
         if options.dismiss:
             other = kb.find(options.dismiss)
             dismiss(kb.home, note_id, other)
-            _print_result(options, {"dismissed": [note_id, other]}, f"{other} is not suggested beside {note_id} any more")
+            _print_result(options, {"dismissed": [note_id, other]}, f"passkb no longer suggests {other} for {note_id}")
             return DONE
         if options.take_back:
             other = kb.find(options.take_back)
             back = [] if other in list_dismissed(kb.home, note_id) else remove_link(kb, note_id, other)
             undismiss(kb.home, note_id, other)
             _print_result(options, {"taken_back": [note_id, other], "links": [link_json(link) for link in back]},
-                 f"{note_id} and {other} may be suggested to each other again")  # fmt: skip
+                 f"passkb may suggest {note_id} and {other} to each other again")  # fmt: skip
             return DONE
         if options.accept:
             other = kb.find(options.accept)
@@ -247,7 +245,7 @@ def _suggestions_text(suggestions: list[Suggestion]) -> str:
         lines += [f"{entry.score:.2f}  {entry.title}  [{entry.other}]"]
         lines += [f"      {entry.type}: {entry.why}  (proposed by {entry.by})"] if entry.by else []
         lines += [f"      {ground.text}" for ground in entry.signals]
-    return "\n".join(lines) or "nothing to suggest"
+    return "\n".join(lines) or "no suggestions"
 
 
 def _print_result(options: argparse.Namespace, result: Any, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Runs one command of the command line: its log, its errors as a sentence and as JSON, interrupts and broken pipes."""
+"""Runs a command: configures the log, reports errors, handles interrupts and broken pipes, and returns the exit status."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ DONE, NOTHING, PART = 0, 1, 3
 
 
 def invoke(parser: Callable[[], argparse.ArgumentParser], arguments: Sequence[str] | None) -> int:
-    """The exit status of the command that `arguments` name; None: those of this process."""
+    """The exit status of the command in `arguments` (default: those of the process)."""
     try:
         status = _run(parser, arguments)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        if arguments is None:  # what is cleaned up while the process ends is not interrupted again
+        if arguments is None:  # do not interrupt the cleanup at exit
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         print("passkb: stopped", file=sys.stderr)
         return NOTHING
-    except BrokenPipeError:  # whoever read the output has enough; what is left in buffers goes nowhere
+    except BrokenPipeError:  # the reader closed the pipe: discard buffered output
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -41,7 +41,7 @@ def invoke(parser: Callable[[], argparse.ArgumentParser], arguments: Sequence[st
 def _run(parser: Callable[[], argparse.ArgumentParser], arguments: Sequence[str] | None) -> int:
     options = parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # arguments can hold what no encoding can; JSON takes the escape
+        if isinstance(stream, io.TextIOWrapper):  # arguments may contain bytes that no encoding can print
             stream.reconfigure(errors="backslashreplace")
     _configure_log(options)
     try:
@@ -49,7 +49,7 @@ def _run(parser: Callable[[], argparse.ArgumentParser], arguments: Sequence[str]
     except PasskbError as error:
         return _failed(options, str(error))
     except sqlite3.Error as error:
-        return _failed(options, f"{home_folder(options.home) / 'kb.sqlite'}: {error}: `passkb rebuild` makes it again")
+        return _failed(options, f"{home_folder(options.home) / 'kb.sqlite'}: {error}: run `passkb rebuild`")
     except ModuleNotFoundError as error:
         return _failed(options, f"the Python package {error.name} is missing: run `make install`", error)
     except BrokenPipeError:
@@ -60,14 +60,16 @@ def _run(parser: Callable[[], argparse.ArgumentParser], arguments: Sequence[str]
                 options, f"{error.filename or home_folder(options.home)} can not be used {explanation(error, '')}", error
             )
         where = f"{error.filename}: " if error.filename else ""
-        return _failed(options, f"{where}{error.strerror or error}: check that the path is right and yours to use", error)
+        return _failed(options, f"{where}{error.strerror or error}: check the path and its permissions", error)
     except Exception as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        return _failed(options, f"this is a fault of passkb ({what}): `passkb --verbose` shows where; please report it", error)
+        return _failed(
+            options, f"internal error ({what}): run with `passkb --verbose` for details, and please report it", error
+        )
 
 
 def _failed(options: argparse.Namespace, sentence: str, error: Exception | None = None) -> int:
-    """Says why nothing was done: a line on stderr, and with --json an object on stdout. `error`: shown in full by --verbose."""
+    """Prints the error on stderr, and with --json as an object on stdout. `error` is logged at debug level."""
     if error is not None:
         log.logger("cli").debug("the command failed", exc_info=error)
     if getattr(options, "json", False):
@@ -77,7 +79,7 @@ def _failed(options: argparse.Namespace, sentence: str, error: Exception | None 
 
 
 def _configure_log(options: argparse.Namespace) -> None:
-    """By the option, the setting, or what suits the command. A setting that can't be read is for the command to report."""
+    """Uses the option, the setting or the command's default. The command itself reports an invalid setting."""
     lasting = getattr(options, "log_default", "warning")
     configured = ""
     with suppress(PasskbError):

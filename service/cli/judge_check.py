@@ -1,4 +1,4 @@
-"""The command `passkb judge-check`: how often the language model is right as judge of sentences, measured where it runs."""
+"""The command `judge-check`: measures the accuracy of the language model as judge of sentences."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from service.config import home_folder
 
 
 def add_command(commands: Any, run_model: Any) -> None:
-    """Adds the command; `run_model` gives the language model that the options name, or None."""
-    help_ = "measure the model as judge of written sentences, on sentences that ship with passkb"
+    """Adds the command. `run_model` returns the language model for the parsed options, or None."""
+    help_ = "measure how well the language model judges sentences, on labelled pairs"
     command = commands.add_parser("judge-check", help=help_, description=help_)
-    command.add_argument("--llm", metavar="URL", help="the server of the model (OpenAI's protocol)")
-    command.add_argument("--model", metavar="NAME", help="which of its models; needless where it serves one only")
-    command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    command.add_argument("--llm", metavar="URL", help="server of the language model (OpenAI-compatible)")
+    command.add_argument("--model", metavar="NAME", help="name of the model; optional if the server has only one")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
     command.set_defaults(run=lambda options: _judge_check(options, run_model(options)))
 
 
 def _judge_check(options: argparse.Namespace, model: Any) -> int:
     if model is None:
-        raise PasskbError("judge-check measures a model: add --llm URL, or set PASSKB_LLM_URL")
+        raise PasskbError("judge-check needs a language model: add --llm URL or set PASSKB_LLM_URL")
     from kb.embedding import MiniLM
     from service.answering.check.entailment import EmbeddedChecker
     from service.answering.check.error_rates import count_grades, describe, load_labelled_pairs, save_judge_rates
@@ -35,7 +35,7 @@ def _judge_check(options: argparse.Namespace, model: Any) -> int:
     started = time.perf_counter()
     grades = judged.check([entry.pair for entry in pairs])
     if not judged.read:
-        raise PasskbError(f"{model.name} gave no grade that can be used: {' '.join(judged.remarks()) or 'use another model'}")
+        raise PasskbError(f"{model.name} returned no usable grade: {' '.join(judged.remarks()) or 'use another model'}")
     figures = count_grades(model.name, pairs, grades, time.perf_counter() - started, judged.read)
     save_judge_rates(home_folder(options.home), figures)
     for remark in judged.remarks():

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Exit status 0 done, 1 nothing done, 2 usage, 3 done in part."""
+"""The `passkb` command line: its parser and the commands for notes, search and answers."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="passkb", description="Ask your research notes. Every answer shows its sources.")
     parser.add_argument("--version", action="version", version=f"passkb {version()}")
-    parser.add_argument("--home", metavar="DIR", help="where passkb keeps its files (default ~/.passkb, or $PASSKB_HOME)")
+    parser.add_argument("--home", metavar="DIR", help="folder for passkb's files (default: $PASSKB_HOME or ~/.passkb)")
     parser.add_argument(
         "--log-level", choices=log.LEVELS, metavar="LEVEL",
-        help=f"{', '.join(log.LEVELS)} (default warning; info for serve and worker; or $PASSKB_LOG_LEVEL)",
+        help=f"{', '.join(log.LEVELS)} (default: $PASSKB_LOG_LEVEL, else info for serve and worker, else warning)",
     )  # fmt: skip
     parser.add_argument(
-        "--verbose", "-v", action="store_const", const="debug", dest="log_level", help="the same as --log-level debug"
+        "--verbose", "-v", action="store_const", const="debug", dest="log_level", help="same as --log-level debug"
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
@@ -51,60 +51,72 @@ def build_parser() -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=help, description=help)
         added.set_defaults(run=run)
         if name not in ("serve",):
-            added.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+            added.add_argument("--json", action="store_true", help="print one JSON object")
         return added
 
-    command("ingest", _ingest, "register and index folders, files or web addresses").add_argument(
+    command("ingest", _ingest, "add folders, files or web pages as sources and index them").add_argument(
         "paths", nargs="+", metavar="PATH"
     )
-    again = command("sync", _sync, "read the registered sources again, only what changed")
-    again.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    again = command("sync", _sync, "update the index from the sources: read what changed")
+    again.add_argument("--dry-run", action="store_true", help="show what would change, without changing anything")
     again.add_argument(
         "--forget", nargs="?", const="*", metavar="NAME",
-        help="delete notes also where most of a source are gone at once (of all sources, or of the one called NAME)",
+        help="confirm bulk deletions, for all sources or for source NAME",
     )  # fmt: skip
-    forget = command("forget", _forget, "unregister a source and drop its notes; its files stay as they are")
-    forget.add_argument("source", metavar="SOURCE", help="its name, as `passkb status` shows it")
-    forget.add_argument("--yes", action="store_true", help="do not ask")
-    command("status", _status, "what is indexed, and what failed, was left out or waits, and why").add_argument(
-        "--files", action="store_true", help="list every file with its state"
+    forget = command("forget", _forget, "remove a source and its notes from the index; files are not touched")
+    forget.add_argument("source", metavar="SOURCE", help="name of the source, as shown by `passkb status`")
+    forget.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    command("status", _status, "what is indexed; failed, ignored and pending files, with reasons").add_argument(
+        "--files", action="store_true", help="list every file with its status"
     )
-    search = command("search", _search, "ranked chunks")
+    search = command("search", _search, "find passages by meaning and keywords, best first")
     search.add_argument("query", nargs="?", metavar="QUERY")
-    search.add_argument("-k", type=_positive, default=10)
-    search.add_argument("--queries", metavar="FILE.jsonl", help='a batch: {"id", "text"} a line, one JSON line a query out')
+    search.add_argument("-k", type=_positive, default=10, help="number of passages (default: 10)")
+    search.add_argument(
+        "--queries", metavar="FILE.jsonl", help='batch search: one {"id", "text"} per line in, one JSON object per line out'
+    )
     search.set_defaults(usage_error=search.error)
-    search.add_argument("--no-links", action="store_true", help="do not widen along typed links")
-    ask = command("ask", _ask, "the answer with citations")
+    search.add_argument("--no-links", action="store_true", help="do not follow typed links")
+    ask = command("ask", _ask, "answer a question from the notes, with citations")
     ask.add_argument("question", metavar="QUESTION")
     _add_model(ask)
-    ask.add_argument("--judge", action=argparse.BooleanOptionalAction, help="let the model grade its sentences, too")
-    ask.add_argument("--rescore", action=argparse.BooleanOptionalAction, help="let it score the passages before it writes")
-    ask.add_argument("--with-inquiries", action="store_true", help="quote kept inquiries too, not only their sources")
-    command("note", _note, "a note with what stands around it").add_argument("id", metavar="ID")
-    path = command("path", _path, "how two notes hang together")
+    ask.add_argument(
+        "--judge", action=argparse.BooleanOptionalAction, help="also let the model check each sentence against its citations"
+    )
+    ask.add_argument(
+        "--rescore", action=argparse.BooleanOptionalAction, help="let the model rank the passages before it writes"
+    )
+    ask.add_argument("--with-inquiries", action="store_true", help="also quote saved inquiries")
+    command("note", _note, "show a note with its links, claims and similar notes").add_argument(
+        "id", metavar="ID", help="id, title or alias of a note"
+    )
+    path = command("path", _path, "show the path of links between two notes")
     path.add_argument("start", metavar="A")
     path.add_argument("end", metavar="B")
-    map_ = command("map", _map, "the graph of notes, as a file")
-    map_.add_argument("--around", metavar="ID")
-    map_.add_argument("--depth", type=_positive, default=2)
-    map_.add_argument("--out", required=True, metavar="FILE", type=Path, help="ends in .json, .graphml or .html")
-    command("claims", _claims, "the ledger of claims").add_argument("--status", choices=[str(s) for s in ClaimStatus])
-    command("rebuild", _rebuild, "make everything derived again from notes and sources")
-    command("doctor", _doctor, "what works here, and what to do about what does not")
-    serve = command("serve", _serve, "the web app")
+    map_ = command("map", _map, "export the graph of notes to a file")
+    map_.add_argument("--around", metavar="ID", help="only the notes around this one")
+    map_.add_argument("--depth", type=_positive, default=2, help="maximum distance in links with --around (default: 2)")
+    map_.add_argument("--out", required=True, metavar="FILE", type=Path, help="output file: .json, .graphml or .html")
+    command("claims", _claims, "list the claims with their status").add_argument(
+        "--status", choices=[str(s) for s in ClaimStatus], help="only claims with this status"
+    )
+    command("rebuild", _rebuild, "rebuild the index from the notes and sources")
+    command("doctor", _doctor, "check the installation and show how to fix problems")
+    serve = command("serve", _serve, "start the web app")
     serve.set_defaults(log_default="info")
-    serve.add_argument("--host")
-    serve.add_argument("--port", type=int)
+    serve.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port to listen on (default: 7860)")
     account = serve.add_mutually_exclusive_group()
     account.add_argument(
         "--auth",
         metavar="USER:PASSWORD",
-        help="ask for this account; other users see it in the process list: prefer $PASSKB_AUTH",
+        help="require this account; visible in the process list, so prefer $PASSKB_AUTH",
     )
-    account.add_argument("--auth-file", metavar="PATH", help="ask for the accounts in this file, one USER:PASSWORD a line")
+    account.add_argument(
+        "--auth-file", metavar="PATH", help="require one of the accounts in this file, one USER:PASSWORD per line"
+    )
     _add_model(serve)
-    serve.add_argument("--no-worker", action="store_true", help="start no worker: `passkb worker` runs experiments")
+    serve.add_argument("--no-worker", action="store_true", help="do not start a worker; run experiments with `passkb worker`")
     add_commands(commands)
     add_command(commands, _model)
     programs.add_commands(commands)
@@ -113,14 +125,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--llm", metavar="URL", help="write answers with the model of this server (OpenAI's protocol)")
-    command.add_argument("--model", metavar="NAME", help="which of its models; needless where it serves one only")
-    command.add_argument("--quoted", action="store_true", help="answer in quotes, whatever model is configured")
+    command.add_argument("--llm", metavar="URL", help="server of the language model that writes answers (OpenAI-compatible)")
+    command.add_argument("--model", metavar="NAME", help="name of the model; optional if the server has only one")
+    command.add_argument("--quoted", action="store_true", help="answer in quotes, without a language model")
 
 
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
 
 
@@ -131,7 +143,7 @@ def _open(options: argparse.Namespace) -> Any:
 
 
 def _open_recovered(options: argparse.Namespace) -> Any:
-    """Opened to be asked: what it lost is made again first."""
+    """Opens the home and rebuilds lost parts of the index first."""
     from service.cli.open_home import open_home
 
     return open_home(home_folder(options.home))
@@ -152,7 +164,7 @@ def _ingest(options: argparse.Namespace) -> int:
     status = _print_report(options, report)
     if not done and status == DONE:
         print(
-            f"passkb: no notes in {', '.join(options.paths)}: passkb reads Markdown, text, HTML and PDF files",
+            f"passkb: no notes found in {', '.join(options.paths)}: passkb reads Markdown, text, HTML and PDF files",
             file=sys.stderr,
         )
         return NOTHING
@@ -170,7 +182,7 @@ def _sync(options: argparse.Namespace) -> int:
     from ingest.sources import Registry
 
     if not Registry(home_folder(options.home)).all():
-        raise PasskbError("nothing is registered yet: `passkb ingest PATH` first")
+        raise PasskbError("there are no sources yet: add one with `passkb ingest PATH`")
     forget = [options.forget] if options.forget else []
     with _open(options) as kb:
         report = sync(kb, dry_run=options.dry_run, forget=forget, progress=output.progress)
@@ -190,9 +202,9 @@ def _forget(options: argparse.Namespace) -> int:
     with _open(options) as kb:
         notes = sum(bool(record.note_id) for record in kb.store.files(options.source))
         if not options.yes:
-            question = f"Forget {options.source!r} and its {notes} notes? The files stay as they are."
+            question = f"Forget {options.source!r} and its {notes} notes? The files are not touched."
             if not _is_interactive(options):
-                raise PasskbError(f"{question} If so, add --yes")
+                raise PasskbError(f"{question} To confirm, add --yes")
             if not _confirm(question):
                 raise PasskbError("nothing was forgotten")
         report = forget(kb, options.source, output.progress)
@@ -209,7 +221,7 @@ def _confirm(question: str) -> bool:
 
 
 def _print_report(options: argparse.Namespace, report: IngestReport) -> int:
-    """Prints what was done, and, on stderr, what was not."""
+    """Prints the report, and failed files and pending deletions on stderr."""
     _print_result(options, report.to_json(), lambda: output.report(report))
     for path, reason in [*report.failed, *((entry.path, entry.reason) for entry in report.pending_deletions)]:
         print(f"passkb: {path}: {reason}", file=sys.stderr)
@@ -227,7 +239,7 @@ def _status(options: argparse.Namespace) -> int:
 
 def _search(options: argparse.Namespace) -> int:
     if (options.query is None) == (options.queries is None):
-        options.usage_error("give a QUERY or --queries FILE.jsonl, one of the two")
+        options.usage_error("give either a QUERY or --queries FILE.jsonl")
     with _open_recovered(options) as kb:
         for extra, text in _queries(options):
             _, hits = kb.search(text, options.k, widen=not options.no_links)
@@ -277,16 +289,16 @@ def _ask(options: argparse.Namespace) -> int:
 
 
 def _model(options: argparse.Namespace) -> Any:
-    """The language model to write answers with; None when none is configured."""
+    """The language model that writes answers, or None if none is configured."""
     config = read_config(home_folder(options.home))
     url = options.llm or config.llm_url
     if not url:
         if options.model:
-            raise PasskbError("--model needs a server: add --llm URL, or set PASSKB_LLM_URL")
+            raise PasskbError("--model needs a server: add --llm URL or set PASSKB_LLM_URL")
         return None
     from service.llm.client import LanguageModel
 
-    # The key is for the server it is configured with, not for any other.
+    # Never send the configured key to another server.
     key = config.llm_api_key if url.rstrip("/") == (config.llm_url or url).rstrip("/") else ""
     return LanguageModel(url, options.model or config.llm_model, key)
 
@@ -306,7 +318,7 @@ def _path(options: argparse.Namespace) -> int:
         steps = kb.path(start, end)
         titles = {note_id: note.title for note_id, note in kb.store.notes([start, end, *output.ends(steps or [])]).items()}
     if steps is None:
-        raise PasskbError(f"no chain of links joins {start} and {end}")
+        raise PasskbError(f"no path of links connects {start} and {end}")
     result = {"from": start, "to": end, "steps": [output.step(entry) for entry in steps]}
     _print_result(options, result, lambda: output.path(start, steps, titles))
     return DONE
@@ -316,7 +328,7 @@ def _map(options: argparse.Namespace) -> int:
     from service.cli.map_export import export_map
 
     if options.out.suffix not in _MAP_FORMATS:
-        raise PasskbError(f"{options.out}: a map ends in {', '.join(_MAP_FORMATS)}")
+        raise PasskbError(f"{options.out}: use one of the formats {', '.join(_MAP_FORMATS)}")
     with _open_recovered(options) as kb:
         around = kb.find(options.around) if options.around else None
         text, notes, links = export_map(kb, options.out.suffix, around, options.depth)
@@ -325,7 +337,7 @@ def _map(options: argparse.Namespace) -> int:
     except OSError as error:
         raise PasskbError(f"{options.out} can not be written: {error.strerror}") from error
     result = {"out": str(options.out), "notes": notes, "links": links}
-    _print_result(options, result, lambda: f"{notes} notes and {links} links in {options.out}")
+    _print_result(options, result, lambda: f"wrote {notes} notes and {links} links to {options.out}")
     return DONE
 
 
@@ -353,7 +365,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _accounts(options: argparse.Namespace, config: Config) -> Accounts | None:
-    """Flags go before settings. Programs that passkb starts do not inherit the password."""
+    """Flags override settings. Child processes do not inherit the password."""
     os.environ.pop("PASSKB_AUTH", None)
     if options.auth_file or (config.auth_file and not (options.auth or config.auth)):
         return read_accounts(Path(options.auth_file or config.auth_file).expanduser())
@@ -366,11 +378,11 @@ def _serve(options: argparse.Namespace) -> int:
     host, port, accounts = options.host or config.host, options.port or config.port, _accounts(options, config)
     if host not in ("127.0.0.1", "localhost", "::1") and accounts is None:
         raise PasskbError(
-            f"{host} can be reached from other machines, and anybody there could read your notes: "
-            "set $PASSKB_AUTH or --auth to USER:PASSWORD or name an --auth-file, or stay on 127.0.0.1"
+            f"other machines can reach {host}, and anyone there could read your notes: "
+            "set $PASSKB_AUTH or --auth to USER:PASSWORD, pass an --auth-file, or use --host 127.0.0.1"
         )
     if not 0 < port < 2**16:
-        raise PasskbError(f"there is no port {port}: choose one from 1024 to 65535")
+        raise PasskbError(f"invalid port {port}: choose one from 1024 to 65535")
     from service.web.app import serve
 
     model = None if options.quoted else _model(options)

@@ -1,4 +1,4 @@
-"""The graph of notes as a file: JSON, GraphML, or one HTML page that needs nothing else."""
+"""The graph of notes as JSON, GraphML or a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ li {{ margin: .3rem 0 }} small {{ opacity: .7 }}
 
 
 def export_map(kb: KnowledgeBase, suffix: str, around: str | None, depth: int) -> tuple[str, int, int]:
-    """The file's text, and how many notes and links it holds. `around` None: the whole graph."""
+    """The text of the file, and its number of notes and links. `around` None: the whole graph."""
     titles = {note_id: (title, kind) for note_id, title, kind, _ in kb.store.titles()}
     if around is None:
         ids, links = list(titles), kb.graph.links
@@ -58,7 +58,7 @@ def _json(notes: list[tuple[str, str, str]], links: list[Link]) -> dict[str, lis
 
 
 def _page(notes: list[tuple[str, str, str]], links: list[Link], title: str) -> str:
-    """Every note under a heading of its own, with its links as a list one can click through."""
+    """Every note as a heading with a list of its links."""
     names = {note_id: name for note_id, name, _ in notes}
     anchors = {note_id: f"n{i}" for i, (note_id, _, _) in enumerate(notes)}
     out: dict[str, list[str]] = {note_id: [] for note_id in names}

@@ -1,4 +1,4 @@
-"""The command line's `mcp`: the tools on standard input and output, for programs that start passkb themselves."""
+"""The command `mcp`: the tools over standard input and output."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: Any) -> None:
-    """Adds it to the main parser's subparsers."""
-    about = "the knowledge base as tools for a language model (MCP), on standard input and output"
+    """Adds the command."""
+    about = "serve the knowledge base as MCP tools over standard input and output"
     mcp = commands.add_parser("mcp", help=about, description=about)
     mcp.set_defaults(run=_mcp)
-    mcp.add_argument("--app", metavar="URL", help="where the app is served, for links to open in it")
+    mcp.add_argument("--app", metavar="URL", help="URL of the web app, for links")
 
 
 def _mcp(options: argparse.Namespace) -> int:
@@ -26,7 +26,7 @@ def _mcp(options: argparse.Namespace) -> int:
 
     @cache
     def model() -> Model | None:
-        """Made when a written answer is first asked for: its libraries take seconds to load."""
+        """Created on first use: its libraries take seconds to load."""
         if not config.llm_url:
             return None
         from service.llm.client import LanguageModel

@@ -1,4 +1,4 @@
-"""A home opened to be asked: what it lost of what is derived from its notes is made again first, and said on stderr."""
+"""Opens a home and rebuilds lost parts of its index first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service import output
 
 
 def open_home(home: Path) -> KnowledgeBase:
-    """Raises PasskbError when the home can not be opened."""
+    """Reports rebuilt parts on stderr. Raises PasskbError if the home can not be opened."""
     kb = KnowledgeBase(home)
     try:
         for sentence in recover(kb, output.progress):

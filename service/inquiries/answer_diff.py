@@ -1,4 +1,4 @@
-"""What changed from one answer to the next, sentence by sentence, and why. Pure, but for the reasons that are handed in."""
+"""The difference between two versions of an answer, sentence by sentence, with reasons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.inquiries.front_matter import InquiryRecord, StaleReason
 
 @dataclass(frozen=True, slots=True)
 class ChangedSentence:
-    """A sentence of an answer, and why it came or went; without a reason, it stayed."""
+    """A sentence of an answer, and why it was added or removed (empty if unchanged)."""
 
     text: str
     why: str = ""
@@ -20,7 +20,7 @@ class ChangedSentence:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """`because`: what happened to the sources, each in a sentence."""
+    """The difference. `because`: what happened to the sources, one sentence each."""
 
     added: tuple[ChangedSentence, ...]
     removed: tuple[ChangedSentence, ...]
@@ -37,7 +37,7 @@ class Changes:
 
 
 def diff_records(before: InquiryRecord, after: InquiryRecord, reasons: Sequence[StaleReason]) -> Changes:
-    """`reasons`: why `before` was stale when `after` was written."""
+    """Compares two records. `reasons`: why `before` was stale when `after` was written."""
     old_texts, new_texts = ({plain(entry.text) for entry in record.statements} for record in (before, after))
     by_note: dict[str, list[StaleReason]] = {}
     for reason in reasons:
@@ -65,10 +65,10 @@ def diff_records(before: InquiryRecord, after: InquiryRecord, reasons: Sequence[
 def _reason_added(statement: Statement, old_ids: set[str], by_note: Mapping[str, Sequence[StaleReason]]) -> str:
     for citation in statement.citations:
         if citation.note_id not in old_ids:
-            return f"“{citation.title}” is new among the sources"
+            return f"“{citation.title}” is a new source"
         if by_note.get(citation.note_id):
             return f"“{citation.title}” has changed"
-    return "chosen anew from the same sources" if statement.citations else "cites nothing"
+    return "new selection from the same sources" if statement.citations else "no citation"
 
 
 def _reason_removed(statement: Statement, new_ids: set[str], by_note: Mapping[str, Sequence[StaleReason]]) -> str:
@@ -79,18 +79,18 @@ def _reason_removed(statement: Statement, new_ids: set[str], by_note: Mapping[st
             if reason.kind in ("deleted", "moved"):
                 return reason.text
         if citation.note_id not in new_ids:
-            return f"“{citation.title}” is no longer among the sources"
-    return "its source still says so; other sentences took its place" if statement.citations else "cited nothing"
+            return f"“{citation.title}” is no longer a source"
+    return "still in its source; replaced by other sentences" if statement.citations else "no citation"
 
 
 def _new_sources(before: InquiryRecord, after: InquiryRecord) -> list[str]:
     known = {source.note_id for source in before.sources}
     cited = {citation.note_id for citation in after.citations}
-    return [f"“{s.title}” is new among the sources" for s in after.sources if s.note_id not in known and s.note_id in cited]
+    return [f"“{s.title}” is a new source" for s in after.sources if s.note_id not in known and s.note_id in cited]
 
 
 def _mode_change(before: InquiryRecord, after: InquiryRecord) -> list[str]:
     if (before.mode, before.model) == (after.mode, after.model):
         return []
-    labels = {"generated": f"written by {after.model}", "quoted": "made of quotes"}
+    labels = {"generated": f"written by {after.model}", "quoted": "in quotes"}
     return [f"the answer is now {labels.get(after.mode, after.mode)}"]

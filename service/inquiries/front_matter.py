@@ -1,7 +1,4 @@
-"""What an inquiry's note remembers of the answer it was made of, in its front matter, and how that is read back.
-
-Whether an inquiry is stale, and what changed in its answer, is worked out from this alone. Pure.
-"""
+"""The record of an answer in the front matter of its inquiry note, from which staleness and changes are computed."""
 
 from __future__ import annotations
 
@@ -13,12 +10,12 @@ from kb.notes import Note, NoteKind
 from kb.store.queries import text_hash
 from service.answering.answer import Citation, Statement, Support
 
-RECORD_KEY = "inquiry"  # the key of the front matter that holds all of it: what is nested there is never taken for a link
+RECORD_KEY = "inquiry"  # front matter key of the record; nested values are never read as links
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSnapshot:
-    """A source as it was: `text` is the hash of its text."""
+    """A source at the time of the answer. `text` is the hash of its text."""
 
     note_id: str
     title: str
@@ -27,7 +24,7 @@ class SourceSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ClaimSnapshot:
-    """A claim that the answer touched, as it stood: `claim` is `NOTE#ID`, `evidence` the ids of its evidence notes."""
+    """A claim at the time of the answer. `claim` is `NOTE#ID`, `evidence` the ids of its evidence notes."""
 
     claim: str
     text: str
@@ -37,8 +34,8 @@ class ClaimSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class StaleReason:
-    """Why an inquiry is stale. `kind`: `changed`, `deleted`, `moved`, `evidence` or `status`; `was` and `now` the sentence, or
-    the claim's status, as it was and is (empty: there is none)."""
+    """Why an inquiry is stale. `kind`: `changed`, `deleted`, `moved`, `evidence` or `status`. `was` and `now`: the old and new
+    sentence or status of the claim (empty if there is none)."""
 
     kind: str
     note_id: str
@@ -54,8 +51,8 @@ class StaleReason:
 
 @dataclass(frozen=True, slots=True)
 class InquiryRecord:
-    """`asked` is when, in ISO 8601. `because`: why it was stale before it was asked again, if it was; `earlier`: the file that
-    holds the version before, below the folder of inquiries."""
+    """`asked`: ISO 8601 time. `because`: why the previous version was stale. `earlier`: file of the previous version, in the
+    folder of inquiries."""
 
     question: str
     asked: str
@@ -69,7 +66,7 @@ class InquiryRecord:
     earlier: str = ""
 
     def says(self) -> tuple[Any, ...]:
-        """All but when, why and in which letters it was asked: two records that say the same are of the same answer."""
+        """The answer itself, without time, reasons and question: for comparing two records."""
         cited = [(c.number, c.note_id, c.quote) for c in self.citations]
         return self.mode, self.statements, cited, self.sources, self.claims
 
@@ -97,14 +94,14 @@ class InquiryRecord:
 
 
 def record_of_note(note: Note) -> InquiryRecord | None:
-    """What the note of an inquiry remembers; None for one that a person wrote, or whose front matter no longer tells."""
+    """The record of an inquiry note; None if it has none or is not valid."""
     if note.kind is not NoteKind.INQUIRY:
         return None
     return read_record(note.properties)
 
 
 def read_record(properties: Mapping[str, Any]) -> InquiryRecord | None:
-    """`properties`: a note's."""
+    """The record in a note's `properties`; None if there is none or it is not valid."""
     try:
         properties = properties[RECORD_KEY]
         citations = tuple(_citation(entry) for entry in properties["citations"])
@@ -131,7 +128,7 @@ def read_record(properties: Mapping[str, Any]) -> InquiryRecord | None:
 
 
 def text_digest(text: str) -> str:
-    """What tells one text from another in a record."""
+    """The hash of a text, as in a record."""
     return text_hash(text).hex()
 
 

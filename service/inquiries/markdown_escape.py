@@ -1,4 +1,4 @@
-"""Text of answers as Markdown that means nothing but its words: no links, tags, fields or blocks of its own. Pure."""
+"""Escapes the text of answers, so that it adds no links, tags, fields or blocks to a note."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ingest.readers.extracted_document import escape_block_starts, escape_markdo
 from kb.markdown.blocks import plain
 from kb.markdown.opaque_spans import opaque_spans
 
-# What imported pages do not hold, and a quote of a note or a model's sentence may: fields, macros, tags, footnotes, blocks.
+# Markup that imported pages do not contain but quotes and generated text may: fields, macros, tags, footnotes, blocks.
 _MARKUP = re.compile(
     r"(?<=:):|(?<=\()\((?!\\)|(?<=\{)\{|\{(?=:)|(?<![^\s(])#(?=[\w+\[])|\$(?=\d)|\[(?=\^)|\^(?=\[)|(?<=\]):|\A\\(?=[A-Za-z])"
 )
@@ -16,9 +16,9 @@ _UNSAFE = re.compile(r"\[\[|\]\(|\(\(|\{\{|::|%%|<!--|`|\n")
 
 
 def escape(text: str) -> str:
-    """One line of a text's words; formulas stay formulas.
+    """The text as one line without markup; formulas are preserved.
 
-    >>> inert("see [[Other|that]] and **this**: $p = 0.5$, contradicts:: [x](y)")
+    >>> escape("see [[Other|that]] and **this**: $p = 0.5$, contradicts:: [x](y)")
     'see that and this: $p = 0.5$, contradicts:\\\\: x'
     """
     words = one_line(plain(one_line(text)))

@@ -1,6 +1,6 @@
-"""The text of an inquiry's note: an answer as Markdown, its citations as footnotes, its sources as typed links. Pure.
+"""An answer as Markdown: the inquiry note with footnotes and typed links, and a copy to export.
 
-Whatever an answer holds is set as words: the only links of the note are those to its sources.
+All text is escaped, so that the only links of the note are those to its sources.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ID = re.compile(r"[\w/-]+(?:#[\w.-]+)?")
 
 
 class _ExactDumper(yaml.SafeDumper):
-    """Writes text so that it is read back to the character: what YAML takes for a line's end is escaped."""
+    """Writes text so that YAML reads back every character, including unusual line ends."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
@@ -37,7 +37,7 @@ _ExactDumper.add_representer(str, _represent_text)
 
 @dataclass(frozen=True, slots=True)
 class InquiryPage:
-    """An answer to be kept, with what the note is called and remembers."""
+    """An answer to save, with the title and the record of its note."""
 
     title: str
     answer: Answer
@@ -45,7 +45,7 @@ class InquiryPage:
 
 
 def inquiry_markdown(page: InquiryPage) -> str:
-    """The whole file, sealed: `edited` tells whether anybody has changed it since."""
+    """The whole file with a digest, by which `is_edited` detects later changes."""
     links = [
         {"to": f"[[{source.note_id}]]", "type": str(LinkType.DRAWS_ON), "why": one_line(source.gist)}
         for source in page.answer.sources
@@ -61,22 +61,21 @@ def inquiry_markdown(page: InquiryPage) -> str:
 
 
 def answer_markdown(answer: Answer, asked: str) -> str:
-    """An answer to be read elsewhere, under its question; `asked`: when, as an ISO time. A refusal says why, and names the
-    nearest notes."""
+    """An answer to export, under its question. `asked`: ISO time. A refusal gives the reason and the nearest notes."""
     near = [_format_note(entry.title, entry.note_id) for entry in answer.nearest]
-    refused = [escape(answer.reason or "The notes do not answer this."), _format_section("The nearest notes", near)]
+    refused = [escape(answer.reason or "The notes do not answer this question."), _format_section("Nearest notes", near)]
     body = _sections(answer, asked) if answer.answered else refused
     return "\n\n".join(filter(None, (f"# {escape(answer.question)}", *body))) + "\n"
 
 
 def is_edited(text: str) -> bool:
-    """Whether a file is no longer what `inquiry_markdown` made."""
+    """Whether a file differs from the output of `inquiry_markdown`."""
     sealed = _SEAL.search(text)
     return sealed is None or sealed[0] != f"written: {_digest(_SEAL.sub('', text, count=1))}\n"
 
 
 def list_citations(answer: Answer) -> tuple[Citation, ...]:
-    """Each cited span once, by number: of the statements, and of both sides of the disagreements."""
+    """The citations of all statements and disagreements, without duplicates, by number."""
     stated = [citation for statement in answer.statements for citation in statement.citations]
     sides = [side for entry in answer.disagreements for side in (entry.source_says, entry.target_says) if side]
     by_number = {citation.number: citation for citation in (*stated, *sides)}
@@ -98,7 +97,7 @@ def _sections(answer: Answer, asked: str) -> Iterable[str]:
     yield _format_section("What would settle it", [
         f"{escape(entry.settles or entry.question)} (`{_safe_id(entry.claim)}`)" for entry in answer.experiments
     ])  # fmt: skip
-    yield _format_section("Left out by the check", [
+    yield _format_section("Removed by the check", [
         f"{escape(entry.text)} *({entry.support}: {escape(entry.reason)})*" for entry in answer.dropped
     ])  # fmt: skip
     yield f"*{_provenance(answer, asked[:10])}*"
@@ -118,14 +117,14 @@ def _generated_sections(statements: Sequence[Statement]) -> Iterable[str]:
 
 
 def _format_statement(entry: Statement) -> str:
-    """A sentence with its footnotes; whatever its sources do not carry in full says so."""
+    """A sentence with its footnotes, and its grade if it is not fully supported."""
     marks = "".join(f"[^{citation.number}]" for citation in entry.citations)
     doubt = "" if entry.support in (Support.QUOTED, Support.SUPPORTED) else f" *({entry.support}: {escape(entry.reason)})*"
     return f"{escape(entry.text)} {marks}".rstrip() + doubt
 
 
 def _format_disagreements(entries: Sequence[Disagreement]) -> Iterable[str]:
-    """Both sides of each in their own words, every sentence once."""
+    """Both sides of each disagreement in their own words; repeated quotes are omitted."""
     shown: set[int] = set()
     for entry in entries:
         one, other = _format_note(entry.source_title, entry.source), _format_note(entry.target_title, entry.target)
@@ -140,12 +139,12 @@ def _format_disagreements(entries: Sequence[Disagreement]) -> Iterable[str]:
 
 def _provenance(answer: Answer, day: str) -> str:
     if answer.mode != "generated":
-        return f"Asked on {day}. The statements are quotes; no model wrote any of this."
+        return f"Asked on {day}. All statements are quotes from the notes."
     grades = [entry.support for entry in answer.statements]
     counts = ", ".join(f"{number} {grade}" for grade in Support if (number := grades.count(grade)))
-    cut = f" It is incomplete: {escape(answer.fault)}." if answer.incomplete else ""
+    cut = f" The answer is incomplete: {escape(answer.fault)}." if answer.incomplete else ""
     author = escape(answer.model or "") or "a model"
-    return f"Written by {author} on {day}, each sentence checked against what it cites: {counts}.{cut}"
+    return f"Written by {author} on {day}. Each sentence was checked against its citations: {counts}.{cut}"
 
 
 def _format_section(title: str, items: Sequence[str]) -> str:
@@ -161,6 +160,6 @@ def _safe_id(note_id: str) -> str:
 
 
 def list_source_ids(properties: Mapping[str, Any]) -> list[str]:
-    """The ids that a page of this note shows as code, and that its reader may want to open."""
+    """The ids of the source notes of an inquiry."""
     record = read_record(properties)
     return list(dict.fromkeys(source.note_id for source in record.sources)) if record else []

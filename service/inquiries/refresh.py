@@ -1,4 +1,4 @@
-"""Asking an inquiry's question again, and telling what changed in its answer since, and why."""
+"""Asks the question of an inquiry again and reports what changed in the answer, and why."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ class RefreshResult:
 
 
 def refresh(kb: KnowledgeBase, note_id: str, model: Model | None = None, *, replace_edited: bool = False) -> RefreshResult:
-    """Asks again, in the mode of before where there is a `model` for it, and keeps the new answer.
+    """Asks again, in the same mode if a `model` is given, and saves the new answer.
 
-    Raises PasskbError for a note that passkb did not keep, EditedByHand for one that a person changed, and, leaving the
-    inquiry as it is, when the notes no longer answer its question or its model fails.
+    Raises EditedByHand for an edited note; PasskbError if the note is not an inquiry, the notes no longer answer the
+    question, or the model fails. The inquiry then stays unchanged.
     """
     note = kb.store.note(note_id)
     before = saved_record(kb, note) if note else None
     if note is None or before is None:
-        raise PasskbError(f"{note_id!r} is no inquiry that passkb keeps: `passkb inquiries` lists them")
+        raise PasskbError(f"{note_id!r} is not a saved inquiry: see `passkb inquiries`")
     reasons = find_stale_reasons(kb, before)
     answer = _ask_again(kb, before, model)
     if inquiry_path(kb, answer.question) != Path(note.path):
-        raise PasskbError(f"{note.path} is not the note of its question any more: mend its `question`, or keep the answer anew")
+        raise PasskbError(f"{note.path} does not match its `question`: correct the question, or save the answer again")
     kept = save_inquiry(kb, answer, because=reasons, replace_edited=replace_edited)
     after = kb.store.note(kept.id)
     record = saved_record(kb, after) if after else None
     if record is None:
-        raise PasskbError(f"{kept.path} was written and can not be read back: `passkb status` says why")
+        raise PasskbError(f"{kept.path} was written but can not be read: see `passkb status`")
     return RefreshResult(kept, record, diff_records(before, record, reasons))
 
 
@@ -53,14 +53,14 @@ def _ask_again(kb: KnowledgeBase, before: InquiryRecord, model: Model | None) ->
     else:
         answer = write(kb, before.question, model)
         if answer.fault:
-            raise PasskbError(f"{answer.fault}: the inquiry stays as it was")
+            raise PasskbError(f"{answer.fault}: the inquiry is unchanged")
     if not answer.answered:
-        raise PasskbError(f"{answer.reason.rstrip('.')}: the inquiry stays as it was, with what its sources said then")
+        raise PasskbError(f"{answer.reason.rstrip('.')}: the inquiry is unchanged")
     return answer
 
 
 def last_change(kb: KnowledgeBase, note: Note) -> Changes | None:
-    """What changed when an inquiry was last written, from its earlier version; None for one that has none."""
+    """The difference to the previous version of an inquiry; None if there is none."""
     record = saved_record(kb, note)
     before = _read_earlier(inquiries_folder(kb), record.earlier) if record and record.earlier else None
     if record is None or before is None:
@@ -69,7 +69,7 @@ def last_change(kb: KnowledgeBase, note: Note) -> Changes | None:
 
 
 def _read_earlier(inquiries: Path, name: str) -> InquiryRecord | None:
-    """The record of an earlier version; None for a name that leads anywhere else."""
+    """The record of an earlier version; None for a path outside the archive."""
     path = inquiries / name
     if not path.resolve().is_relative_to((inquiries / EARLIER).resolve()):
         return None

@@ -1,7 +1,6 @@
-"""From an answer to an inquiry: a note in the home that draws on its sources. One note a question, whatever it is called.
+"""Saves answers as inquiry notes, one note per question.
 
-A version that gives way to another is kept byte for byte in the hidden folder `.earlier` beside it: whoever wants it finds it,
-and no search does. What a person wrote into the note is never replaced unasked.
+Previous versions are archived in the hidden folder `.earlier`. Edited notes are replaced only on request.
 """
 
 from __future__ import annotations
@@ -37,13 +36,12 @@ _MAX_FILE_NAME = 40  # characters of a file's name, at most four bytes each
 
 
 class EditedByHand(PasskbError):
-    """A person has changed the note since it was written."""
+    """The note was edited after passkb wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SavedInquiry:
-    """`fresh`: a new note; `unchanged`: the same answer was kept before, and nothing was written; else an earlier version
-    gave way, and stands at `earlier`."""
+    """`fresh`: the note is new. `unchanged`: the same answer was already saved. Else the old version is at `earlier`."""
 
     id: str
     title: str
@@ -56,14 +54,13 @@ class SavedInquiry:
 def save_inquiry(
     kb: KnowledgeBase, answer: Answer, *, because: Sequence[StaleReason] = (), replace_edited: bool = False
 ) -> SavedInquiry:
-    """Writes an answer as the inquiry of its question, in place of what was kept of that question before.
+    """Writes the answer as the inquiry note of its question and archives the previous version.
 
-    `because`: why the former version was stale; `replace_edited`: also where a person has changed the note, whose words then
-    stand in the earlier version. Raises PasskbError for an answer that is none and when the home can not be written, and
-    EditedByHand.
+    `because`: why the previous version was stale. `replace_edited`: replace the note even if it was edited. Raises
+    PasskbError for a refusal or if the home is not writable, and EditedByHand.
     """
     if not answer.answered or not answer.statements:
-        raise PasskbError("the notes do not answer this question: there is nothing to keep")
+        raise PasskbError("the notes do not answer this question: there is nothing to save")
     answer = _as_standalone(answer)
     record = _make_record(kb, answer, tuple(because))
     with lock_home(kb.home):
@@ -85,20 +82,20 @@ def inquiries_folder(kb: KnowledgeBase) -> Path:
 
 
 def list_inquiries(kb: KnowledgeBase) -> list[tuple[Note, InquiryRecord]]:
-    """The inquiries that passkb keeps, by title; those in people's own vaults are theirs."""
+    """The saved inquiries by title, without inquiry notes in the user's own vaults."""
     ids = [note_id for note_id, _, kind, _ in kb.store.titles() if kind == NoteKind.INQUIRY]
     inquiries = [(note, record) for note in kb.store.notes(ids).values() if (record := saved_record(kb, note))]
     return sorted(inquiries, key=lambda pair: (pair[0].title.casefold(), pair[0].id))
 
 
 def saved_record(kb: KnowledgeBase, note: Note) -> InquiryRecord | None:
-    """What a note in the home remembers; None for any other note, whatever its front matter says."""
+    """The record of an inquiry note in the home; None for any other note."""
     mine = note.kind is NoteKind.INQUIRY and Path(note.path).is_relative_to(app_notes_folder(kb.home))
     return record_of_note(note) if mine else None
 
 
 def inquiry_path(kb: KnowledgeBase, question: str) -> Path:
-    """Where the inquiry of a question stands or would stand, also where a person has renamed its file."""
+    """The path of the inquiry note of a question, existing or new; finds renamed files."""
     normalized = normalize_question(question)
     for note, record_ in list_inquiries(kb):
         if normalize_question(record_.question) == normalized and Path(note.path).is_file():
@@ -111,24 +108,24 @@ def inquiry_path(kb: KnowledgeBase, question: str) -> Path:
         if not path.exists() or (record and normalize_question(record.question) == normalized):
             return path
     raise PasskbError(
-        f"{inquiries_folder(kb)} holds other files under the name of this question: rename {name}-{digest[:8]}.md"
+        f"{inquiries_folder(kb)} contains another file with the name of this inquiry: rename {name}-{digest[:8]}.md"
     )
 
 
 def normalize_question(question: str) -> str:
-    """Two questions with the same of these are one: letters' case, white space and a question mark tell none apart."""
+    """The question without case, extra white space and final punctuation: equal for equal questions."""
     words = " ".join(unicodedata.normalize("NFC", question).casefold().split())
     return words.rstrip("?!. ") or words
 
 
 def _as_standalone(answer: Answer) -> Answer:
-    """The answer to a question that can be asked again by itself: a follow-up is the question that it was understood as."""
+    """The answer with a question that can be asked on its own: a follow-up is replaced by its rewritten question."""
     question = (answer.understood or answer.question).encode("utf-8", "replace").decode()
     return replace(answer, question=" ".join(question.split()))
 
 
 def _choose_title(kb: KnowledgeBase, question: str) -> str:
-    """The question, unless a note that somebody wrote bears it already: links by that title are to lead there still."""
+    """The question, or “Inquiry: …” if another note already has that title."""
     existing = kb.store.notes(kb.store.ids_by_name(question)).values()
     return f"Inquiry: {question}" if any(note.kind is not NoteKind.STUB for note in existing) else question
 
@@ -149,7 +146,7 @@ def _make_record(kb: KnowledgeBase, answer: Answer, because: tuple[StaleReason, 
 
 
 def _snapshot_claims(kb: KnowledgeBase, answer: Answer) -> tuple[ClaimSnapshot, ...]:
-    """The claims that the answer names, with the evidence it shows for each: what came since is not what it stands on."""
+    """The claims of the answer with the evidence it shows for each."""
     evidence_by_claim: dict[str, list[str]] = {}
     for item in answer.evidence:
         evidence_by_claim.setdefault(item.claim, []).append(item.note_id)
@@ -165,20 +162,20 @@ def _snapshot_claims(kb: KnowledgeBase, answer: Answer) -> tuple[ClaimSnapshot, 
 
 
 def _read_note(path: Path) -> Note | None:
-    """The note that stands in a file now, whatever is indexed of it."""
+    """The note in a file as it is now, not as indexed."""
     try:
         return read_markdown(path.read_bytes(), path=str(path), note_id=path.stem, source="").note
     except (FileNotFoundError, PasskbError):
         return None
-    except OSError as error:  # what stands there may not be replaced unread
+    except OSError as error:  # never replace a file that can not be read
         raise PasskbError(f"{path} can not be read {explanation(error, 'check it, and try again')}") from error
 
 
 def _archive(path: Path, before: InquiryRecord | None, replace_edited: bool) -> str:
-    """Keeps what stands at `path`; where, below the folder of inquiries."""
+    """Copies the file to the archive; returns its path relative to the folder of inquiries."""
     text = path.read_bytes()
     if is_edited(text.decode("utf-8", "replace")) and not replace_edited:
-        raise EditedByHand(f"{path} was changed by hand since it was written, and stays as it is")
+        raise EditedByHand(f"{path} was changed by hand and is not replaced")
     stamp = (before.asked if before else datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")).replace(":", "")
     folder = path.parent / EARLIER / path.stem
     target = folder / f"{slug(stamp)}.md"

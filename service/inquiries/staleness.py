@@ -1,6 +1,6 @@
-"""Whether an inquiry still stands on what it stood on: its sources, the sentences it quotes, the evidence on its claims.
+"""Finds stale inquiries: sources, quotes or evidence have changed since the answer was saved.
 
-Worked out from the note's record and the notes as they are now, whenever it is asked for; kept nowhere, so it can't go stale.
+Computed on demand from the record and the current notes, and never stored.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from kb.store.fulltext import stems
 from service.inquiries.front_matter import ClaimSnapshot, InquiryRecord, SourceSnapshot, StaleReason, text_digest
 from service.inquiries.save import list_inquiries, saved_record
 
-_MIN_OVERLAP = 0.3  # share of words in common from which one sentence is another's new wording
-_MAX_TEXT = 200_000  # characters of a text in which a new wording is looked for
+_MIN_OVERLAP = 0.3  # Jaccard similarity of stems from which a sentence counts as a rewording
+_MAX_TEXT = 200_000  # characters of a text that are searched for a rewording
 
 
 @dataclass(frozen=True, slots=True)
 class InquiryStatus:
-    """A kept inquiry and what has become of its sources; stale when there is any reason."""
+    """A saved inquiry. It is stale if there are `reasons`."""
 
     note: Note
     record: InquiryRecord
@@ -30,19 +30,19 @@ class InquiryStatus:
 
 
 def inquiry_status(kb: KnowledgeBase, note: Note) -> InquiryStatus | None:
-    """None for a note that is no inquiry kept by passkb."""
+    """The status of an inquiry; None for a note that is not a saved inquiry."""
     record = saved_record(kb, note)
     return InquiryStatus(note, record, find_stale_reasons(kb, record)) if record else None
 
 
 def list_inquiry_statuses(kb: KnowledgeBase) -> list[InquiryStatus]:
-    """Of all kept inquiries."""
+    """The status of all saved inquiries."""
     with kb.store.reading():
         return [InquiryStatus(note, record, find_stale_reasons(kb, record)) for note, record in list_inquiries(kb)]
 
 
 def find_stale_reasons(kb: KnowledgeBase, record: InquiryRecord) -> tuple[StaleReason, ...]:
-    """The reasons, sources first, in the record's order; none when all is as it was."""
+    """Why an inquiry is stale, sources first, in the order of the record; empty if it is up to date."""
     with kb.store.reading():
         notes = kb.store.notes([*(s.note_id for s in record.sources), *(c.note_id for c in record.citations)])
         reasons = [reason for source in record.sources for reason in _check_source(kb, record, source, notes)]
@@ -58,9 +58,9 @@ def _check_source(
         moved = [i for i in kb.store.ids_by_name(source.title) if text_digest(kb.store.notes([i])[i].text) == source.text]
         if moved:
             return [
-                StaleReason("moved", source.note_id, source.title, f"“{source.title}” is now {moved[0]}; its text is the same")
+                StaleReason("moved", source.note_id, source.title, f"“{source.title}” is now {moved[0]}, with the same text")
             ]
-        return [StaleReason("deleted", source.note_id, source.title, f"“{source.title}” is gone")]
+        return [StaleReason("deleted", source.note_id, source.title, f"“{source.title}” was deleted")]
     if text_digest(note.text) == source.text:
         return []
     reasons = []
@@ -74,12 +74,12 @@ def _check_source(
                 )
             )
     quoted = any(c.note_id == note.id for c in record.citations)
-    rest = "has changed; what is quoted from it still stands" if quoted else "has changed; nothing is quoted from it"
+    rest = "has changed; the quotes are unchanged" if quoted else "has changed; the answer does not quote it"
     return reasons or [StaleReason("changed", note.id, source.title, f"“{source.title}” {rest}")]
 
 
 def find_rewording(text: str, quote: str) -> str:
-    """The sentence of a text that says most nearly what `quote` said; empty when none comes near."""
+    """The sentence of a text most similar to `quote`; empty if none is similar."""
     quote_stems, best, rewording = stems(plain(quote)), _MIN_OVERLAP, ""
     for sentence in sentences(text[:_MAX_TEXT]):
         words = plain(text[sentence.start : sentence.end])
@@ -94,7 +94,7 @@ def _check_claim(kb: KnowledgeBase, snapshot: ClaimSnapshot) -> list[StaleReason
     note_id, _, claim_id = snapshot.claim.partition("#")
     claim: Claim | None = next((claim for claim in kb.store.claims(note_id) if claim.id == claim_id), None)
     if claim is None:
-        return [StaleReason("status", note_id, "", f"the claim “{snapshot.text}” is no longer made", snapshot.status)]
+        return [StaleReason("status", note_id, "", f"the claim “{snapshot.text}” was removed", snapshot.status)]
     reasons, evidence = [], kb.store.notes({*claim.evidence, *snapshot.evidence})
     for other in claim.evidence:
         if other not in snapshot.evidence and other in evidence:
@@ -104,10 +104,10 @@ def _check_claim(kb: KnowledgeBase, snapshot: ClaimSnapshot) -> list[StaleReason
             reasons.append(StaleReason("evidence", other, evidence[other].title, message, snapshot.status, status))
     removed = [other for other in snapshot.evidence if other not in claim.evidence]
     reasons += [
-        StaleReason("evidence", other, "", f"evidence on “{claim.text}” is gone ({other})", snapshot.status)
+        StaleReason("evidence", other, "", f"evidence on “{claim.text}” was removed ({other})", snapshot.status)
         for other in removed
     ]
     if not reasons and claim.status != snapshot.status:
-        message = f"the claim “{claim.text}” is now {claim.status}, and was {snapshot.status}"
+        message = f"the claim “{claim.text}” changed from {snapshot.status} to {claim.status}"
         reasons.append(StaleReason("status", note_id, "", message, snapshot.status, str(claim.status)))
     return reasons

@@ -1,7 +1,6 @@
-"""A language model behind a server that speaks OpenAI's chat protocol, reached through llama-index.
+"""A client for language models on OpenAI-compatible servers, through llama-index.
 
-The only file that knows llama-index and the openai package. Knows nothing about notes, prompts or what is done with the words.
-The API key goes into the request's header and nowhere else: whatever a server says is cleared of it before it is told.
+The API key appears in the request header only and is removed from all messages.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ _LOCAL = ("127.", "localhost", "::1")
 _RETRYABLE_STATUS = (408, 409, 425, 429)
 _BAD_REQUEST_STATUS = (400, 422)
 _TOO_LONG_MESSAGES = ("context length", "context window", "maximum context", "max_model_len", "too long", "too many tokens")
-_POLL_SECONDS = 0.05  # seconds between two looks at whether to stop
-_RETRY_FACTS_SECONDS = 5.0  # seconds before a server that did not say what it serves is asked again
-_MAX_CHARACTERS_PER_TOKEN = 24  # characters a token at most, before a stream counts as one without end
+_POLL_SECONDS = 0.05  # seconds between checks for cancellation
+_RETRY_FACTS_SECONDS = 5.0  # seconds before the model list is requested again
+_MAX_CHARACTERS_PER_TOKEN = 24  # a stream with more characters per token counts as endless
 
 
 class ModelError(PasskbError):
-    """The model's server gave nothing. `too_long`: the prompt does not fit its context window."""
+    """The model returned nothing. `too_long`: the prompt exceeds the context window."""
 
     def __init__(self, message: str, *, too_long: bool = False) -> None:
         super().__init__(message)
@@ -39,23 +38,25 @@ class ModelError(PasskbError):
 
 
 class Interrupted(ModelError):
-    """The words that came before this are good, and not all."""
+    """The answer is incomplete; the text so far is valid."""
 
 
 class Exhausted(Interrupted):
-    """The model did not come to an end in the tokens it was given."""
+    """The model reached its token limit."""
 
 
 class Stopped(Interrupted):
-    """A person wanted no more."""
+    """The user stopped the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """`tries` of a request that has brought nothing; before another it waits `pause` seconds, doubled each time, or what
-    the server's Retry-After says, if that is at most `asked`. Seconds without a word: `first` before the first one (a prompt
-    takes long to read without a GPU), `silence` after it; `whole` for one answer in all; `connect` to reach the server,
-    `facts` to learn what it serves."""
+    """Retries and timeouts in seconds.
+
+    A request without output is tried `tries` times, after `pause` (doubled each time) or the server's Retry-After, if that
+    is at most `asked`. `first`: until the first output; `silence`: between outputs; `whole`: the whole answer; `connect`:
+    the connection; `facts`: the model list.
+    """
 
     tries: int = 3
     pause: float = 0.5
@@ -69,7 +70,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some of what the model writes. `thought`: the server says that it is reasoning and no answer."""
+    """A piece of the output. `is_reasoning`: the server marks it as reasoning."""
 
     text: str
     is_reasoning: bool = False
@@ -77,7 +78,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model of a server: its name, context window in tokens if told, and what runs it (`vllm`), if told."""
+    """A model of a server: name, context window in tokens if known, and owner (such as `vllm`)."""
 
     name: str
     context: int | None
@@ -85,34 +86,35 @@ class ServedModel:
 
 
 class Model(Protocol):
-    """What an answer needs of a language model."""
+    """The interface of a language model."""
 
     @property
     def name(self) -> str:
-        """As the server knows it. Raises ModelError when there is no telling."""
+        """The name on the server. Raises ModelError if it is unknown."""
 
     @property
     def context(self) -> int | None:
-        """The context window in tokens; None where the server does not say."""
+        """The context window in tokens; None if unknown."""
 
     @property
     def constrains(self) -> bool:
-        """Whether `pattern` is kept to while decoding."""
+        """Whether the server supports constrained decoding by `pattern`."""
 
     def stream(
         self, system: str, user: str, *, max_tokens: int, pattern: str = "", stop: Callable[[], bool] | None = None
     ) -> Iterator[Piece]:
-        """What the model writes, as it comes. `pattern`: a regular expression that all of it matches, where the server can
-        hold it to one. Raises ModelError before the first piece, Interrupted after it."""
+        """Streams the output. `pattern`: a regular expression for the whole output, if the server supports it.
+
+        Raises ModelError before the first piece, Interrupted after it."""
 
 
 class LanguageModel:
-    """The model called `name` (the only one served, if empty) at `url`, which usually ends in /v1.
+    """The model `name` (empty: the only one served) of the OpenAI-compatible server at `url`. Thread-safe.
 
-    Safe to use from several threads. Raises ModelError for an address that is none.
+    Raises ModelError for an invalid URL.
     """
 
-    # The servers' sampling defaults suit chats; an answer from sources wants the likeliest words: temperature 0.
+    # Servers default to sampling for chats; answers from sources use temperature 0.
     def __init__(
         self, url: str, name: str = "", api_key: str = "", timeouts: Timeouts | None = None, temperature: float = 0.0
     ) -> None:
@@ -121,19 +123,19 @@ class LanguageModel:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ModelError(
-                f"{self._redact(url)!r} is no address of a model server: give one such as http://localhost:8000/v1"
+                f"{self._redact(url)!r} is not the URL of a model server: use a URL such as http://localhost:8000/v1"
             )
         if not parts.path and not parts.query:
             self.url, parts = f"{self.url}/v1", urlsplit(f"{self.url}/v1")
         self._where = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "") + parts.path
-        # A proxy from the environment would be asked for a server on this machine, too.
+        # Never use a proxy from the environment for a local server.
         self._trust = not str(parts.hostname).startswith(_LOCAL)
         self._lock = threading.Lock()
         self._responses = OpenResponses()
         self._models: tuple[ServedModel, ...] = ()
         self._ask_again = 0.0
         self._fetcher: threading.Thread | None = None
-        # Loading the libraries takes seconds: meanwhile the notes can be searched.
+        # Load the libraries in the background: it takes seconds.
         threading.Thread(target=_load_libraries, name="model-libraries", daemon=True).start()
 
     @property
@@ -145,8 +147,8 @@ class LanguageModel:
             return served[0].name
         names = ", ".join(entry.name for entry in served[:8])
         raise ModelError(
-            f"{self._where} serves several models ({names}): say which by --model" if served
-            else f"{self._where} does not say which models it serves: start it, or name one by --model"
+            f"{self._where} serves several models ({names}): choose one with --model" if served
+            else f"{self._where} does not list its models: start the server, or choose a model with --model"
         )  # fmt: skip
 
     @property
@@ -162,7 +164,7 @@ class LanguageModel:
     ) -> Iterator[Piece]:
         stopped = stop or (lambda: False)
         forms = [(system, pattern)] if pattern and self.constrains else []
-        forms += [(system, ""), ("", "")]  # some servers refuse a pattern, some models a system prompt
+        forms += [(system, ""), ("", "")]  # some servers reject patterns, some models system prompts
         reasons: list[str] = []
         while True:
             system_part, pattern_ = forms[0]
@@ -175,22 +177,22 @@ class LanguageModel:
                 return
             except _RetryableError as fault:
                 if begun:
-                    raise Interrupted(f"{self._where} broke off ({fault.reason}): ask again") from None
+                    raise Interrupted(f"{self._where} closed the connection ({fault.reason}): try again") from None
                 reasons.append(fault.reason)
                 if len(reasons) >= self.timeouts.tries or (fault.wait or 0) > self.timeouts.asked:
-                    raise ModelError(f"{self._where} does not answer ({'; '.join(dict.fromkeys(reasons))}): "
-                                     "see to the server, or ask without a model") from None  # fmt: skip
+                    raise ModelError(f"{self._where} does not respond ({'; '.join(dict.fromkeys(reasons))}): "
+                                     "check the server, or ask without a model") from None  # fmt: skip
                 _sleep(self.timeouts.pause * 2 ** (len(reasons) - 1) if fault.wait is None else fault.wait, stopped)
             except _BadRequestError as fault:
                 too_long = any(words in fault.reason.lower() for words in _TOO_LONG_MESSAGES)
                 if too_long or len(forms) == 1:
-                    raise ModelError(f"{self._where} refuses the request: {fault.reason}", too_long=too_long) from None
+                    raise ModelError(f"{self._where} rejected the request: {fault.reason}", too_long=too_long) from None
                 forms.pop(0)
 
     def _request(
         self, messages: list[tuple[str, str]], max_tokens: int, pattern: str, stop: Callable[[], bool]
     ) -> Iterator[Piece]:
-        """One request. Raises _Again, _BadRequest, ModelError, Interrupted."""
+        """One request. Raises _RetryableError, _BadRequestError, ModelError, Interrupted."""
         llm = self._llm
         reader = StreamReader(lambda: self._chunks(llm, messages, max_tokens, pattern), self._responses)
         begun, written = False, 0
@@ -200,18 +202,16 @@ class LanguageModel:
                 if stop():
                     raise Stopped("stopped")
                 if time.monotonic() - began > self.timeouts.whole:
-                    reason = f"{self._where} takes longer than {self.timeouts.whole:g} s for one answer"
-                    raise Interrupted(f"{reason}: ask again") if begun else ModelError(f"{reason}: see to the server")
+                    reason = f"{self._where} took longer than {self.timeouts.whole:g} s for one answer"
+                    raise Interrupted(f"{reason}: try again") if begun else ModelError(f"{reason}: check the server")
                 try:
                     item = reader.queue.get(timeout=_POLL_SECONDS)
                 except queue.Empty:
                     patience = self.timeouts.silence if begun else self.timeouts.first
                     if time.monotonic() - heard > patience:
-                        message = f"{self._where} has said nothing for {patience:g} s"
+                        message = f"{self._where} sent nothing for {patience:g} s"
                         raise (
-                            Interrupted(f"{message}: ask again")
-                            if begun
-                            else ModelError(f"{message}: see to the server, or wait longer")
+                            Interrupted(f"{message}: try again") if begun else ModelError(f"{message}: check the server")
                         ) from None
                     continue
                 if isinstance(item, Exception):
@@ -226,17 +226,17 @@ class LanguageModel:
                     begun, written = True, written + len(item.text)
                     yield item
                 if written > _MAX_CHARACTERS_PER_TOKEN * max_tokens:
-                    raise Exhausted(f"{self._where} writes without end: ask again, or use another model")
+                    raise Exhausted(f"{self._where} does not stop writing: try again, or use another model")
         finally:
             reader.cancel()
 
     def _check_end(self, end: _StreamEnd, begun: bool, max_tokens: int) -> None:
         if end.reason == "length":
-            raise Exhausted(f"the model came to its limit of {max_tokens:,} tokens: ask a narrower question")
+            raise Exhausted(f"the model reached its limit of {max_tokens:,} tokens: ask a narrower question")
         if not end.reason and begun:
-            raise Interrupted(f"{self._where} broke off: ask again")
+            raise Interrupted(f"{self._where} closed the connection: try again")
         if not end.reason:
-            raise _RetryableError("it closed the connection without a word")
+            raise _RetryableError("it closed the connection without output")
 
     def _chunks(self, llm: Any, messages: list[tuple[str, str]], max_tokens: int, pattern: str) -> Iterator[Piece | _StreamEnd]:
         from llama_index.core.base.llms.types import ChatMessage
@@ -254,7 +254,7 @@ class LanguageModel:
         yield _StreamEnd(reason)
 
     def _convert_error(self, error: Exception) -> Exception:
-        """What an exception of the libraries means to us, in words without the key."""
+        """Converts an exception of the libraries to one of ours, without the key."""
         import openai
 
         from service.llm.http_limits import ResponseError, redirect_target
@@ -265,8 +265,10 @@ class LanguageModel:
         message = self._redact(str(getattr(error, "message", "") or error) or type(error).__name__)
         if isinstance(error, openai.APIStatusError):
             if target := redirect_target(error.response):
-                pointed = f"{self._where} redirects to {self._redact(target)}, and the prompt is not sent elsewhere"
-                return ModelError(f"{pointed}: if that is your server, give its address as --llm")
+                pointed = (
+                    f"{self._where} redirects to {self._redact(target)}, and passkb does not follow redirects with prompts"
+                )
+                return ModelError(f"{pointed}: if that is your server, pass its URL as --llm")
             status, reason = error.status_code, f"{error.status_code} {_error_message(error) or message}"
             reason = self._redact(reason)
             if status in _BAD_REQUEST_STATUS:
@@ -274,20 +276,20 @@ class LanguageModel:
             if status >= 500 or status in _RETRYABLE_STATUS:
                 return _RetryableError(reason, _parse_retry_after(error.response.headers.get("retry-after")))
             if status in (401, 403):
-                return ModelError(f"{self._where} wants another API key ({reason}): set PASSKB_LLM_API_KEY")
+                return ModelError(f"{self._where} rejected the API key ({reason}): set PASSKB_LLM_API_KEY")
             if status == 404:
-                self._models = ()  # it may serve another model by now
+                self._models = ()  # it may serve another model now
                 self.__dict__.pop("_llm", None)
                 return ModelError(f"{self._where} does not know the model or the path ({reason}): correct --llm or --model")
-            return ModelError(f"{self._where} refuses the request: {reason}")
+            return ModelError(f"{self._where} rejected the request: {reason}")
         if isinstance(error, openai.APITimeoutError):
             return _RetryableError(f"no connection in {self.timeouts.connect:g} s")
         if isinstance(error, openai.APIConnectionError):
             return _RetryableError(self._redact(str(error.__cause__ or error)))
-        return _RetryableError(message)  # a stream cut or garbled: httpx, json and openai each have their own word for it
+        return _RetryableError(message)  # a broken stream: httpx, json and openai raise different errors
 
     def _redact(self, text: str) -> str:
-        """Without the key, short, and fit for a terminal."""
+        """The text without the key and credentials, shortened and printable."""
         clear = "".join(c if c.isprintable() else " " for c in text)
         clear = clear.replace(self._key, "…") if self._key else clear
         parts = urlsplit(self.url)
@@ -300,7 +302,7 @@ class LanguageModel:
         from llama_index.llms.openai_like import OpenAILike
 
         with self._lock:
-            _ = self._client.chat.completions  # loaded when first asked for, which must not count as the server's silence
+            _ = self._client.chat.completions  # load now, so that loading does not count as server time
             return OpenAILike(
                 model=self.name, api_base=self.url, api_key="none", is_chat_model=True, max_retries=0,
                 openai_client=self._client, context_window=1_000_000,
@@ -313,7 +315,7 @@ class LanguageModel:
         from service.llm.http_limits import HEADERS, ResponseLimits
 
         timeout = openai.Timeout(self.timeouts.first + 5, connect=self.timeouts.connect)
-        # The environment's are meant for OpenAI, not for whatever server this is.
+        # Do not send OpenAI settings from the environment to other servers.
         headers: dict[str, Any] = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit(), **HEADERS}
         hooks = {"response": [self._responses.opened, ResponseLimits(streaming=True).apply]}
         return openai.OpenAI(
@@ -323,17 +325,17 @@ class LanguageModel:
 
     @property
     def _served(self) -> tuple[ServedModel, ...]:
-        """What the server says it serves, asked until it has said so; nothing where it does not in time."""
+        """The models of the server; empty if it does not list them in time. Retried until it does."""
         if not self._models and time.monotonic() >= self._ask_again:
             self._ask_again = time.monotonic() + _RETRY_FACTS_SECONDS
             if self._fetcher is None or not self._fetcher.is_alive():
                 self._fetcher = threading.Thread(target=self._fetch_models, name="model-facts", daemon=True)
                 self._fetcher.start()
-            self._fetcher.join(2 * self.timeouts.facts)  # each byte may take that long, and so all of them for ever
+            self._fetcher.join(2 * self.timeouts.facts)  # the timeout is per read, so limit the total
         return self._models
 
     def _fetch_models(self) -> None:
-        with suppress(Exception):  # servers without that page are many, and none is needed
+        with suppress(Exception):  # many servers have no model list
             models = self._client.with_options(timeout=self.timeouts.facts).models.list().data
             self._models = tuple(_parse_served_model(entry) for entry in models if getattr(entry, "id", None))
 
@@ -344,7 +346,7 @@ class _StreamEnd:
 
 
 class _RetryableError(Exception):
-    """Worth another try, after `wait` seconds if the server named a time."""
+    """Can be retried, after `wait` seconds if the server said so."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -352,7 +354,7 @@ class _RetryableError(Exception):
 
 
 class _BadRequestError(Exception):
-    """The server understood, and wants the request otherwise."""
+    """The server rejected the form of the request."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -366,7 +368,7 @@ def _load_libraries() -> None:
 
 
 def _without_surrogates(text: str) -> str:
-    """Without lone surrogates, which JSON can spell and nothing can store."""
+    """The text without lone surrogates, which can not be stored."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -379,7 +381,7 @@ def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
 
 
 def _parse_retry_after(header: str | None) -> float | None:
-    """Retry-After in seconds; None where there is none, or a date."""
+    """Retry-After in seconds; None if missing or a date."""
     try:
         return max(0.0, float(header)) if header else None
     except ValueError:
@@ -387,7 +389,7 @@ def _parse_retry_after(header: str | None) -> float | None:
 
 
 def _error_message(error: Any) -> str:
-    """What the server says is wrong, from the usual places in its answer's body."""
+    """The server's error message, from the usual places in the response body."""
     body = error.body if isinstance(error.body, dict) else {}
     inner = body.get("error", body)
     message = inner.get("message") or inner.get("detail") if isinstance(inner, dict) else inner

@@ -1,4 +1,4 @@
-"""One whole text from a model, for tasks whose words nobody watches coming: in limited time, without reasoning and marks."""
+"""One complete, sanitized text from a model."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from service.llm.client import Model, ModelError, Stopped
 from service.llm.sanitize import sanitize
 
 Complete = Callable[[str, str, str], str]
-"""System prompt, user prompt and a pattern that the text is held to where the server can ("" for none), to the text.
-Raises ModelError."""
+"""(system prompt, user prompt, pattern or "") -> text. Raises ModelError."""
 
 
 def complete(
@@ -23,9 +22,9 @@ def complete(
     stop: Callable[[], bool] | None = None,
     limit: float | None = None,
 ) -> str:
-    """What the model answers, cleaned. `limit`: seconds after which that counts as a failure.
+    """The sanitized output of the model. `limit`: timeout in seconds.
 
-    Raises Stopped when `stop` says so, else ModelError for whatever is no whole text.
+    Raises Stopped if `stop` returns true, and ModelError for an incomplete text.
     """
     until = time.monotonic() + limit if limit else None
     asked_to = stop or (lambda: False)
@@ -39,5 +38,5 @@ def complete(
     except Stopped:
         if asked_to():
             raise
-        raise ModelError(f"the model took more than {limit:g} s") from None
+        raise ModelError(f"the model took longer than {limit:g} s") from None
     return sanitize(raw, ended=True).text

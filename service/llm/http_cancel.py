@@ -1,7 +1,6 @@
-"""Ends a request that nobody waits for any more, at once and from another thread, so that its server stops working on it.
+"""Cancels an HTTP request from another thread, so that the server stops working on it.
 
-Leaving a stream of the libraries unread does not: they hold it in reference cycles, and until those are collected the server
-writes on to its end. Knows httpx's responses by their interface only.
+The libraries keep unread streams in reference cycles, so dropping a stream does not close its connection.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 
 class OpenResponses:
-    """The response that each thread is reading. `opened` is a hook for an httpx client."""
+    """The response that each thread is reading. `opened` is a response hook for an httpx client."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -22,7 +21,7 @@ class OpenResponses:
         self._unwanted: WeakSet[threading.Thread] = WeakSet()
 
     def opened(self, response: Any) -> None:
-        """Called in the thread that reads the response, when its headers have come."""
+        """Called in the reading thread when the headers arrive."""
         with self._lock:
             own = threading.current_thread()
             self._open[own] = response
@@ -31,12 +30,12 @@ class OpenResponses:
             _shut_down(response)
 
     def done(self) -> None:
-        """Called in the thread that has read its response."""
+        """Called in the reading thread after the response."""
         with self._lock:
             self._open.pop(threading.current_thread(), None)
 
     def hang_up(self, thread: threading.Thread) -> None:
-        """Ends what that thread is reading, or is going to read."""
+        """Cancels the current or next response of a thread."""
         with self._lock:
             self._unwanted.add(thread)
             response = self._open.get(thread)
@@ -45,9 +44,9 @@ class OpenResponses:
 
 
 def _shut_down(response: Any) -> None:
-    """Closing would wait for the thread that reads; shutting the socket wakes it."""
+    """Shuts down the socket, which wakes the reading thread; closing would wait for it."""
     stream = response.extensions.get("network_stream")
-    if stream is None or response.is_closed:  # its connection may already serve another request
+    if stream is None or response.is_closed:  # its connection may be in use again
         return
     with suppress(OSError):
         stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)

@@ -1,7 +1,6 @@
-"""Bounds on what a model's server may answer: size, compression, redirects, encoding. Hooks for httpx clients.
+"""Limits on responses of model servers (size, time, compression, redirects), as hooks for httpx clients.
 
-Knows nothing about prompts or completions. A response is looked at when its headers have come; its body is replaced by one that
-stops at a limit and is valid UTF-8 whatever was sent.
+The body is replaced by a stream that stops at the limit and is always valid UTF-8.
 """
 
 from __future__ import annotations
@@ -15,23 +14,23 @@ from urllib.parse import urlsplit
 
 import httpx
 
-HEADERS = {"Accept-Encoding": "identity"}  # compressed, a small answer can be a large one
-MAX_BYTES = "passkb_largest"  # a request's extension: bytes that the body of its answer may have
+HEADERS = {"Accept-Encoding": "identity"}  # a small compressed response can expand to a large one
+MAX_BYTES = "passkb_largest"  # request extension: maximum bytes of the response body
 _NOT_STREAMED = ("text/html", "application/json", "application/xhtml+xml", "application/pdf")
 _BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LINE_END = re.compile(rb"\r\n?|\n")
 
 
 class ResponseError(Exception):
-    """The server answered with something that is not read. The message says what, without the server's name."""
+    """The response is rejected. The message does not contain the server's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseLimits:
-    """Bytes: `error`, after which the body of an error is cut; `body` of an answer; `event` of one event of a stream, which has
-    at most `lines` lines; `stream` of all events. `streaming`: what is posted is answered by a stream of events.
+    """Limits in bytes: `error` bodies (truncated), `body` of a response, one `event` of a stream (with at most `lines` lines),
+    and the whole `stream`. `streaming`: POST requests must return an event stream.
 
-    The clients must not follow redirects: the request that would be repeated elsewhere holds text of notes."""
+    Clients must not follow redirects: prompts contain text of notes."""
 
     error: int = 64 * 1024
     body: int = 64 * 1024**2
@@ -41,13 +40,13 @@ class ResponseLimits:
     streaming: bool = False
 
     def apply(self, response: httpx.Response) -> None:
-        """A hook for the responses of `httpx.Client`. Raises ResponseError for one that is compressed."""
+        """Response hook for `httpx.Client`. Raises ResponseError for compressed responses."""
         stream = response.stream
         assert isinstance(stream, httpx.SyncByteStream)
         response.stream = _Limited(stream, self._bounds(response))
 
     async def apply_async(self, response: httpx.Response) -> None:
-        """The same for `httpx.AsyncClient`."""
+        """Response hook for `httpx.AsyncClient`."""
         stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
         response.stream = _AsyncLimited(stream, self._bounds(response))
@@ -55,7 +54,7 @@ class ResponseLimits:
     def _bounds(self, response: httpx.Response) -> _BodyCounter:
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
-            raise ResponseError(f"it compresses its answer as {encoding[:20]!r}, unasked: turn compression off")
+            raise ResponseError(f"it compresses its response as {encoding[:20]!r} without being asked: turn off compression")
         extensions = response.request.extensions
         seconds = float((extensions.get("timeout") or {}).get("read") or 0.0)
         if not response.is_success:
@@ -63,30 +62,30 @@ class ResponseLimits:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if self.streaming and response.request.method == "POST":
             if kind in _NOT_STREAMED or kind.startswith(("image/", "audio/", "video/")):
-                raise ResponseError(f"it answers with {kind[:40]}, not with a stream of events: check the address")
+                raise ResponseError(f"it returned {kind[:40]} instead of an event stream: check the URL")
             return _BodyCounter(self.stream, 0.0, self.event, self.lines)
         return _BodyCounter(int(extensions.get(MAX_BYTES, self.body)), seconds)
 
 
 def redirect_target(response: httpx.Response) -> str:
-    """Where a response of status 3xx points, without a user's name or query: fit for a message. Empty for any other."""
+    """The target of a redirect without credentials and query, for messages. Empty if not a redirect."""
     location = response.headers.get("location", "") if 300 <= response.status_code < 400 else ""
     try:
         parts = urlsplit(str(response.request.url.join(location))) if location else None
     except (httpx.InvalidURL, ValueError):
-        return "somewhere that is no address" if location else ""
+        return "an invalid URL" if location else ""
     host = f"{parts.hostname}:{parts.port}" if parts and parts.port else parts and parts.hostname
     return f"{parts.scheme}://{host}{parts.path}" if parts else ""
 
 
 def max_answer_bytes(n: int, tokens: int, prompt: int) -> int:
-    """Bytes that `n` completions of `tokens` tokens at most may take, and log-probabilities of a prompt of `prompt` tokens."""
+    """Maximum bytes of `n` completions of `tokens` tokens, with log-probabilities of a prompt of `prompt` tokens."""
     return 16 * 1024**2 + 512 * (n * tokens + prompt)
 
 
 class _BodyCounter:
-    """Counts a body while it passes. `size`: bytes in all, beyond which it is `cut` or refused; `seconds` for all of it and
-    `event` bytes for one event, where not 0."""
+    """Counts a body while it is read. `size`: total bytes, beyond which it is `cut` or rejected; `seconds` in total and `event`
+    bytes per event, if not 0."""
 
     def __init__(self, size: int, seconds: float, event: int = 0, lines: int = 0, *, cut: bool = False) -> None:
         self._left, self._event, self._lines, self._cut = size, event, lines, cut
@@ -97,11 +96,11 @@ class _BodyCounter:
         self.full = False
 
     def passed(self, data: bytes) -> bytes:
-        """What of `data` is to be read, as valid UTF-8. Raises ResponseError beyond a limit, unless the body is cut there."""
+        """The accepted part of `data` as valid UTF-8. Raises ResponseError beyond a limit, unless `cut`."""
         if self._seconds and time.monotonic() - self._began > self._seconds:
-            self._exceeded(f"its answer takes longer than {self._seconds:g} s")
+            self._exceeded(f"its response takes longer than {self._seconds:g} s")
         if len(data) > self._left:
-            self._exceeded(f"its answer is larger than {_format_size(self._size)}")
+            self._exceeded(f"its response is larger than {_format_size(self._size)}")
             data = data[: self._left]
         self._left -= len(data)
         if self._event:
@@ -113,7 +112,7 @@ class _BodyCounter:
 
     def _exceeded(self, reason: str) -> None:
         if not self._cut:
-            raise ResponseError(f"{reason}, more than passkb reads")
+            raise ResponseError(f"{reason}, the limit of passkb")
         self.full = True
 
     def _count_event(self, data: bytes) -> None:
@@ -128,9 +127,9 @@ class _BodyCounter:
         self._lines_in_event += len(_LINE_END.findall(seen, max(start, len(self._tail))))
         self._tail = seen[max(start, len(seen) - 3) :]
         if self._in_event > self._event:
-            raise ResponseError(f"one event of its stream is larger than {_format_size(self._event)}, more than passkb reads")
+            raise ResponseError(f"one event of its stream is larger than {_format_size(self._event)}, the limit of passkb")
         if self._lines_in_event > self._lines:
-            raise ResponseError(f"one event of its stream has more than {self._lines:,} lines, more than passkb reads")
+            raise ResponseError(f"one event of its stream has more than {self._lines:,} lines, the limit of passkb")
 
 
 def _format_size(size: int) -> str:

@@ -1,8 +1,8 @@
-"""Text from notes made safe for a prompt, and the length of a prompt in tokens. Pure."""
+"""Escapes text for prompts and estimates token counts."""
 
 from __future__ import annotations
 
-BYTES_PER_TOKEN = 3.0  # English takes four and more; what a tokenizer makes of other scripts and of formulas is nearer to this
+BYTES_PER_TOKEN = 3.0  # about 4 for English, less for other scripts and formulas
 _ESCAPES = str.maketrans(
     {"[": "(", "]": ")", "【": "(", "】": ")", "<": "‹", ">": "›", "\n": " ", "\r": " ", "\u2028": " ", "\u2029": " "}
 )
@@ -10,12 +10,12 @@ _MAX_PASSAGE = 700
 
 
 def estimate_tokens(text: str) -> int:
-    """An estimate of a text's length in tokens, rather too high than too low."""
+    """An upper estimate of the number of tokens."""
     return int(len(text.encode()) / BYTES_PER_TOKEN) + 1
 
 
 def escape_prompt(text: str) -> str:
-    """Text that can stand in a prompt on a line of its own and means nothing there but its words."""
+    """The text on one line, without brackets that could look like citation keys or tags."""
     return " ".join(text.translate(_ESCAPES).split())
 
 

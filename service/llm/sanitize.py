@@ -1,7 +1,6 @@
-"""What a model meant to be read, of what it wrote: without reasoning, tool calls and the marks of its chat format.
+"""Removes reasoning, tool calls and chat-format markers from the output of a model.
 
-Pure, and made for streams: `cleaned` is asked again with every piece. Knows nothing about citations. The text is not escaped;
-whoever shows it does that.
+Works on streams: call `sanitize` with the whole text so far. The result is not HTML-escaped.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _SPECIAL = re.compile(r"<\|start\|>\w+|<[|｜][^|｜<>\n]{1,40}[|｜]>|</?s>")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ue000-\uf8ff]|[\u202a-\u202e\u2066-\u2069]")
 _INCOMPLETE_MARK = re.compile(
     r"<[|｜/\w:=]{0,24}\Z|\[/?[A-Z_]{0,12}\Z|\[[^\]\n]{0,48}\Z|【[^】\n]{0,48}\Z"
-)  # may become a mark yet
+)  # may become a marker
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +33,9 @@ class SanitizedText:
 
 
 def sanitize(raw: str, *, ended: bool) -> SanitizedText:
-    """`raw`: all that has come so far. Until it has `ended`, a tail that may turn out to be a mark is held back.
+    """`raw`: the whole output so far. Until it has `ended`, a tail that may become a marker is held back.
 
-    A closing mark without its opening one makes everything before it reasoning: what was shown so far may be taken back.
+    A closing marker without an opening one turns everything before it into reasoning, so the text may become shorter.
     """
     raw = _CONTROL.sub("", raw.replace("\r\n", "\n"))
     thoughts: list[str] = []

@@ -1,4 +1,4 @@
-"""Reads a stream in a thread of its own, so that whoever waits for it can look at the clock meanwhile."""
+"""Reads a stream in a separate thread, so that the consumer can apply timeouts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ T = TypeVar("T")
 
 
 class StreamReader(Generic[T]):
-    """`queue` gets the items as they come, and the exception that ended them, if one did. Set `ended` once the last item is
-    read: its connection can serve the next request then."""
+    """`queue` receives the items, and the exception that ended the stream, if any. Set `ended` after the last item, so that
+    the connection can be reused."""
 
     def __init__(self, items: Callable[[], Iterator[T]], lines: OpenResponses) -> None:
         self.queue: queue.SimpleQueue[T | Exception] = queue.SimpleQueue()

@@ -1,4 +1,4 @@
-"""Suggestions that a person wants to see no more: pairs of notes, in the home's `dismissed.json`, which can not be rebuilt."""
+"""Dismissed suggestions: pairs of notes in `dismissed.json` in the home. Not derived, so a rebuild keeps the file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kb.os_errors import explanation
 
 
 def list_dismissed(home: Path, note_id: str) -> set[str]:
-    """The notes that were dismissed beside `note_id`. Raises PasskbError when the file can not be read as what it is."""
+    """The notes dismissed as suggestions for `note_id`. Raises PasskbError if the file is not valid."""
     return {other for pair in _read(home) if note_id in pair for other in pair} - {note_id}
 
 
 def dismiss(home: Path, one: str, other: str) -> None:
-    """Doing it again changes nothing."""
+    """Dismisses the pair. Idempotent."""
     with lock_home(home):
         pairs = _read(home)
         if sorted((one, other)) not in pairs:
@@ -25,7 +25,7 @@ def dismiss(home: Path, one: str, other: str) -> None:
 
 
 def undismiss(home: Path, one: str, other: str) -> None:
-    """It may be suggested again."""
+    """Allows the pair to be suggested again. Idempotent."""
     with lock_home(home):
         pairs = _read(home)
         if sorted((one, other)) in pairs:
@@ -46,7 +46,7 @@ def _read(home: Path) -> list[list[str]]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        otherwise = "mend it, or delete it to see dismissed suggestions again"
+        otherwise = "correct it, or delete it to see dismissed suggestions again"
         raise PasskbError(f"{path} can not be read {explanation(error, otherwise)}") from error
 
 

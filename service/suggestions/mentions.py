@@ -1,4 +1,4 @@
-"""Where the names of notes stand in prose without being links. Pure: texts and names in, spans out."""
+"""Finds unlinked mentions of note names in prose."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from kb.store.fulltext import STOP_WORDS
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _END = re.compile(r"[\W_]+\Z")
 _MAX_NAME_TOKENS = 24  # tokens
-_MIN_WORD_LENGTH = 3  # letters of a name of one word
-_MAX_TEXT = 400_000  # characters of a text that are looked through
+_MIN_WORD_LENGTH = 3  # letters of a one-word name
+_MAX_TEXT = 400_000  # characters of a text that are searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Mention:
 
 
 def tokenize_name(name: str) -> tuple[str, ...]:
-    """A name as it is looked for: words and signs in order, letters' case and the signs at its end aside."""
+    """A name as case-folded tokens, without punctuation at the end."""
     return tuple(_TOKEN.findall(_END.sub("", unicodedata.normalize("NFC", name).casefold())))
 
 
 def is_distinctive(name: str) -> bool:
-    """Whether a name can be meant by words in prose: no number or id, and not made of small words alone."""
+    """Whether a name can be searched for in prose: not a number, id, or only stop words."""
     words = [token for token in tokenize_name(name) if token[0].isalnum() or token[0] == "_"]
     meaningful = [word for word in words if word not in STOP_WORDS and any(map(str.isalpha, word))]
     long = len(words) > 1 or any(len(word) >= _MIN_WORD_LENGTH for word in meaningful)
@@ -51,7 +51,7 @@ def is_one_word(name: str) -> bool:
 
 
 class NameIndex:
-    """Names of notes, looked for in texts. A name of several notes is none: it is not known which is meant."""
+    """An index of note names for searching texts. Ambiguous names are left out."""
 
     def __init__(self, names: Iterable[tuple[str, str]]) -> None:
         """names: (name, note id)."""
@@ -69,7 +69,7 @@ class NameIndex:
             entries.sort(key=lambda entry: -len(entry[0]))
 
     def mentions(self, text: str) -> Iterator[Mention]:
-        """In order of place, never overlapping, the longest name where several would fit; none in code, links or headings."""
+        """Non-overlapping mentions in order, the longest name first; none in code, links or headings."""
         text = text[:_MAX_TEXT]
         for sentence in sentences(text):
             yield from self._within(text, sentence.start, sentence.end)

@@ -1,6 +1,6 @@
-"""Links that a note probably lacks: to notes that name it or that it names, that are alike, that stand among the same others.
+"""Suggests missing links of a note, by unlinked mentions, similar text and shared neighbours.
 
-Derived on reading and kept nowhere; a person decides what becomes of them. No language model here.
+Computed on demand, without a language model.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from service.suggestions.dismissals import list_dismissed
 from service.suggestions.mentions import Mention, NameIndex, is_distinctive, is_one_word
 
 MAX_SUGGESTIONS = 8
-_MAX_SIMILAR = 24  # notes alike that are looked at
-_MIN_COSINE = 0.55  # cosine from which likeness is worth a line
-_MAX_WORD_SHARE = 0.02  # of all chunks: a name of one word that stands in more of them says little …
-_MIN_WORD_CHUNKS = 5  # … unless these are few
-_MAX_CHUNKS = 60  # chunks in which a name is looked for
-_MIN_SCORE = 0.12  # what a suggestion has to be worth
+_MAX_SIMILAR = 24  # similar notes that are considered
+_MIN_COSINE = 0.55  # cosine from which similarity counts
+_MAX_WORD_SHARE = 0.02  # share of all chunks: a one-word name in more chunks is not specific …
+_MIN_WORD_CHUNKS = 5  # … unless it is in at most so many chunks
+_MAX_CHUNKS = 60  # chunks searched for a name
+_MIN_SCORE = 0.12  # minimum score of a suggestion
 _MAX_NAMED = 3
 _MENTION_WEIGHT, _SIMILARITY_WEIGHT, _NEIGHBOUR_WEIGHT = (
     0.75,
     0.8,
     0.6,
-)  # the most that each is worth; together they count as 1 - ∏ (1 - worth)
+)  # maximum weights; the score is 1 - ∏ (1 - weight)
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Why two notes may belong together, in words. `kind`: `mention`, `similar` or `neighbours`; a mention has its sentence,
-    `quote == text[start:end]` of the note `note_id`; `worth` is between 0 and 1."""
+    """A reason to link two notes. `kind`: `mention`, `similar` or `neighbours`. `weight` is between 0 and 1. A mention has its
+    sentence, `quote == text[start:end]` of the note `note_id`."""
 
     kind: str
     text: str
@@ -50,9 +50,9 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A link from `source` to `target` that nobody has written. `other` is the one of the two that is not the note asked for.
+    """A suggested link from `source` to `target`. `other` is the end that is not the requested note.
 
-    `type` and `why` are what accepting it would write; without a model `related`, with the first ground in words.
+    `type` and `why` are saved if the suggestion is accepted: by default `related` and the text of the strongest signal.
     """
 
     source: str
@@ -68,7 +68,7 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True)
 class _NameGraph:
-    """What is the same for every note until something is written."""
+    """The names and links of all notes in one generation of the store."""
 
     generation: int
     names: NameIndex
@@ -77,13 +77,14 @@ class _NameGraph:
 
 
 _graphs: WeakKeyDictionary[KnowledgeBase, SingleFlight[int, _NameGraph]] = WeakKeyDictionary()
-_lock = threading.Lock()  # of the mapping, not of the work
+_lock = threading.Lock()  # protects the mapping only
 
 
 def suggest_links(kb: KnowledgeBase, note_id: str, limit: int = MAX_SUGGESTIONS, *, unseen: str = "") -> list[Suggestion]:
-    """The links that a note probably lacks, the likeliest first. None to stubs, to inquiries, to what is linked with it in
-    either direction or was dismissed. `unseen`: a note whose links with this one are taken for unwritten, to measure whether
-    they would be suggested. Raises PasskbError when there is no such note."""
+    """Probably missing links of a note, best first. Leaves out stubs, inquiries, linked and dismissed notes.
+
+    `unseen`: a note whose links with this one are ignored, for evaluation. Raises PasskbError for an unknown note.
+    """
     with kb.reading():
         note = kb.store.note(note_id)
         if note is None:
@@ -142,7 +143,7 @@ def _build_name_graph(kb: KnowledgeBase, generation: int) -> _NameGraph:
 
 
 def _is_specific(kb: KnowledgeBase, name: str) -> bool:
-    """Whether a name says which note is meant: a lone word that stands everywhere does not."""
+    """Whether a name identifies its note: a frequent single word does not."""
     return not is_one_word(name) or kb.store.document_frequency(_escape_phrase(name)) <= max(
         _MIN_WORD_CHUNKS, _MAX_WORD_SHARE * len(kb.catalogue.numbers)
     )
@@ -155,23 +156,22 @@ def _escape_phrase(name: str) -> str:
 def _find_mentions(
     kb: KnowledgeBase, note: Note, graph: _NameGraph, excluded: Collection[str]
 ) -> list[tuple[str, Signal, bool]]:
-    """(other note, ground, whether it is this note that names the other), one for each other note and direction."""
+    """(other note, signal, whether this note mentions the other), one per note and direction."""
     mentions: dict[tuple[str, bool], tuple[str, Signal, bool]] = {}
     for mention in graph.names.mentions(note.text):
         if mention.note_id not in excluded and (mention.note_id, True) not in mentions and _is_specific(kb, mention.name):
-            signal = _mention_signal(kb, note, mention, "this note names it")
+            signal = _mention_signal(kb, note, mention, "this note mentions it")
             mentions[mention.note_id, True] = mention.note_id, signal, True
     own_names = [name for name in graph.names_by_note.get(note.id, ()) if _is_specific(kb, name)]
     candidates = {i for name in own_names for i in kb.store.notes_with_phrase(name, _MAX_CHUNKS)}
     for other in kb.store.notes(candidates - set(excluded)).values():
         if reverse := next((m for m in graph.names.mentions(other.text) if m.note_id == note.id and m.name in own_names), None):
-            mentions[other.id, False] = other.id, _mention_signal(kb, other, reverse, "it names this note"), False
+            mentions[other.id, False] = other.id, _mention_signal(kb, other, reverse, "it mentions this note"), False
     return list(mentions.values())
 
 
 def _mention_signal(kb: KnowledgeBase, note: Note, mention: Mention, how: str) -> Signal:
-    """A name that stands in many places says less than one that stands in few, and a lone word less when it may be any word:
-    where a sentence begins, or in other letters."""
+    """Weighted by the specificity of the name, halved for a single word at the start of a sentence or in different case."""
     frequency = kb.store.document_frequency(_escape_phrase(mention.name))
     specificity = 1.0 - math.log(1 + frequency) / math.log(2 + len(kb.catalogue.numbers))
     if is_one_word(mention.name) and (mention.at == mention.start or note.text[mention.at : mention.until] != mention.name):
@@ -187,7 +187,7 @@ def _find_similar(kb: KnowledgeBase, note_id: str, excluded: Collection[str]) ->
     return [
         (
             other,
-            Signal("similar", f"alike in meaning (cosine {cosine:.2f})", round(_SIMILARITY_WEIGHT * (cosine - 0.5) / 0.5, 4)),
+            Signal("similar", f"similar text (cosine {cosine:.2f})", round(_SIMILARITY_WEIGHT * (cosine - 0.5) / 0.5, 4)),
         )
         for other, cosine in kb.similar(note_id, _MAX_SIMILAR)
         if cosine >= _MIN_COSINE and other not in excluded
@@ -197,7 +197,7 @@ def _find_similar(kb: KnowledgeBase, note_id: str, excluded: Collection[str]) ->
 def _find_shared_neighbours(
     kb: KnowledgeBase, note_id: str, graph: _NameGraph, excluded: Collection[str]
 ) -> list[tuple[str, Signal]]:
-    """By Adamic and Adar (2003): a neighbour in common counts the less, the more neighbours it has itself."""
+    """Weighted as by Adamic and Adar (2003): shared neighbours with fewer neighbours count more."""
     weights: dict[str, float] = defaultdict(float)
     through: dict[str, list[str]] = defaultdict(list)
     for neighbour in sorted(graph.neighbours.get(note_id, ())):
@@ -213,7 +213,7 @@ def _find_shared_neighbours(
         closest = sorted(through[other], key=lambda i: (len(graph.neighbours[i]), i))
         named = ", ".join(f"“{titles.get(i, i)}”" for i in closest[:_MAX_NAMED])
         more = f" and {len(closest) - _MAX_NAMED} more" if len(closest) > _MAX_NAMED else ""
-        text = f"{len(closest)} notes are linked with both: {named}{more}"
+        text = f"{len(closest)} notes are linked to both: {named}{more}"
         out.append((other, Signal("neighbours", text, round(_NEIGHBOUR_WEIGHT * weight / (weight + 1.5), 4))))
     return out
 

@@ -133,7 +133,7 @@ def test_a_server_that_dies_leaves_what_it_wrote_and_can_be_asked_again(app: App
     ask(page, DYING)
     answered(page, DYING)
     assert "Incomplete" in page.inner_text("#answer .fault") and "striped hor" in page.inner_text("#answer")
-    assert "broken off" in page.inner_text("#answer")
+    assert "cut off" in page.inner_text("#answer")
     page.click("#answer .fault button")
     page.wait_for_function("document.querySelector('#answer .foot') && !document.querySelector('#answer .fault')")
     assert "striped hor" not in page.inner_text("#answer .lede") + page.inner_text("#answer .says")

@@ -81,7 +81,7 @@ def test_a_suggested_link_is_accepted_taken_back_and_dismissed_by_a_persons_clic
     page = zebras.app.page("/?note=vault/horses")
     suggested = page.locator("#note-links .suggested li:has(> [data-note='vault/flies'])")
     suggested.wait_for()
-    assert "this note names it without a link: “Plain coats" in suggested.inner_text()
+    assert "this note mentions it without a link: “Plain coats" in suggested.inner_text()
     page.evaluate("document.querySelector('[data-tend=accept]').click()")
     page.wait_for_timeout(300)
     assert suggested.count() == 1

@@ -76,7 +76,7 @@ def test_what_changed_came_or_went_waits_until_the_next_sync(kb: KnowledgeBase, 
     assert waiting["third.md"] == "to be left out: left out by .passkbignore, line 2: third.md"
     assert waiting["bad.pdf"].startswith("changed since it failed: ") and len(waiting) == 5
     text = output.status(status(kb))
-    assert "next: `passkb sync` reads the 5 waiting and tries the 1 failed again" in text
+    assert "next: run `passkb sync` to read 5 pending files and retry 1 failed files" in text
     sync(kb)
     assert only_source(kb)["waiting"] == []
 
@@ -132,11 +132,11 @@ def test_a_source_within_a_source_and_single_files_count_once(kb: KnowledgeBase,
 
 def test_the_text_names_reasons_and_is_short_about_rules(kb: KnowledgeBase, root: Path) -> None:
     text = output.status(status(kb, files=True))
-    assert f"vault ({root}): 1 notes, 1 chunks, 1 failed, 7 left out" in text
+    assert f"vault ({root}): 1 notes, 1 chunks, 1 failed, 7 ignored" in text
     assert (
-        "  failed: bad.pdf: " in text and "  skipped: drafts/one.md, drafts/two.md: left out by .passkbignore, line 2" in text
+        "  failed: bad.pdf: " in text and "  ignored: drafts/one.md, drafts/two.md: left out by .passkbignore, line 2" in text
     )
-    assert ".trash/ (2)" in text and "other kinds of files: 1 .png" in text and "last read: " in text
+    assert ".trash/ (2)" in text and "other kinds of files: 1 .png" in text and "last sync: " in text
     assert "  indexed  good.md: vault/good, 1 chunks" in text
 
 

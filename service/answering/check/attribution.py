@@ -1,7 +1,4 @@
-"""Whether a number or a predicate is said of whom the spans say it of: names beside numbers, parts of two contrasted clauses.
-
-Compares which words stand in one clause. Knows no grammar.
-"""
+"""Detects numbers and predicates attributed to the wrong name, by comparing the words of clauses."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ _AUTHOR = re.compile(r"\b([A-Z][a-z]+)(?:['’]s)? (?:and (?:colleagues|coworker
 
 
 def find_misattribution(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
-    """A name to which the sentence gives a number that the spans give to other names alone; empty when there is none."""
+    """A name with a number that the spans attribute to other names only; empty if there is none."""
     span_numbers = [(parse_numbers(clause.text), _names(clause)) for clause in spans]
     span_names = set().union(*(names for _, names in span_numbers)) if span_numbers else set()
     sentence_names = set().union(*map(_names, sentence)) if sentence else set()
@@ -34,17 +31,16 @@ def _names(clause: Clause) -> set[str]:
 
 
 def find_unknown_author(sentence: str, span: str) -> str:
-    """The first author (“Zhao and colleagues”) whom the span does not know; a capital at the start of a sentence hides him from
-    those who look for names."""
+    """The first author (“Zhao and colleagues”) who is not in the span, also at the start of a sentence; empty if none."""
     known = span.casefold()
     return next((name for name in _AUTHOR.findall(sentence) if name.casefold() not in known), "")
 
 
 def find_swapped_word(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
-    """A word that changed places with another between two clauses that otherwise stayed as they were; empty when none did.
+    """A word that is swapped with another between two otherwise equal clauses; empty if there is none.
 
-    “A raises accuracy but raises coverage only with new knowledge” for the same with coverage and accuracy exchanged. A place
-    is the content word before, or the clause's start.
+    For example “A raises accuracy but raises coverage only with new knowledge”, with coverage and accuracy exchanged. The
+    place of a word is the content word before it, or the start of the clause.
     """
     sentence_places, span_places = [_predecessors(clause) for clause in sentence], [_predecessors(clause) for clause in spans]
     for one, other in permutations(sentence_places, 2):
@@ -60,7 +56,7 @@ def find_swapped_word(sentence: Sequence[Clause], spans: Sequence[Clause]) -> st
 
 
 def _predecessors(clause: Clause) -> dict[str, set[str]]:
-    """The stems of a clause with the words that each stands behind."""
+    """The stems of a clause, each with the stems that precede it."""
     out: dict[str, set[str]] = {}
     before = "^"
     for word in clause.words:

@@ -1,4 +1,4 @@
-"""Sentences as clauses of words, for comparing what two of them say. Knows no grammar beyond commas and conjunctions."""
+"""Splits sentences into clauses and words, at punctuation and conjunctions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _GENERIC_WORDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word of a text: as written, its Porter stem, whether it is a content word, and whether it looks like a name."""
+    """A word: as written, its Porter stem, whether it is a content word, and whether it looks like a name."""
 
     text: str
     stem: str
@@ -68,14 +68,14 @@ class Clause:
 
 
 def strip_markup(text: str) -> str:
-    """A text without Markdown, marks of formulas and frames such as “According to the notes,”."""
+    """The text without Markdown, formula markup and phrases such as “According to the notes,”."""
     powers = _ALONE.sub(r"1e\1", _POWER.sub(r"\1e\2", plain(text).replace("\\%", "%")))
     words = " ".join(_MARKUP.sub(" ", powers).split())
     return _FRAME.sub("", words)
 
 
 def split_clauses(text: str) -> list[Clause]:
-    """The clauses of a readable text, in order; one that holds fewer than two content words joins the one before it."""
+    """The clauses of a text without markup. A clause with fewer than two content words is joined to the previous one."""
     out: list[Clause] = []
     pos = 0
     for cut in (*(m.span() for m in _CLAUSE.finditer(text)), (len(text), len(text))):
@@ -90,7 +90,7 @@ def split_clauses(text: str) -> list[Clause]:
 
 
 def split_words(text: str, *, first: bool = True) -> tuple[Word, ...]:
-    """The words of a text; `first` says that its first word begins a sentence, whose capital letter means nothing."""
+    """The words of a text. `first`: it starts a sentence, so the capital of the first word does not count."""
     tokens = _WORD.findall(text)
     return tuple(_make_word(token, i == 0 and first) for i, token in enumerate(tokens) if token != "A" or i)
 

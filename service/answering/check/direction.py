@@ -1,7 +1,6 @@
-"""Whether a sentence says the opposite of its span: directions turned round, roles exchanged, negations added or dropped.
+"""Detects sentences that say the opposite of their spans: opposite words, exchanged roles, added or missing negations.
 
-Cues from a word list, compared where their surroundings agree. Knows no grammar: what a cue governs is guessed from the
-content words beside it, and irony, double negation and opposites that the list lacks are not seen.
+Based on a word list and the context of each word. Irony, double negation and unlisted opposites are not detected.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from functools import lru_cache
 from kb.store.fulltext import stem
 from service.answering.check.clauses import Clause, Word
 
-# Each line is an axis: the words of its one end, then those of the other. A word may stand on several axes.
+# Each line is an axis with the words of its two ends. A word may be on several axes.
 _AXES = """
 higher greater larger increase rise rose risen raise grow grew grown gain climb boost lift inflate amplify overstate \
 expand improve help up enhance widen add speed unlock recover restore : lower smaller decrease fall fell fallen drop \
@@ -144,11 +143,11 @@ _WEAK_NEGATIONS = frozenset(
     """.split()
 )
 _NEGATING_PREFIXES = ("un", "in", "im", "non-", "non", "dis", "ir")
-_NOUN_HOMOGRAPHS = frozenset("gains rates drops losses".split())  # as nouns too common to be cues
+_NOUN_HOMOGRAPHS = frozenset("gains rates drops losses".split())  # frequent nouns that are not cues
 _BEFORE_NOUNS = frozenset("the a an many some these those of any no its their such all".split())
 _FAILURE_VERBS = frozenset(map(stem, "fail unable refuse".split()))
-_CONTEXT_WORDS = 3  # words on either side of a cue that tell what it is about
-_NEGATION_SCOPE = 4  # content words after a negation that it may deny
+_CONTEXT_WORDS = 3  # context words on each side of a cue
+_NEGATION_SCOPE = 4  # content words after a negation in its scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +174,7 @@ def _lexicon() -> dict[str, frozenset[tuple[int, int]]]:
 
 
 def _axis_ends(word: Word) -> frozenset[tuple[int, int]]:
-    """Where a word stands on the axes, its comparative and superlative with it."""
+    """The (axis, end) pairs of a word, including comparatives and superlatives."""
     low, lexicon = word.text.casefold(), _lexicon()
     forms = [word.stem, *(stem(low[: -len(end)]) for end in ("est", "er") if low.endswith(end) and len(low) > len(end) + 2)]
     return next((lexicon[form] for form in forms if form in lexicon), frozenset())
@@ -186,10 +185,10 @@ def is_cue(word: Word) -> bool:
 
 
 def find_opposite(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
-    """The word with which a sentence turns its span round; empty when none does.
+    """The word by which a sentence says the opposite of its spans; empty if there is none.
 
-    A cue is compared with those cues of the spans whose surroundings share most content words with its own: it conflicts
-    when one of them stands at the other end of an axis and none at the same end.
+    A cue is compared with the cues of the spans with the most similar context. It conflicts if all of them are at the other
+    end of an axis.
     """
     span_cues = [cue for clause in spans for cue in _cues(clause)]
     for clause in sentence:
@@ -205,7 +204,7 @@ def find_opposite(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
 
 
 def _context_overlap(one: _Cue, other: _Cue) -> float:
-    """How much the surroundings of two cues share; the content word just beside a cue tells most of what it is about."""
+    """The similarity of the contexts of two cues; adjacent content words count more."""
     same_side = sum(mine == theirs for mine, theirs in zip(one.beside, other.beside, strict=True))
     beside = 0.5 * len(frozenset(one.beside) & frozenset(other.beside) - {""}) + 0.5 * same_side
     beside += 0.5 * (one.compares == other.compares)
@@ -213,7 +212,7 @@ def _context_overlap(one: _Cue, other: _Cue) -> float:
 
 
 def _agreement(one: _Cue, other: _Cue) -> int:
-    """1 at the same end of an axis, -1 at opposite ends, 0 on no common axis; an exchange of roles counts as a turn."""
+    """1 at the same end of an axis, -1 at opposite ends, 0 without a common axis. Exchanged roles reverse the sign."""
     axes = {axis for axis, _ in one.ends} & {axis for axis, _ in other.ends}
     if not axes:
         return 0
@@ -264,7 +263,7 @@ def _cues(clause: Clause) -> list[_Cue]:
 
 
 def _beside_opposite(words: Sequence[Word], i: int, ends: frozenset[tuple[int, int]]) -> bool:
-    """Whether a cue stands beside its own opposite, as in “right or wrong”, and so says nothing."""
+    """Whether a cue is next to its opposite, as in “right or wrong”."""
     opposites = {(axis, 1 - end) for axis, end in ends}
     around = [*words[max(0, i - 2) : i], *words[i + 1 : i + 3]]
     return any(w.text == "or" for w in around) and any(
@@ -273,7 +272,7 @@ def _beside_opposite(words: Sequence[Word], i: int, ends: frozenset[tuple[int, i
 
 
 def _means_too_little(before: Word, word: Word) -> bool:
-    """Whether words say that something does not suffice: too few."""
+    """Whether two words mean “insufficient”, as in “too few”."""
     return before.text == "too" and word.text in ("few", "little", "small", "short", "weak")
 
 
@@ -282,7 +281,7 @@ def _insufficient_ends() -> frozenset[tuple[int, int]]:
 
 
 def _belongs_to_number(words: Sequence[Word], i: int) -> bool:
-    """Whether a cue belongs to a number: near .031, no fewer than six."""
+    """Whether a cue belongs to a number, as in “near .031” or “no fewer than six”."""
     after = words[i + 1].text if i + 1 < len(words) else ""
     return (words[i].text in ("near", "close") and after[:1].isdigit()) or (
         after == "than" and i > 0 and words[i - 1].text == "no"
@@ -290,7 +289,7 @@ def _belongs_to_number(words: Sequence[Word], i: int) -> bool:
 
 
 def _is_noun(words: Sequence[Word], i: int) -> bool:
-    """Whether “gains” and its like stand as nouns, which say nothing about a direction."""
+    """Whether a word such as “gains” is a noun, without a direction."""
     around = {word.text.casefold() for word in words[max(0, i - 3) : i]} & _BEFORE_NOUNS
     following = words[i + 1].text.casefold() if i + 1 < len(words) else ""
     return words[i].text.casefold() in _NOUN_HOMOGRAPHS and (bool(around) or following in ("of", "in", "from", "over", "under"))
@@ -301,9 +300,9 @@ def _is_negation(word: Word) -> bool:
 
 
 def find_negation(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
-    """The negation that a sentence has and its spans lack, or lacks where they have one; empty when they agree.
+    """A negation that is only in the sentence or only in the spans; empty if there is none.
 
-    A negation's words are the next content words of its clause; it is compared with the clause that shares most with them.
+    The scope of a negation is the next content words of its clause. It is compared with the most similar clause.
     """
     return _unmatched_negation(sentence, spans) or _unmatched_negation(spans, sentence)
 
@@ -328,7 +327,7 @@ def _unmatched_negation(clauses: Sequence[Clause], others: Sequence[Clause]) -> 
 
 
 def _count_negations(clause: Clause, about: frozenset[str]) -> int:
-    """How many negations of a clause deny something that the other clause speaks of."""
+    """The number of negations of a clause with one of these stems in their scope."""
     count = 0
     for i, word in enumerate(clause.words):
         scope = {w.stem for w in clause.words[i + 1 :] if w.content}
@@ -338,7 +337,7 @@ def _count_negations(clause: Clause, about: frozenset[str]) -> int:
 
 
 def _has_weak_negation(words: Sequence[Word], own: set[str], known: frozenset[str]) -> bool:
-    """Whether some of the words deny softly, by an undoing prefix, or by naming the opposite of a denied word."""
+    """Whether the words contain a weak negation, a negating prefix, or the opposite of a negated word."""
     lexicon = _lexicon()
     opposites = {(axis, 1 - end) for denied in own for axis, end in lexicon.get(denied, ())}
     return any(
@@ -351,12 +350,12 @@ def _has_weak_negation(words: Sequence[Word], own: set[str], known: frozenset[st
 
 
 def _content_neighbours(words: Sequence[Word], i: int) -> list[Word]:
-    """The content words next to a word: those it may deny."""
+    """The content words next to a word, which it may negate."""
     return [w for w in words[:i] if w.content][-2:] + [w for w in words[i + 1 :] if w.content][:_NEGATION_SCOPE]
 
 
 def find_negating_prefix(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
-    """A word that differs from one of the spans by an undoing prefix alone (solvable, unsolvable), neither side denying it."""
+    """A word that differs from one in the spans only by a negating prefix (solvable, unsolvable), without other negation."""
     sentence_words, span_words = (
         {w.stem: w for clause in clauses if not _has_negation(clause) for w in clause.content} for clauses in (sentence, spans)
     )
@@ -378,7 +377,7 @@ def _differ_by_prefix(one: Word, other: Word) -> bool:
 
 
 def find_unmatched_cues(sentence: Sequence[Clause], spans: Sequence[Clause]) -> list[str]:
-    """The comparisons of a sentence for which the spans have no cue on any of its axes."""
+    """The comparison words of a sentence without a cue on the same axis in the spans."""
     span_cues = [cue for clause in spans for cue in _cues(clause)]
     cues = [cue for clause in sentence for cue in _cues(clause) if cue.compares]
     return [cue.word for cue in cues if not any(_agreement(cue, other) for other in span_cues)]

@@ -1,8 +1,7 @@
-"""Does a sentence say what its spans say? A grade with a reason, for many sentences at once, without a language model.
+"""Grades whether the cited spans support a sentence, without a language model.
 
-`Checker` is the contract; `EmbeddedChecker` compares words, numbers, directions, negations and meanings (sentence vectors),
-and `judging.ModelJudge` asks a language model, too. It knows nothing about notes or answers, and nothing about the truth: only
-whether the spans carry the sentence. What it overlooks is measured by `python -m bench.run checker`.
+`EmbeddedChecker` compares words, numbers, directions, negations and sentence vectors. `python -m bench.run checker` measures
+its error rates.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from service.answering.check.overlap import Similarity, coverage, find_replaceme
 from service.answering.check.roles import find_role_change
 from service.answering.check.scope import find_overclaim
 
-# Chosen on the development pairs of `tests/service/answering/pairs.jsonl`.
-MIN_CLAUSE_SCORE = 1.0  # coverage and nearest cosine of a clause, summed: below it the clause is not covered
-MIN_SENTENCE_SCORE = 1.4  # coverage and cosine of the whole sentence, summed: below it the sentence is covered in part at most
+# Tuned on the development pairs of `tests/service/answering/pairs.jsonl`.
+MIN_CLAUSE_SCORE = 1.0  # coverage + cosine below which a clause is not covered
+MIN_SENTENCE_SCORE = 1.4  # coverage + cosine below which a sentence is at most partial
 MIN_COSINE = (
     0.8  # cosine of the sentence to a span, or to all of them: below it a true paraphrase can't be told from a false one
 )
@@ -45,8 +44,8 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """`grade` is supported, partial or unsupported; `reason` why not supported; `detail` the words or numbers that decided;
-    `near` the cosine of a sentence that is not covered to the nearest of its spans."""
+    """`grade`: supported, partial or unsupported. `reason`: why not supported. `detail`: the decisive words or numbers.
+    `near`: highest cosine to a span, for a sentence that is not covered."""
 
     grade: Support
     reason: str = ""
@@ -56,14 +55,14 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A sentence and the texts of the spans that it cites."""
+    """A sentence and the texts of the spans it cites."""
 
     sentence: str
     spans: Sequence[str]
 
 
 class Checker(Protocol):
-    """One function."""
+    """Grades sentences."""
 
     def check(self, pairs: Sequence[Pair]) -> list[CheckResult]:
         """A grade for each pair, in order."""
@@ -79,7 +78,7 @@ class _ParsedPair:
 
 
 class EmbeddedChecker:
-    """`vectors`: texts to unit vectors, shape (len(texts), size), as `KnowledgeBase.sentence_vectors`; one call a check."""
+    """`vectors`: texts to unit vectors of shape (len(texts), size); called once per check."""
 
     def __init__(self, vectors: Callable[[Sequence[str]], Vectors]) -> None:
         self._vectors = vectors
@@ -116,7 +115,7 @@ class EmbeddedChecker:
         return CheckResult(Support.SUPPORTED)
 
     def _split(self, pair: _ParsedPair, likeness: Similarity) -> tuple[list[Clause], list[Clause]]:
-        """The clauses that the spans cover, and those that they do not."""
+        """The clauses covered and not covered by the spans."""
         covered: list[Clause] = []
         uncovered: list[Clause] = []
         targets = [pair.span, *(clause.text for clause in pair.span_clauses)]
@@ -128,7 +127,7 @@ class EmbeddedChecker:
 
 
 def _find_contradiction(pair: _ParsedPair, covered: Sequence[Clause], likeness: Similarity) -> CheckResult | None:
-    """What a covered clause says against the spans, if anything."""
+    """The first contradiction between the covered clauses and the spans, or None."""
     stated = [number for clause in covered for number in parse_numbers(clause.text)]
     span_numbers = parse_numbers(pair.span)
     absent = find_missing(stated, span_numbers)
@@ -180,7 +179,7 @@ def _parse(pair: Pair) -> _ParsedPair:
 
 
 def _texts_to_embed(pair: _ParsedPair) -> list[str]:
-    """Everything whose meaning is compared: the sentence, its clauses and words, and those of its spans."""
+    """All texts to embed: the sentence, its clauses and words, and those of its spans."""
     if not pair.span_clauses:
         return []
     every = (*pair.clauses, *pair.span_clauses)

@@ -1,8 +1,7 @@
-"""How often a check of sentences is right: counted on labelled pairs, kept in files, told in words with intervals.
+"""Error rates of checkers on labelled pairs, with 95 % intervals.
 
-The pairs that ship (`blind_pairs.jsonl`) were written by somebody who had not seen the check, and nothing was learned from
-them. The embedded check's figures ship beside them, and the bench writes them; a model's are measured where it runs, into the
-home.
+`blind_pairs.jsonl` is a test set written independently of the checker. Its results for the embedded checker ship with
+passkb (written by the bench); those of language models are measured by `judge-check` and saved in the home.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _Z = 1.959963984540054
 
 @dataclass(frozen=True, slots=True)
 class LabelledPair:
-    """A pair with the grade it deserves; `kind` says what was done to the sentence (true, number, negated, …)."""
+    """A pair with its correct grade. `kind`: how the sentence was changed (true, number, negated, …)."""
 
     pair: Pair
     label: str
@@ -72,8 +71,8 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class ErrorRates:
-    """What a check made of labelled pairs: for each label and each grade given, how many; for each kind of pair, how many it
-    graded as labelled, of how many. `read`: of how many pairs a model's own grade was used; None for the embedded check."""
+    """Results of a checker. `counts`: label -> grade -> pairs. `kinds`: kind -> (correct, total). `read`: the number of pairs
+    graded by the model itself; None for the embedded checker."""
 
     check: str
     date: str
@@ -87,11 +86,11 @@ class ErrorRates:
         return sum(sum(row.values()) for row in self.counts.values())
 
     def precision(self, grade: str) -> Rate:
-        """How many of those graded so deserve it."""
+        """The share of pairs with this grade that have this label."""
         return Rate(self.counts[grade][grade], sum(row[grade] for row in self.counts.values()))
 
     def recall(self, grade: str) -> Rate:
-        """How many of those that deserve a grade are given it."""
+        """The share of pairs with this label that have this grade."""
         return Rate(self.counts[grade][grade], sum(self.counts[grade].values()))
 
     def to_json(self) -> dict[str, Any]:
@@ -108,7 +107,7 @@ def load_labelled_pairs() -> list[LabelledPair]:
 
 
 def parse_labelled_pair(entry: Mapping[str, Any]) -> LabelledPair:
-    """A line of a file of pairs."""
+    """Parses an entry of a JSONL file of pairs."""
     return LabelledPair(Pair(entry["sentence"], [span["quote"] for span in entry["spans"]]), entry["label"], entry["kind"])
 
 
@@ -124,12 +123,12 @@ def count_grades(
 
 
 def load_checker_rates() -> ErrorRates:
-    """Those of the embedded check, as measured when this version was made."""
+    """The error rates of the embedded checker that ship with passkb."""
     return _from_json(json.loads(CHECKER_RATES.read_text(encoding="utf-8")))
 
 
 def load_judge_rates(home: Path) -> dict[str, ErrorRates]:
-    """Those of the models that were measured as judges in this home, by their names. Raises PasskbError for a torn file."""
+    """The error rates of judges measured in this home, by model. Raises PasskbError for an invalid file."""
     path = home / JUDGE_RATES
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
@@ -142,11 +141,11 @@ def load_judge_rates(home: Path) -> dict[str, ErrorRates]:
 
 
 def save_judge_rates(home: Path, figures: ErrorRates) -> None:
-    """Beside those of other models. A file that is torn is begun anew."""
+    """Saves the error rates of one judge. An invalid file is replaced."""
     try:
         known = load_judge_rates(home)
     except PasskbError as error:
-        if isinstance(error.__cause__, OSError):  # the file may be whole
+        if isinstance(error.__cause__, OSError):  # the file may be valid
             raise
         known = {}
     entries = {name: entry.to_json() for name, entry in {**known, figures.check: figures}.items()}
@@ -158,19 +157,18 @@ def save_judge_rates(home: Path, figures: ErrorRates) -> None:
 
 
 def describe(figures: ErrorRates) -> list[str]:
-    """Sentences for a person: how often a grade is right, and what is overlooked."""
+    """The error rates as sentences."""
     precision, recall = figures.precision(Support.SUPPORTED), figures.recall(Support.SUPPORTED)
     wrong, partly = figures.precision(Support.UNSUPPORTED), figures.precision(Support.PARTIAL)
     out = [
-        f"Measured on {figures.date}, on {figures.pairs} sentences written for the sample notes by somebody who did not know "
-        "the check.",
+        f"Measured on {figures.date} with {figures.pairs} sentences on the sample notes, written independently of the check.",
         f"Of {precision.total} sentences called supported, {precision.hits} were ({_percent(precision)}).",
-        f"Of {recall.total} true sentences, {recall.hits} were called supported ({_percent(recall)}); the others were doubted.",
+        f"Of {recall.total} true sentences, {recall.hits} were called supported ({_percent(recall)}).",
         f"Of {wrong.total} called unsupported, {wrong.hits} were ({_percent(wrong)}); of {partly.total} called partial, "
         f"{partly.hits} ({_percent(partly)}).",
     ]
     if figures.read is not None:
-        out.append(f"The model's own grade could be used for {figures.read} of them.")
+        out.append(f"The model graded {figures.read} of them itself.")
     return out
 
 

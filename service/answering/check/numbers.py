@@ -1,6 +1,6 @@
-"""The numbers that a text states, as values that can be compared: digits, words, thousands, k/M/B, percent, powers, ratios.
+"""Parses and compares the numbers in a text: digits, words, thousands, k/M/B, percent, powers and ratios.
 
-Digits inside a name (GPT-4, AIME24, pass@1) are no numbers. Knows nothing about what a number counts.
+Digits inside names (GPT-4, AIME24, pass@1) are ignored.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _ABOUT = re.compile(r"(?:about|around|roughly|nearly|almost|some|approximately|c
 _BOUND = re.compile(
     r"(?<!no )(?:(?P<more>more than|over|exceeding|above)|(?:less than|fewer than|under|below))\s+(?:an?\s+)?\$?$", re.I
 )
-_BOUND_TOLERANCE = 0.1  # share by which a bound may lie beyond what it bounds: under 4 for 3.8
+_BOUND_TOLERANCE = 0.1  # relative tolerance of a bound: “under 4” for 3.8
 
 
 @dataclass(frozen=True, slots=True)
 class Numeral:
-    """A number at `start` of its text, up to `end`. `unit` is `percent`, `point` or empty; `about` where it is
-    said to be rounded, `bound` 1 for “more than”, -1 for “less than”."""
+    """A number at `text[start:end]`. `unit`: `percent`, `point` or empty. `about`: approximate. `bound`: 1 for “more than”,
+    -1 for “less than”."""
 
     value: float
     unit: str
@@ -55,7 +55,7 @@ class Numeral:
 
 
 def parse_numbers(text: str) -> list[Numeral]:
-    """The numbers of a text, in order. “one” alone and vague amounts (several hundred) are none; “1 in 1,000” is 0.001."""
+    """The numbers of a text in order. Ignores “one” and vague amounts (several hundred); “1 in 1,000” is 0.001."""
     matches = [(m, value) for m in _NUMBER.finditer(text) if (value := _value(m)) is not None]
     out: list[Numeral] = []
     skip = False
@@ -77,12 +77,12 @@ def parse_numbers(text: str) -> list[Numeral]:
 
 
 def find_missing(stated: Sequence[Numeral], available: Sequence[Numeral]) -> list[Numeral]:
-    """The stated numbers that none of the given ones equals; 99.9 % equals 0.999, and about 29 equals 28.8."""
+    """The stated numbers that are not available; 99.9 % equals 0.999, and “about 29” equals 28.8."""
     return [number for number in stated if not any(_is_equal(number, other) for other in available)]
 
 
 def find_unsupported_bounds(stated: Sequence[Numeral], available: Sequence[Numeral]) -> list[Numeral]:
-    """The stated numbers with a bound (more than 7) of which the given ones know nothing, or the opposite."""
+    """The stated numbers with a bound (“more than 7”) that the available numbers lack or contradict."""
     return [
         number
         for number in stated
@@ -113,7 +113,7 @@ def _is_close(stated: Numeral, value: float) -> bool:
 
 
 def _is_no_count(text: str, m: re.Match[str], value: float) -> bool:
-    """Whether a number word counts nothing: “one” as a pronoun or article, “several hundred”."""
+    """Whether a number word is not a count, such as “one” as a pronoun or “several hundred”."""
     if m["words"] is None:
         return False
     if m["words"].lower() == "two" and text[: m.start()].rstrip().lower().endswith(("the", "these", "those")):

@@ -1,7 +1,4 @@
-"""How far the words of clauses stand in others: coverage by stems and meanings, strange names, words in another's place.
-
-Knows nothing about grades, directions or numbers.
-"""
+"""Compares the words of clauses: coverage by stems and vectors, unknown names, replaced words."""
 
 from __future__ import annotations
 
@@ -14,9 +11,9 @@ from kb.store.fulltext import stem
 from service.answering.check.clauses import Clause, Word
 from service.answering.check.direction import is_cue
 
-_SYNONYM_COSINES = (0.3, 0.65)  # cosine of two single words at which one begins to stand for the other, and does so wholly
-_MIN_PARAPHRASE_COSINE = 0.45  # cosine below which one word can not be a paraphrase of another
-_MAX_REPLACED_WORDS = 3  # words that another word may have taken the place of
+_SYNONYM_COSINES = (0.3, 0.65)  # cosines of two words from which one partly and fully covers the other
+_MIN_PARAPHRASE_COSINE = 0.45  # cosine below which a word is not a paraphrase of another
+_MAX_REPLACED_WORDS = 3  # maximum words in a replacement
 _DETERMINERS = frozenset("the a an its their this that these those his her".split())
 _BEFORE_VERBS = frozenset("to can cannot may might will would should must could not never also still".split())
 _SUBJECTS = frozenset("it they which who he she is are was were be been has have had".split())
@@ -38,7 +35,7 @@ _GENERAL = frozenset(
 
 
 class Similarity:
-    """Cosines between texts that were embedded together, in one call. Other texts are not known to it."""
+    """Cosines between texts that are embedded in one call."""
 
     def __init__(self, vectors: Callable[[Sequence[str]], Vectors], texts: Sequence[str]) -> None:
         distinct = list(dict.fromkeys(texts))
@@ -51,17 +48,16 @@ class Similarity:
         return float(self._vectors[self._row[one]] @ self._vectors[self._row[other]])
 
     def nearest(self, text: str, others: Sequence[str]) -> float:
-        """The greatest cosine of a text to some others; 0 when there are none."""
+        """The highest cosine of a text to others; 0 if there are none."""
         if self._vectors is None or not others:
             return 0.0
         return float((self._vectors[[self._row[other] for other in others]] @ self._vectors[self._row[text]]).max())
 
 
 def coverage(clauses: Sequence[Clause], spans: Sequence[Clause], likeness: Similarity) -> float:
-    """The share, 0 to 1, of the clauses' content words that the spans hold; a word of like meaning counts in part.
+    """The share (0 to 1) of the clauses' content words in the spans; similar words count in part. 1 without content words.
 
-    1 when there is no content word. Weighing words by their inverse document frequency in the sample vault changed nothing
-    that the development pairs could tell.
+    Weighting by inverse document frequency made no difference on the development pairs.
     """
     stems = frozenset(word.stem for clause in spans for word in clause.words)
     span_words = list(dict.fromkeys(word.text.casefold() for clause in spans for word in clause.content))
@@ -71,7 +67,7 @@ def coverage(clauses: Sequence[Clause], spans: Sequence[Clause], likeness: Simil
 
 
 def is_extract(clauses: Sequence[Clause], spans: Sequence[Clause]) -> bool:
-    """Whether the content words of the clauses are some of those of the spans, in their order: a shortened copy."""
+    """Whether the content words of the clauses are a subsequence of those of the spans."""
     span_stems = iter([word.stem for clause in spans for word in clause.content])
     return all(word.stem in span_stems for clause in clauses for word in clause.content)
 
@@ -82,7 +78,7 @@ def _synonym_score(cosine: float) -> float:
 
 
 def find_unknown_names(clauses: Sequence[Clause], spans: Sequence[Clause]) -> list[str]:
-    """The names that no span has, not even as part of another name or under a spelling that differs in signs alone."""
+    """The names that are not in the spans, ignoring punctuation and including parts of other names."""
     known = {_letters(word.text) for clause in spans for word in clause.words}
     known |= {part for clause in spans for word in clause.words for part in _parts(word.text)}
     stems = {word.stem for clause in spans for word in clause.words}
@@ -106,7 +102,7 @@ def _letters(text: str) -> str:
 
 
 def find_replacement(clauses: Sequence[Clause], spans: Sequence[Clause], likeness: Similarity) -> str:
-    """Words that stand where the spans have others of unlike meaning, between words that agree; empty when there are none."""
+    """Words in place of others with a different meaning, between equal words; empty if there are none."""
     sentence_words = [word for clause in clauses for word in clause.content]
     nouns = {id(word) for clause in clauses for i, word in enumerate(clause.words) if _is_noun_like(clause.words, i)}
     span_words = [word for clause in spans for word in clause.content]
@@ -124,7 +120,7 @@ def find_replacement(clauses: Sequence[Clause], spans: Sequence[Clause], likenes
 
 
 def _is_noun_like(words: Sequence[Word], i: int) -> bool:
-    """Whether a word looks like a noun or its attribute, by the words beside it, and is neither a cue nor of little meaning."""
+    """Whether a word looks like a noun or attribute by its neighbours, and is neither a cue nor a general word."""
     word = words[i]
     before = words[i - 1].text.casefold() if i else ""
     after = words[i + 1].text.casefold() if i + 1 < len(words) else ""

@@ -1,6 +1,6 @@
-"""Whether a sentence exchanges the parts of its span: who beats whom, which of two is denied, what belongs to which.
+"""Detects exchanged roles: who beats whom, which of two is negated, what belongs to which.
 
-Compares where shared words stand. Knows no grammar, so it calls out only exchanges that leave the rest in place.
+Compares the order of shared words, so only exchanges in otherwise similar sentences are detected.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from itertools import combinations
 
 from service.answering.check.clauses import Clause, Word
 
-_MIN_COPIED_SHARE = 0.6  # share of a sentence's words, each once in both, from which their order is compared
+_MIN_COPIED_SHARE = 0.6  # share of words that occur once in both, from which their order is compared
 _SEPARATORS = frozenset(
     "than over above below under against and but while whereas yet although though not rather instead "
     "versus where when if because "
@@ -20,7 +20,7 @@ _COMPARISON_WORDS = frozenset("than over above below beat beats outperforms exce
 
 
 def find_role_change(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
-    """A word by which the sentence exchanges parts of its spans; empty when it does not."""
+    """A word of an exchange between sentence and spans; empty if there is none."""
     return (
         find_contrast_swap(sentence, spans)
         or find_word_swap(sentence, spans)
@@ -30,8 +30,8 @@ def find_role_change(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str
 
 
 def find_contrast_swap(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
-    """A word that the sentence denies and the spans affirm, where another is affirmed that they deny: “A and not B” for
-    “B and not A”; empty when there is none."""
+    """A word negated in the sentence and affirmed in the spans, with another the other way round: “A and not B” for
+    “B and not A”. Empty if there is none."""
     denied, affirmed = _split_contrast(sentence)
     denied_there, affirmed_there = _split_contrast(spans)
     turned = (denied - affirmed) & (affirmed_there - denied_there)
@@ -39,7 +39,7 @@ def find_contrast_swap(sentence: Sequence[Clause], spans: Sequence[Clause]) -> s
 
 
 def _split_contrast(clauses: Sequence[Clause]) -> tuple[frozenset[str], frozenset[str]]:
-    """The stems that stand after “not” or “rather than” in their clause, and those elsewhere."""
+    """The stems after “not” or “rather than” in their clause, and the others."""
     denied: set[str] = set()
     rest: set[str] = set()
     for clause in clauses:
@@ -51,7 +51,7 @@ def _split_contrast(clauses: Sequence[Clause]) -> tuple[frozenset[str], frozense
 
 
 def find_word_swap(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
-    """A word that changed places with another in an otherwise copied sentence (“A above B” for “B above A”), or empty."""
+    """A word swapped with another in an otherwise copied sentence (“A above B” for “B above A”), or empty."""
     words = [word for clause in sentence for word in clause.words if _is_significant(word)]
     sentence_stems = [word.stem for word in words]
     span_stems = [word.stem for clause in spans for word in clause.words if _is_significant(word)]
@@ -70,7 +70,7 @@ def find_word_swap(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
 
 
 def _are_blocks_swapped(places: Sequence[int]) -> bool:
-    """Whether a row of places is in order but for two stretches, after the first place, that changed sides around a third."""
+    """Whether the order differs only by two blocks that are swapped around a third, after the first position."""
     moved = [i for i, place in enumerate(places) if place != i]
     if not moved or moved[0] == 0:
         return False
@@ -80,7 +80,7 @@ def _are_blocks_swapped(places: Sequence[int]) -> bool:
 
 
 def _swapped_neighbours(ours: Sequence[str], theirs: Sequence[str], one: str, other: str) -> bool:
-    """Whether each of two words has taken over a neighbour of the other."""
+    """Whether each of two words has a neighbour of the other."""
     return all(
         _neighbours(ours, ours_word) & _neighbours(theirs, theirs_word)
         for ours_word, theirs_word in ((one, other), (other, one))
@@ -93,7 +93,7 @@ def _neighbours(row: Sequence[str], word: str) -> frozenset[str]:
 
 
 def _are_compared(sentence: Sequence[Clause], one: str, other: str) -> bool:
-    """Whether “than” stands between two words."""
+    """Whether “than” is between two words."""
     stems = [word.stem for clause in sentence for word in clause.words]
     return "than" in stems[stems.index(one) : stems.index(other)]
 
@@ -103,7 +103,7 @@ def _is_significant(word: Word) -> bool:
 
 
 def find_mixed_parts(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
-    """A word of one part of the spans that the sentence joins to another part, both ways round, or empty."""
+    """A word that the sentence combines with another part than the spans do, in both directions; or empty."""
     ours, theirs = _split_parts(sentence), _split_parts(spans)
     sentence_stems, span_stems = [s for part in ours for s in part], [s for part in theirs for s in part]
     once = {s for s in sentence_stems if sentence_stems.count(s) == 1 == span_stems.count(s)}
@@ -116,7 +116,7 @@ def find_mixed_parts(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str
 
 
 def find_comparison_swap(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
-    """The comparing word (than, over) whose two sides the sentence exchanges; empty when there is none."""
+    """The comparison word (than, over) whose sides are exchanged; empty if there is none."""
     span_sides = list(_comparison_sides(spans))
     for word, left, right in _comparison_sides(sentence):
         same_word = [(before, after) for other, before, after in span_sides if other == word]
@@ -143,7 +143,7 @@ def _comparison_sides(clauses: Sequence[Clause]) -> Iterator[tuple[str, set[str]
 
 
 def _split_parts(clauses: Sequence[Clause]) -> list[list[str]]:
-    """The stems of the counting words, parted at clauses, conjunctions and comparing words."""
+    """The stems of significant words, split at clauses, conjunctions and comparison words."""
     out: list[list[str]] = []
     for clause in clauses:
         out.append([])

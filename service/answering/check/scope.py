@@ -1,8 +1,4 @@
-"""Whether a sentence claims more than its spans: all for most, only for among others, is for may be, causes for goes with.
-
-Words from lists, by class: what the sentence says to the full and no span does. Such a sentence is not against its spans; it
-goes beyond them. Knows no grammar: which noun “all” belongs to is not asked.
-"""
+"""Detects overclaims by word lists: all for most, only for among others, is for may be, causes for correlates with."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ def _stems(words: str) -> frozenset[str]:
     return frozenset(map(stem, words.split()))
 
 
-# Each pair of lines is a class: the words that say it to the full in a sentence, then others of a span that bear them out.
+# Pairs of lines: strong words of a sentence, then further words of a span that support them.
 _UNIVERSALS = """
 all every each everything everyone
 any both whole entire no none whatever regardless throughout only never per single same
@@ -71,7 +67,7 @@ def _classes() -> list[tuple[frozenset[str], frozenset[str]]]:
 
 
 def find_overclaim(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
-    """The word by which a sentence claims more than its spans; empty where none does."""
+    """The word by which a sentence claims more than its spans; empty if there is none."""
     return (
         _find_universal(sentence, spans)
         or _find_only(sentence, spans)
@@ -108,8 +104,7 @@ def _find_only(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
 
 
 def _find_certainty(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
-    """A doubt of the spans that the sentence has dropped, looked for in the clause that shares most with one of its own; or a
-    proof that it adds."""
+    """A hedge in the most similar clause of the spans that the sentence omits, or a proof that it adds; empty if none."""
     sentence_stems = {word.stem for clause in sentence for word in clause.words}
     proof = next((word for clause in sentence for word in clause.words if word.stem in _PROOF), None)
     if proof is not None and not {word.stem for clause in spans for word in clause.words} & _PROVEN:
@@ -126,7 +121,7 @@ def _find_certainty(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
 
 
 def _is_doubt(words: Sequence[Word], i: int) -> bool:
-    """Whether a word puts in doubt; “likely” as a degree (more likely) and “appears in” do not."""
+    """Whether a word is a hedge; “more likely” and “appears in” are not."""
     low, before = _low(words[i]), _low(words[i - 1]) if i else ""
     if i + 1 < len(words) and f"{low} {_low(words[i + 1])}" in _READS_AS:
         return True
@@ -141,7 +136,7 @@ def _find_cause(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
 
 
 def _has_count(words: Sequence[Word], i: int) -> bool:
-    """Whether a number follows, as in “all five” and “only 3 %”, which says how many and not that there are no others."""
+    """Whether a number follows, as in “all five” or “only 3 %”."""
     return any(word.text[0].isdigit() or _low(word) in _SMALL_NUMBERS for word in words[i + 1 : i + 3])
 
 

@@ -1,6 +1,6 @@
-"""Citation keys in written prose: read, kept if they were offered, else removed; and the pattern that lets no other be written.
+"""Parses citation keys in generated text and removes all others; builds the pattern for constrained decoding.
 
-Pure. Knows nothing about notes: keys are the whole numbers 1 to n under which passages were offered.
+Keys are the numbers 1 to n of the passages in the context.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _WIKI = re.compile(r"\[\[(?:[^\[\]\n|]*\|)?([^\[\]\n]*)\]\]")
 _ADDRESS = re.compile(r"!?\[([^\[\]\n]{0,200})\]\([^()\n]{0,2000}\)|<?https?://[^\s<>)]+>?")
 _HALF_ADDRESS = re.compile(r"!?\[[^\[\]\n]{0,200}\]\([^()\s]*\Z")
 _SOURCE_LIST = re.compile(r"(?im)^[^\w\n]*(?:sources?|references?|citations?|bibliography|works cited|notes cited)[^\w\n]*$")
-_MAX_SENTENCE = 1500  # characters of what passes for a sentence
-_PLACEHOLDER = "\ue000"  # stands for a group of keys while sentences are told apart
+_MAX_SENTENCE = 1500  # characters of a sentence
+_PLACEHOLDER = "\ue000"  # replaces a group of keys while sentences are split
 _AFTER_STOP = re.compile(rf"([.!?…。！？][\"'”’»)*_]*)((?:\s*{_PLACEHOLDER})+)(?!\s*[a-z])")
 _ATTRIBUTION = re.compile(
     rf"(?i)\b(?:according to|as (?:shown|noted|stated|described|reported) (?:in|by)|per)(\s*{_PLACEHOLDER}+),?\s*(\w)"
@@ -42,8 +42,8 @@ _SENTENCE_END = re.compile(r"[.!?…。！？:][\"'”’»)*_]*\Z")
 
 @dataclass(frozen=True, slots=True)
 class DraftSentence:
-    """A sentence of a model. `keys`: those offered that it cites, in order; `removed`: citations of anything else, as written;
-    `paragraph` counts from 0; `cut` marks a last sentence without an end."""
+    """A sentence of a draft. `keys`: valid citations in order; `removed`: invalid citations as written; `paragraph`: from 0;
+    `cut`: the last sentence is incomplete."""
 
     text: str
     keys: tuple[int, ...]
@@ -53,9 +53,9 @@ class DraftSentence:
 
 
 def parse_keys(listed: str) -> list[int]:
-    """The keys of a list such as `1, 3-5`, in order, each once; a range of more than twelve is no range.
+    """The keys of a list such as `1, 3-5`, without duplicates. Ranges have at most thirteen keys.
 
-    >>> numbers("1, 3-5 and 3")
+    >>> parse_keys("1, 3-5 and 3")
     [1, 3, 4, 5]
     """
     keys: list[int] = []
@@ -66,7 +66,7 @@ def parse_keys(listed: str) -> list[int]:
 
 
 def parse_draft(text: str, offered: Collection[int]) -> list[DraftSentence]:
-    """The sentences of a model's answer, in order, none twice. Headings, code and a list of sources at the end are left out."""
+    """The sentences of a draft without duplicates, headings, code and a list of sources at the end."""
     groups: list[tuple[list[int], list[str]]] = []
 
     def replace_keys(match: re.Match[str]) -> str:
@@ -91,12 +91,12 @@ def parse_draft(text: str, offered: Collection[int]) -> list[DraftSentence]:
 
 
 def _is_interval(cited: Collection[int], before: str) -> bool:
-    """Whether numbers in brackets are an interval and no citation."""
+    """Whether numbers in brackets are an interval, not a citation."""
     return 0 in cited or (len(cited) == 2 and _INTERVAL_CUE.search(before[-24:]) is not None)
 
 
 def _replace_in_order(text: str, rules: list[tuple[re.Pattern[str], object]]) -> str:
-    """Replaces the matches of all patterns from left to right, so that groups are numbered in order; the first rule wins."""
+    """Replaces the matches of all patterns from left to right; the first rule wins."""
     parts: list[str] = []
     position = 0
     while position < len(text):
@@ -139,7 +139,7 @@ def _split_sentences(marked: str, groups: list[tuple[list[int], list[str]]]) -> 
 
 
 def renumber_keys(text: str, offered: Collection[int]) -> str:
-    """Text as it can be shown while it comes: keys numbered in the order of their first use, others gone, no addresses."""
+    """Partial text for display: keys numbered by first use, without invalid keys and URLs."""
     order: dict[int, int] = {}
     text = _ADDRESS.sub(lambda match: match[1] or "", _HALF_ADDRESS.sub("", text))
 
@@ -154,11 +154,8 @@ def renumber_keys(text: str, offered: Collection[int]) -> str:
 
 
 def answer_pattern(count: int) -> str:
-    """A regular expression for prose in which every sentence ends with keys of 1 to `count`, or for NO_ANSWER.
-
-    A bracket opens a key and nothing else, so that a server which decodes by it can write no key that was not offered.
-    """
+    """A regular expression for prose in which every sentence ends with keys from 1 to `count`, or for NO_ANSWER."""
     key = r"\[(?:" + "|".join(map(str, range(1, count + 1))) + r")\]"
-    words = r"(?:[^\[\]【】\n.!?]|[.!?][0-9A-Za-z,;:/-])+"  # “0.5”, “e.g.,”: a stop that ends no sentence
+    words = r"(?:[^\[\]【】\n.!?]|[.!?][0-9A-Za-z,;:/-])+"  # “0.5”, “e.g.,”: a full stop inside a sentence
     sentence = rf"{words} {key}(?:{key}){{0,3}}[.!?]"
     return rf"(?:{NO_ANSWER}|{sentence}(?:(?: |\n\n){sentence})*)"

@@ -1,7 +1,4 @@
-"""From graded sentences to the answer: citations with their exact spans, evidence named, both sides of a disagreement.
-
-No model has a part in this; whatever is worded here is a template over the notes' own words.
-"""
+"""Composes the answer from graded sentences, with exact citations, labelled evidence and both sides of disagreements."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ _MAX_DISSENTS = 2
 def compose_answer(
     kb: KnowledgeBase, retrieval: Retrieval, exclude: Collection[str], context: Context, graded: Sequence[GradedSentence]
 ) -> Answer:
-    """The answer from its graded sentences: those that their passages go against apart, disagreements told in full."""
+    """The answer from graded sentences. Contradicted sentences are dropped, one-sided disagreements completed."""
     numbering = Numbering()
     statements: list[Statement] = []
     dropped: list[Statement] = []
@@ -54,22 +51,22 @@ def _make_statement(
     )
     grade, reason = entry.grade, entry.reason
     if len(citations) < len(passages):
-        grade, reason = Support.UNSUPPORTED, "a note that it cites has changed meanwhile"
+        grade, reason = Support.UNSUPPORTED, "a cited note has changed in the meantime"
     if sentence.cut:
-        reason = "; ".join(filter(None, (reason, "broken off")))
+        reason = "; ".join(filter(None, (reason, "cut off")))
     text = _with_evidence_label(sentence.text, passages)
     return Statement(text, grade, citations, "lede" if sentence.paragraph == 0 else "body", reason, sentence.paragraph)
 
 
 def _cite(kb: KnowledgeBase, passage: Passage, numbering: Numbering) -> Citation | None:
-    """None when the note no longer says so at that place: the model may have taken minutes."""
+    """None if the note changed while the model was writing."""
     note = kb.store.note(passage.note.id)
     same = note is not None and note.text[passage.start : passage.end] == passage.quote
     return numbering.cite(note, passage.start, passage.end) if note is not None and same else None
 
 
 def _with_evidence_label(text: str, passages: Sequence[Passage]) -> str:
-    """A sentence that uses an evidence note, with its date and figures where it does not tell them."""
+    """Adds the date and figures of cited evidence to a sentence without them."""
     for passage in passages:
         if passage.note.kind is NoteKind.EVIDENCE:
             label = evidence_label(passage.note)
@@ -81,7 +78,7 @@ def _with_evidence_label(text: str, passages: Sequence[Passage]) -> str:
 
 
 def _one_sided_dissents(context: Context, cited: Collection[str]) -> list[Dissent]:
-    """The contradictions of which an answer tells one side only."""
+    """The contradictions of which the answer cites one side only."""
     return [
         entry
         for entry in context.dissents
@@ -90,7 +87,7 @@ def _one_sided_dissents(context: Context, cited: Collection[str]) -> list[Dissen
 
 
 def _dissent_statement(kb: KnowledgeBase, entry: Dissent, numbering: Numbering, paragraph: int) -> Statement | None:
-    """Both sides in their own words, where the model told one only; nothing in it but quotes is anybody's opinion."""
+    """A statement that quotes both sides of a disagreement; None if a note has changed."""
     sides = [entry.source, entry.target, *([entry.reconciled_by] if entry.reconciled_by else [])]
     citations = [_cite(kb, side, numbering) for side in sides]
     valid = [citation for citation in citations if citation]

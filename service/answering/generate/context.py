@@ -1,6 +1,6 @@
-"""Which passages a model is offered, each under its key: what fits the question, both sides of a dissent, evidence.
+"""Builds the context for a model: numbered passages, both sides of disagreements, and evidence.
 
-Knows nothing about prompts or models. Whatever can be cited later is a span offered here.
+A model can cite only these passages.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from service.answering.surroundings import (
 
 _MAX_PASSAGES = 20
 _MAX_PER_NOTE = 3
-_DUPLICATE_COSINE = 0.9  # cosine from which one passage adds nothing to another
-_MIN_COSINE = 0.25  # cosine to the question below which a passage is not about it
+_DUPLICATE_COSINE = 0.9  # cosine from which two passages say the same
+_MIN_COSINE = 0.25  # cosine to the question below which a passage is off topic
 _MAX_DISSENTS = 3
 _MAX_EVIDENCE = 2
 _RECONCILING = frozenset({LinkType.QUALIFIES, LinkType.EXPLAINS, LinkType.EXTENDS})
@@ -43,7 +43,7 @@ _INTERVAL = re.compile(rf"\(({_END} to {_END})\)|\binterval (?:of |from )?({_END
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A span of a note offered under `key`. `text` is its words without markup; `label` what its note is called beside it."""
+    """A span of a note with its citation `key`. `text`: without markup; `label`: description of an evidence note."""
 
     key: int
     note: Note
@@ -59,7 +59,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Dissent:
-    """Two passages whose notes disagree by an author's link; `settled_by` a passage of a note that is linked to both."""
+    """Passages of two notes that disagree by an authored link. `reconciled_by`: a passage of a note linked to both."""
 
     entry: Disagreement
     source: Passage
@@ -69,7 +69,7 @@ class Dissent:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """All that a model gets to know. Keys are 1 to len(passages), in order."""
+    """The context for a model. Keys are 1 to len(passages)."""
 
     passages: tuple[Passage, ...]
     dissents: tuple[Dissent, ...]
@@ -84,14 +84,14 @@ class Context:
 
 
 class _PassageList:
-    """Gives each span its key, once."""
+    """Numbers passages without duplicates, within a limit in bytes."""
 
     def __init__(self, room: int) -> None:
         self.passages: list[Passage] = []
         self._room = room
 
     def add(self, note: Note, start: int, end: int) -> Passage | None:
-        """The passage; None when there is no room left for it."""
+        """The passage, or None if there is no room for it."""
         for passage in self.passages:
             if passage.note.id == note.id and passage.start <= start and end <= passage.end:
                 return passage
@@ -112,10 +112,10 @@ def build_context(
     room: int,
     chosen: Sequence[Candidate] | None = None,
 ) -> Context:
-    """At most some twenty passages for a question, and what their notes disagree on, in `room` bytes of text.
+    """About twenty passages with their disagreements and evidence, in at most `room` bytes of text.
 
-    First come the two best passages, then dissent and evidence, then the others: what has to be said fits before what could be.
-    `chosen`: the passages, best first, in place of those that `select` gives.
+    The two best passages come first, then disagreements and evidence, then the other passages. `chosen`: the passages, best
+    first (default: `select_passages`).
     """
     passages = _PassageList(room)
     chosen = select_passages(retrieval) if chosen is None else chosen
@@ -138,7 +138,7 @@ def build_context(
 
 
 def select_passages(retrieval: Retrieval) -> list[Candidate]:
-    """The fittest passages, best first: few of each note, none overlapping another or saying the same."""
+    """The best passages: few per note, without overlaps and near-duplicates."""
     pool = sorted((with_antecedent(candidate) for candidate in retrieval.candidates), key=lambda candidate: -candidate.score)
     each = _MAX_PER_NOTE if len(retrieval.notes) >= _MAX_PASSAGES // _MAX_PER_NOTE else _MAX_PASSAGES
     counts: Counter[str] = Counter()
@@ -180,7 +180,7 @@ def _add_citation(kb: KnowledgeBase, citation: Citation, passages: _PassageList)
 
 
 def find_reconciling_notes(kb: KnowledgeBase, one: str, other: str) -> list[str]:
-    """The notes that qualify, explain or extend both of two notes, by their authors' links."""
+    """The notes with links that qualify, explain or extend both notes."""
 
     def around(note_id: str) -> set[str]:
         return {link.source for link in kb.store.links(note_id, into=True) if link.type in _RECONCILING}
@@ -191,7 +191,7 @@ def find_reconciling_notes(kb: KnowledgeBase, one: str, other: str) -> list[str]
 def _add_evidence(
     kb: KnowledgeBase, retrieval: Retrieval, sources: Sequence[str], passages: _PassageList, exclude: Collection[str]
 ) -> list[Passage]:
-    """The first sentence of each evidence note on a claim that the question touches, newest first."""
+    """Adds the first sentence of each evidence note on a related claim, newest first."""
     added: list[Passage] = []
     claims = find_claims(kb, sources, retrieval.vector)
     for item in find_evidence(kb, claims)[: 2 * _MAX_EVIDENCE]:
@@ -205,11 +205,10 @@ def _add_evidence(
 
 
 def evidence_label(note: Note) -> str:
-    """What an evidence note has to be called where it is used: its date, n (the attempts at a problem, said anywhere in it),
-    and k and intervals of its first paragraph.
+    """The label of an evidence note: date, n (attempts per problem), and k and intervals of its first paragraph.
 
-    >>> told = "Tuned solves 21.0 % (18.0 to 24.0) with k = 8, 64 attempts each."
-    >>> named(Note("e", "E", text=told, properties={"date": "2026-11-20"}))
+    >>> text = "Tuned solves 21.0 % (18.0 to 24.0) with k = 8, 64 attempts each."
+    >>> evidence_label(Note("e", "E", text=text, properties={"date": "2026-11-20"}))
     'evidence of 2026-11-20, n = 64, k = 8, interval 18.0 to 24.0'
     """
     first = next((s for s in cached_sentences(note.text) if s.block == "paragraph"), None)

@@ -1,7 +1,4 @@
-"""Passages put into another order by the model that is to write from them, and the idle ones left out; one call.
-
-Optional. Whatever goes wrong, the order that search gave stands.
-"""
+"""Ranks passages with the language model, in one call. On errors the order of the search is kept."""
 
 from __future__ import annotations
 
@@ -13,13 +10,13 @@ from service.answering.retrieve.candidates import Candidate
 from service.llm.client import ModelError, Stopped
 from service.llm.completion import Complete
 
-_MAX_IRRELEVANT = 2  # of 10: at most this much, and a passage is left out
-_MIN_PASSAGES = 3  # passages that stay, however little the model thinks of them
+_MAX_IRRELEVANT = 2  # passages with at most this score (of 10) are removed
+_MIN_PASSAGES = 3  # passages that always remain
 _LINE = re.compile(r"^\W*(\d{1,2})\W+(\d{1,2})(?:\s*/\s*10)?\W*$", re.M)
 
 
 def rerank(question: str, chosen: Sequence[Candidate], complete: Complete) -> tuple[list[Candidate], str]:
-    """The candidates, best first, and why their order is the old one if it is. Raises Stopped."""
+    """The candidates, best first, and a remark if the ranking failed. Raises Stopped."""
     if len(chosen) <= _MIN_PASSAGES:
         return list(chosen), ""
     texts = [(candidate.title, candidate.text) for candidate in chosen]
@@ -30,17 +27,17 @@ def rerank(question: str, chosen: Sequence[Candidate], complete: Complete) -> tu
     except Stopped:
         raise
     except ModelError as error:
-        return list(chosen), f"The model did not score the passages ({error}): they stand as the search ordered them."
+        return list(chosen), f"The model did not rank the passages ({error}): they are in the order of the search."
     if scores is None:
-        return list(chosen), "The model's scores of the passages could not be read: they stand as the search ordered them."
+        return list(chosen), "The model's ranking of the passages could not be read: they are in the order of the search."
     order = sorted(range(len(chosen)), key=lambda i: -scores[i])
     return [chosen[i] for rank, i in enumerate(order) if rank < _MIN_PASSAGES or scores[i] > _MAX_IRRELEVANT], ""
 
 
 def parse_scores(completion: str, count: int) -> list[int] | None:
-    """A score from 0 to 10 for each of the numbers 1 to `count`; None where one is missing, is told twice, or is none.
+    """The scores (0 to 10) of passages 1 to `count`; None if any is missing, repeated or invalid.
 
-    >>> scores("1: 7, 2: 3", 2), scores("1: 7\\n2. 3/10", 2)
+    >>> parse_scores("1: 7, 2: 3", 2), parse_scores("1: 7\\n2. 3/10", 2)
     (None, [7, 3])
     """
     pairs = [(int(number), int(score)) for number, score in _LINE.findall(completion)]
@@ -50,5 +47,5 @@ def parse_scores(completion: str, count: int) -> list[int] | None:
 
 
 def scores_pattern(count: int) -> str:
-    """A regular expression for one score a line, numbered from 1 to `count`."""
+    """A regular expression for one score per line, numbered from 1 to `count`."""
     return r"\n".join(rf"{number}: (?:10|[0-9])" for number in range(1, count + 1))

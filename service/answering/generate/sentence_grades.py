@@ -1,7 +1,4 @@
-"""From a model's sentences to graded ones: each checked against the passages it cites, put right where that can be done.
-
-Knows neither prompts nor servers: the check and the second attempt are callables.
-"""
+"""Grades the sentences of a draft against the passages they cite, and corrects unsupported ones."""
 
 from __future__ import annotations
 
@@ -20,8 +17,8 @@ from service.answering.generate.context import Context, Passage
 MAX_SENTENCES = 40
 _MAX_CORRECTIONS = 8
 _MAX_NEAREST = 2
-_MIN_COSINE = 0.45  # cosine below which a passage is not about a sentence
-_MAX_LEAD_IN = 3  # so many sentences without a citation before the first cited one are an opening, more a preamble
+_MIN_COSINE = 0.45  # cosine below which a passage is not related to a sentence
+_MAX_LEAD_IN = 3  # uncited sentences before the first citation that are kept
 _CHATTER = re.compile(
     r"(?:sure|certainly|of course|okay|ok|great question|absolutely|alright|here(?:['’]s| is| are)|let(?:['’]s| me)|"
     r"i(?:['’]ll| will| need| can| hope| have| am|['’]m)|in summary\W*$|answer\W*$|note that this answer|please (?:let|note)|"
@@ -29,9 +26,7 @@ _CHATTER = re.compile(
     r"feel free)\b",
     re.I,
 )
-_CONTRADICTIONS = frozenset(
-    (Reason.NUMBER, Reason.DIRECTION)
-)  # reasons of the check for which a sentence is not shown, only listed
+_CONTRADICTIONS = frozenset((Reason.NUMBER, Reason.DIRECTION))  # reasons for which a sentence is dropped
 
 Embed = Callable[[Sequence[str]], Vectors]
 
@@ -41,7 +36,7 @@ Rewrite = Callable[[Sequence[tuple[str, str, Sequence[Passage]]]], Sequence[Draf
 
 @dataclass(frozen=True, slots=True)
 class GradedSentence:
-    """A sentence with the keys it may cite, its grade and what is wrong with it."""
+    """A sentence with its citation keys, its grade and the reason for it."""
 
     sentence: DraftSentence
     keys: tuple[int, ...]
@@ -50,7 +45,7 @@ class GradedSentence:
 
     @property
     def contradicted(self) -> bool:
-        """Whether the passages it cites say something else, rather than nothing."""
+        """Whether the cited passages contradict the sentence."""
         return self.grade is Support.UNSUPPORTED and self.reason in _CONTRADICTIONS
 
 
@@ -62,16 +57,15 @@ def grade_sentences(
     rewrite: Rewrite | None,
     mover: Checker | None = None,
 ) -> list[GradedSentence]:
-    """The sentences, graded. One that its passages do not support is first tried on the nearest other ones, which heals a wrong
-    or missing key, if `mover` (else `checker`) says so; what is then still unsupported though it cites something is rewritten
-    once."""
+    """Grades the sentences. An unsupported one is first checked against the nearest other passages with `mover` (default:
+    `checker`), which corrects wrong or missing keys, then rewritten once."""
     graded = _grade([(sentence, sentence.keys) for sentence in sentences], context, checker)
     graded = _try_other_passages(graded, context, mover or checker, vectors)
     return _correct(graded, context, checker, rewrite) if rewrite else graded
 
 
 def remove_chatter(sentences: Sequence[DraftSentence]) -> list[DraftSentence]:
-    """Without what a model says about its answer: polite openings and ends, a long preamble before the first citation."""
+    """Removes polite openings and closings, and a long preamble before the first citation."""
     first = next((i for i, sentence in enumerate(sentences) if sentence.keys), None)
     remaining = []
     for i, sentence in enumerate(sentences):

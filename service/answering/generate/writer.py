@@ -1,7 +1,6 @@
-"""Answers written by a language model: search, offer, write, check, compose, in this order; `write` is the whole of it.
+"""Generated answers: `write` retrieves, builds the context, streams a draft, checks it and composes the answer.
 
-The model chooses words and nothing else: what it is shown, what it may cite, what is shown of it and what stands around it are
-decided here. Knows nothing about servers, and can start nothing.
+The model only words the answer. This module decides what it sees, what it can cite and what is shown.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ from service.log import logger
 
 _log = logger("ask")
 PROMPT_TOKENS = 3000  # tokens of a prompt
-_ANSWER_TOKENS = 4096  # tokens of an answer, with whatever the model thinks beforehand
+_ANSWER_TOKENS = 4096  # tokens of an answer, including reasoning
 _PROMPT_SHARE = 0.6  # of a small context window that the prompt may take
-_MIN_PASSAGE_TOKENS = 400  # tokens of passages below which there is no point in asking
-_OVERHEAD_TOKENS = 350  # tokens of a prompt beside rules and passages: titles, dissent, the question
-_SCORE_TOKENS = 2048  # tokens of a list of scores, with whatever the model thinks beforehand
-_SCORING_SECONDS = 30.0  # seconds that it gets to score passages, before anything is written
-_UPDATE_SECONDS = 0.03  # seconds between two looks at what has come: a fast server sends a thousand pieces a second
-_MAX_REASONING = 20_000  # characters kept of what a model thought
+_MIN_PASSAGE_TOKENS = 400  # minimum tokens for passages
+_OVERHEAD_TOKENS = 350  # tokens for titles, disagreements and the question
+_SCORE_TOKENS = 2048  # tokens of a list of scores, including reasoning
+_SCORING_SECONDS = 30.0  # timeout of the ranking, in seconds
+_UPDATE_SECONDS = 0.03  # minimum seconds between updates: fast servers send a thousand pieces per second
+_MAX_REASONING = 20_000  # characters of reasoning
 _REFUSAL = re.compile(
     r"(?:unfortunately,? |sorry,? )?(?:the|these|your|none of the) (?:provided |given )?(?:passages?|notes?|sources?|context)"
     r"(?: provided| given)? (?:do(?:es)? not|don[’']t|doesn[’']t|cannot|can not|contain no|say nothing)\b",
@@ -55,7 +54,7 @@ Stop = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """What a model wrote, cleaned. `fault`: why that is not all, or nothing; `exhausted`: it would not come to an end."""
+    """The sanitized output. `fault`: why it is incomplete; `exhausted`: the model reached its token limit."""
 
     text: str
     reasoning: str
@@ -64,14 +63,14 @@ class _Draft:
 
     @property
     def declines(self) -> bool:
-        """Whether it says that the passages hold no answer, and nothing else."""
+        """Whether the model says that the passages contain no answer."""
         bare = self.text.strip(" \n.*_\"“”'`")
         return bare.upper().startswith(NO_ANSWER) or bool(_REFUSAL.match(bare))
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """What stays the same from one step of an answer to the next."""
+    """The arguments shared by all steps of an answer."""
 
     kb: KnowledgeBase
     model: Model
@@ -98,16 +97,14 @@ def write(
     judge: bool = False,
     rescore: bool = False,
 ) -> Answer:
-    """The answer to a question in a model's words, each sentence checked against the spans it cites.
+    """Answers a question in a model's words, with each sentence checked against the spans it cites.
 
-    `on_text` gets the whole text so far each time that more of it can be shown (plain text, not escaped, keys numbered in
-    order; it may become shorter, when what was shown turns out to be reasoning). `stop` is asked many times a second; what
-    is written by then stays. `budget`: tokens of the prompt, less where the model's window is small. `judge`: the model grades
-    the sentences too, under the veto of `checker`. `rescore`: it scores the passages before it writes.
+    `on_text` receives the whole text so far (plain text with numbered citations; it may become shorter). `stop` is polled;
+    text written before it returns true is kept. `budget`: maximum tokens of the prompt. `judge`: the model also grades the
+    sentences, under the veto of `checker`. `rescore`: the model ranks the passages first.
 
-    A question that the notes do not answer is refused without asking the model, as `ask` refuses it. Where the model fails
-    before its first word, comes to no end, or writes nothing that the notes bear out, the answer is in quotes (`mode`), and its
-    `fault` says why. Raises PasskbError for a question that can not be asked.
+    Unanswerable questions are refused without a model call. If the model fails or writes nothing that the notes support,
+    the answer is in quotes (`mode`) and `fault` says why. Raises PasskbError for an invalid question.
     """
     started = time.perf_counter()
     text = validate_question(question)
@@ -117,7 +114,7 @@ def write(
         searched = rewrite_question(text, history, model, task.stop)
         answer = _answer(task, searched)
     except Stopped:
-        reason = "You stopped before the model had written anything."
+        reason = "You stopped the model before it wrote anything."
         answer, searched = Answer(text, False, reason=reason, mode="generated", incomplete=True, fault="stopped"), text
     understood = searched if searched != text else ""
     return replace(answer, question=text, understood=understood, seconds=time.perf_counter() - started)
@@ -145,12 +142,12 @@ def _answer(task: _Task, question: str) -> Answer:
     sentences = remove_chatter(parse_draft(draft.text, context.keys))
     if draft.declines and not any(sentence.keys for sentence in sentences):
         with kb.reading():
-            reason = "The notes touch on this, and the model found no answer in their passages."
+            reason = "The notes are related to this question, but the model found no answer in them."
             declined = refuse(kb, retrieval, reason, exclude)
         return replace(declined, mode="generated", model=name, reasoning=draft.reasoning, fault=draft.fault)
     fault = draft.fault
     if len(sentences) > MAX_SENTENCES:
-        fault = fault or f"the model wrote {len(sentences)} sentences: the first {MAX_SENTENCES} are shown"
+        fault = fault or f"the model wrote {len(sentences)} sentences; only the first {MAX_SENTENCES} are shown"
         sentences = sentences[:MAX_SENTENCES]
 
     def rewrite(weak: Sequence[tuple[str, str, Sequence[Passage]]]) -> list[DraftSentence | None]:
@@ -163,17 +160,17 @@ def _answer(task: _Task, question: str) -> Answer:
     _log.debug("write: check of %d sentences %.0f ms", len(sentences), 1000 * (time.perf_counter() - began))
     remarks += judge.remarks() if judge else []
     answer = replace(compose_answer(kb, retrieval, exclude, context, graded), reasoning=draft.reasoning, remarks=tuple(remarks))
-    # What a person stopped, or a server that died, stays whatever it is; what would not end has to stand on something.
+    # Keep an interrupted answer as it is; an exhausted one needs at least one supported statement.
     is_partial = bool(draft.fault) and not draft.exhausted
     if answer.statements and (is_partial or any(map(_is_supported, answer.statements))):
         return replace(answer, model=name, incomplete=bool(fault), fault=fault)
-    reason = "the model wrote nothing that the notes bear out" if graded else "the model wrote nothing"
-    message, rejected = f"{draft.fault or reason}: these are the notes’ own words", (*answer.statements, *answer.dropped)
+    reason = "the model wrote nothing that the notes support" if graded else "the model wrote nothing"
+    message, rejected = f"{draft.fault or reason}: the answer quotes the notes instead", (*answer.statements, *answer.dropped)
     return replace(ask(kb, question, exclude), fault=message, reasoning=draft.reasoning, dropped=rejected)
 
 
 def _select_passages(task: _Task, retrieval: Retrieval) -> tuple[Sequence[Candidate], str]:
-    """The passages to offer, best first, and what there is to remark about their order. Raises Stopped."""
+    """The passages, best first, and a remark about their order (usually empty). Raises Stopped."""
     chosen = select_passages(retrieval)
     if not task.rescore:
         return chosen, ""
@@ -191,14 +188,14 @@ def _is_supported(statement: Statement) -> bool:
 
 
 def _write_draft(task: _Task, retrieval: Retrieval, chosen: Sequence[Candidate]) -> tuple[Context, _Draft]:
-    """What was offered and what was written. A prompt that turns out too long is halved once. Raises ModelError."""
+    """The context and the draft. Halves the budget once if the prompt is too long. Raises ModelError."""
     window, budget = task.model.context, task.budget
     limit = min(budget, int(window * _PROMPT_SHARE)) if window else budget
     while True:
         room = limit - estimate_tokens(ANSWER_RULES) - estimate_tokens(retrieval.question) - min(_OVERHEAD_TOKENS, limit // 8)
         if room < _MIN_PASSAGE_TOKENS // 2:
             raise ModelError(
-                f"a context window of {window or limit:,} tokens is too small to write answers from: use another model"
+                f"a context window of {window or limit:,} tokens is too small for written answers: use another model"
             )
         with task.kb.reading():
             context = build_context(task.kb, retrieval, task.exclude, int(room * BYTES_PER_TOKEN), chosen)
@@ -213,7 +210,7 @@ def _write_draft(task: _Task, retrieval: Retrieval, chosen: Sequence[Candidate])
 
 
 def _stream_draft(task: _Task, prompt: str, context: Context, max_tokens: int) -> _Draft:
-    """Streams. Raises ModelError when nothing came, Stopped when nothing that could be shown had come."""
+    """Streams the draft. Raises ModelError if there is no output, Stopped if there is none to show."""
     raw = thoughts = shown = fault = ""
     exhausted, shown_at = False, 0.0
 
@@ -239,7 +236,7 @@ def _stream_draft(task: _Task, prompt: str, context: Context, max_tokens: int) -
     except Stopped:
         if not shown:
             raise
-        fault = "stopped before the model came to its end"
+        fault = "stopped before the model finished"
     except Interrupted as error:
         fault, exhausted = str(error), isinstance(error, Exhausted)
     show(ended=True)
@@ -249,7 +246,7 @@ def _stream_draft(task: _Task, prompt: str, context: Context, max_tokens: int) -
 
 
 def _correct(task: _Task, weak: Sequence[tuple[str, str, Sequence[Passage]]], context: Context) -> list[DraftSentence | None]:
-    """One more attempt at sentences that their passages do not support; None for one without a better wording."""
+    """Asks the model to correct unsupported sentences; None for each without a correction."""
     out: list[DraftSentence | None] = [None] * len(weak)
     try:
         text = complete(task.model, CORRECTION_RULES, correction_prompt(weak), max_tokens=_ANSWER_TOKENS, stop=task.stop)

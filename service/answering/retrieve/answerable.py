@@ -1,6 +1,6 @@
-"""Whether the notes answer a question, by a quicker look than an answer takes; remembered until the notes change.
+"""A fast, cached check whether the notes can answer a question.
 
-Follow-ups are titles of notes, so the same few hundred questions come up again and again.
+Follow-up questions are titles of notes, so the same questions recur.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from kb.knowledge_base import KnowledgeBase
 from service.answering.retrieve.candidates import retrieve
 from service.answering.retrieve.sufficiency import assess
 
-_MAX_SENTENCES = 48  # read for a look
-_CACHE_SIZE = 20_000  # questions of one state of the notes
+_MAX_SENTENCES = 48  # sentences read per check
+_CACHE_SIZE = 20_000  # questions per state of the notes
 
 _lock = threading.Lock()
 _caches: WeakKeyDictionary[KnowledgeBase, tuple[int, dict[tuple[frozenset[str], str], bool]]] = WeakKeyDictionary()
 
 
 def is_answerable(kb: KnowledgeBase, question: str, exclude: Collection[str]) -> bool:
-    """Whether `question` would be answered. `exclude`: kinds of notes not to quote."""
+    """Whether `ask` would answer the question. `exclude`: kinds of notes that are not quoted."""
     answers, key = _cache_of(kb), (frozenset(map(str, exclude)), question)
     if (known := answers.get(key)) is not None:
         return known
@@ -32,7 +32,7 @@ def is_answerable(kb: KnowledgeBase, question: str, exclude: Collection[str]) ->
 
 
 def _cache_of(kb: KnowledgeBase) -> dict[tuple[frozenset[str], str], bool]:
-    """What is known of the notes as they are now."""
+    """The cache for the current state of the notes."""
     generation = kb.store.generation
     with _lock:
         known = _caches.get(kb)

@@ -1,4 +1,4 @@
-"""From a question to the sentences that may answer it: search, read, score. Chooses nothing and composes nothing."""
+"""Retrieves and scores the sentences that may answer a question."""
 
 from __future__ import annotations
 
@@ -34,9 +34,11 @@ _ASKS_NUMBER = re.compile(r"\b(?:how (?:many|much|large|big|often|far|long)|perc
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A sentence that may answer: `score` is its fitness, `cosine` its nearness to the question alone, `covers` the
-    question's stems that it holds; `leans` marks one that opens on what was said before it, `before` the span of that,
-    `opens` one of the paragraph that opens its note."""
+    """A sentence that may answer the question.
+
+    `score`: its relevance; `cosine`: similarity to the question; `stems`: the question's stems in it; `is_dependent`: refers
+    back to the sentence at `before`; `is_opening`: in the first paragraph of its note.
+    """
 
     note_id: str
     title: str
@@ -54,8 +56,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """What was found: `weights` the question's stems with their inverse document frequency, `unknown` its words that no
-    note has, `nearest_chunk` the cosine of the chunk nearest to it, `notes` those read; candidates best first."""
+    """The search results for a question, with candidates best first.
+
+    `weights`: inverse document frequency of the question's stems; `unknown`: its words that no note contains;
+    `nearest_chunk`: highest cosine of a chunk; `notes`: the notes read.
+    """
 
     question: str
     vector: Vectors
@@ -67,15 +72,15 @@ class Retrieval:
     candidates: Sequence[Candidate]
 
     def main_notes(self, count: int) -> list[str]:
-        """The notes whose best sentence fits best: what the question is about."""
+        """The notes with the best candidates."""
         return list(dict.fromkeys(candidate.note_id for candidate in self.candidates))[:count]
 
 
 def retrieve(kb: KnowledgeBase, question: str, exclude: Collection[str] = (), limit: int = _SENTENCES) -> Retrieval:
-    """Searches, reads the best chunks sentence by sentence and scores at most `limit` sentences against the question.
+    """Searches and scores at most `limit` sentences of the best chunks.
 
-    The weights of a score were chosen on the 184 answerable questions of `tests/service/answering/questions_dev*.jsonl`,
-    for how often the best sentence comes from a note that answers.
+    The weights were tuned on the 184 answerable questions of `tests/service/answering/questions_dev*.jsonl`, for how often
+    the best sentence comes from a note that answers.
     """
     vector, hits = kb.search(question, HITS, exclude=exclude)
     chosen = _select_hits(hits)
@@ -86,7 +91,7 @@ def retrieve(kb: KnowledgeBase, question: str, exclude: Collection[str] = (), li
         for hit in chosen
         if hit.note_id in notes
         for sentence, before in _sentences_in(notes[hit.note_id].text, hit)
-        if sentence.block != "table" or notes[hit.note_id].kind is not NoteKind.EVIDENCE  # its sentences say what they hold
+        if sentence.block != "table" or notes[hit.note_id].kind is not NoteKind.EVIDENCE  # its sentences repeat the table
     ][:limit]
     texts = [plain(notes[hit.note_id].text[sentence.start : sentence.end]) for hit, sentence, _ in spans]
     vectors = kb.sentence_vectors([text[:600] for text in texts])
@@ -121,7 +126,7 @@ def retrieve(kb: KnowledgeBase, question: str, exclude: Collection[str] = (), li
 def _title_matches(
     kb: KnowledgeBase, notes: Mapping[str, Note], vector: Vectors, weights: Mapping[str, float]
 ) -> dict[str, tuple[float, frozenset[str]]]:
-    """For each note the nearness of its title to the question, and the question's stems that its title and aliases hold."""
+    """For each note: cosine of its title to the question, and the question's stems in its title and aliases."""
     near = (kb.sentence_vectors([note.title for note in notes.values()]) @ vector).tolist()
     return {
         note.id: (value, stems(" ".join((note.title, *note.aliases))) & weights.keys())
@@ -130,7 +135,7 @@ def _title_matches(
 
 
 def _is_dependent(text: str, subjects: Collection[str]) -> bool:
-    """Whether a sentence opens on something said before it: a pronoun, a connective, or “the …” of no known subject."""
+    """Whether a sentence refers back: it starts with a pronoun, a connective, or “the …” with an unknown subject."""
     if _ANAPHOR.match(text):
         return True
     definite = _DEFINITE.match(text)
@@ -138,7 +143,7 @@ def _is_dependent(text: str, subjects: Collection[str]) -> bool:
 
 
 def _select_hits(hits: Sequence[Hit]) -> list[Hit]:
-    """The best chunks, few of each note while there are many notes; where one note says it all, more of it."""
+    """The best chunks: few per note if many notes match, more if few do."""
     notes = list(dict.fromkeys(hit.note_id for hit in hits))[:_NOTES]
     each = _CHUNKS_PER_NOTE if len(notes) > 6 else _CHUNKS
     counts: dict[str, int] = {}
@@ -151,7 +156,7 @@ def _select_hits(hits: Sequence[Hit]) -> list[Hit]:
 
 
 def _sentences_in(text: str, hit: Hit) -> list[tuple[Sentence, Sentence | None]]:
-    """The sentences of a chunk, each with the one before it in the same block."""
+    """The sentences of a chunk, each with the previous one in the same paragraph."""
     out: list[tuple[Sentence, Sentence | None]] = []
     before: Sentence | None = None
     for sentence in cached_sentences(text):
@@ -166,7 +171,7 @@ def _sentences_in(text: str, hit: Hit) -> list[tuple[Sentence, Sentence | None]]
 
 
 def _opening_end(text: str) -> int:
-    """Where a note's first paragraph of prose ends: there its author says what it holds."""
+    """The end of a note's first paragraph of prose."""
     first = next((s for s in cached_sentences(text) if s.block == "paragraph"), None)
     end = text.find("\n\n", first.start) if first else 0
     return end if end >= 0 else len(text)
@@ -190,13 +195,13 @@ def _stem_weights(kb: KnowledgeBase, question: str) -> tuple[dict[str, float], l
 
 
 def weight_share(covers: Collection[str], weights: Mapping[str, float]) -> float:
-    """How much of the question's weight these stems carry, 0 to 1."""
+    """The share of the question's weight in these stems, 0 to 1."""
     total = sum(weights.values())
     return sum(weights[word] for word in covers) / total if total else 0.0
 
 
 def _form_score(sentence: Sentence, text: str) -> float:
-    """What a sentence gains or loses by its shape alone: a quote should stand on its own and be neither stub nor sprawl."""
+    """The part of the score for form: complete sentences of moderate length are best."""
     words = len(text.split())
     score = {"paragraph": 0.0, "quote": -0.02, "list": -0.04, "table": -0.2}[sentence.block]
     score -= 0.3 if words < 6 else 0.1 if words > 70 else 0.0

@@ -1,6 +1,6 @@
-"""A follow-up as a question of its own, for the search. What was answered before helps to understand, and is never cited.
+"""Rewrites a follow-up as a standalone question for retrieval, with a language model.
 
-Knows nothing about notes. A question that stands alone costs no model call.
+Standalone questions need no model call. Earlier answers are never cited.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from service.llm.prompt_text import escape_prompt
 
 MAX_QUESTION = 2000  # characters
 _TURNS = 3
-_MAX_TURN = 300  # characters of each that a prompt shows
+_MAX_TURN = 300  # characters per question or answer in the prompt
 _REFERENCE = re.compile(
     r"\b(?:it|its|they|them|their|theirs|he|she|his|hers?|this|that|these|those|such|there|the (?:former|latter|others?|same|"
     r"first|second|third|last)(?: one)?|ones?|both|neither|instead|otherwise|previous|above|you (?:said|mentioned))\b",
@@ -26,7 +26,7 @@ _CONTINUATION = re.compile(
     r"\s*(?:and|but|so|then|also|or|what about|how about|why\W*$|why not|how so|for example|more|go on|really)\b", re.I
 )
 _LABEL = re.compile(r"(?i)\A(?:the )?(?:follow-up|standalone|rewritten|question)[\w ]{0,40}:\s*")
-_MAX_TOKENS = 1024  # a model that reasons needs them; the question itself takes a few dozen
+_MAX_TOKENS = 1024  # for reasoning models; the question needs a few dozen
 
 
 SYSTEM_PROMPT = """You rewrite a follow-up question so that it can be understood without the conversation before it.
@@ -35,14 +35,14 @@ Keep its meaning and its language. Write only the question, on one line. Do not 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question that was asked before, and what was answered."""
+    """A previous question and its answer."""
 
     question: str
     answer: str
 
 
 def needs_context(question: str) -> bool:
-    """Whether a question leans on what was said before it.
+    """Whether a question depends on the conversation.
 
     >>> needs_context("What about larger k?"), needs_context("What does pass@k measure?")
     (True, False)
@@ -51,7 +51,7 @@ def needs_context(question: str) -> bool:
 
 
 def rewrite_question(question: str, history: Sequence[Turn], model: Model, stop: Callable[[], bool] | None = None) -> str:
-    """The question to search for. Where the model gives none that can be used, the last question is put before this one."""
+    """The question to search for. Falls back to the previous question followed by this one."""
     if not history or not needs_context(question):
         return question
     recent = list(history)[-_TURNS:]
@@ -67,7 +67,7 @@ def rewrite_question(question: str, history: Sequence[Turn], model: Model, stop:
 
 
 def _parse_rewrite(written: str, question: str, history: Sequence[Turn]) -> str:
-    """The model's question, if it is one line, no longer than a question, and made of words of the conversation."""
+    """The model's question, if it is short and mostly made of words of the conversation; otherwise empty."""
     lines = [line for line in (_LABEL.sub("", line.strip()).strip("\"“”'* ") for line in written.splitlines()) if line]
     text = lines[-1] if lines else ""
     known = stems(" ".join([question, *(f"{turn.question} {turn.answer}" for turn in history)]))

@@ -1,9 +1,7 @@
-"""Do the notes answer the question? A judgement from what was gathered, before anything is said.
+"""Decides whether the notes can answer a question, by a linear model of five features.
 
-Linear in five measures, none of which needs a language model. `python -m bench.run refusal` fits weights and threshold by
-logistic regression, both kinds of error counting alike, on the development questions beside the tests; `questions.jsonl`,
-written apart from them, judges the result. It tells whether the notes treat what is asked; whether they hold one particular
-detail of it, it often can not tell.
+`python -m bench.run refusal` fits it by logistic regression on the development questions in tests/service/answering;
+`questions.jsonl` is the test set. It recognizes topics; it often can not tell whether a particular detail is present.
 """
 
 from __future__ import annotations
@@ -24,9 +22,9 @@ _DETAIL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """`sentence`, `chunk`: cosine of the nearest sentence and chunk. `unknown`: share of the question's weight (inverse
-    document frequency) in words that no note has. `paragraph`: the share that one of the best candidates' paragraphs carries,
-    its note's names included. `detail`: 1 when it asks for a figure, a person or a date."""
+    """`sentence`, `chunk`: highest cosine of a sentence and a chunk. `unknown`: share of the question's weight (inverse
+    document frequency) in words that no note contains. `paragraph`: highest share in the paragraph of a top candidate,
+    including title and aliases. `detail`: 1 if the question asks for a number, person or date."""
 
     sentence: float
     chunk: float
@@ -42,7 +40,7 @@ _TOP_CANDIDATES = 4
 
 @dataclass(frozen=True, slots=True)
 class Sufficiency:
-    """`enough` when `margin` (log-odds, roughly) is not negative; else `reason` says what is lacking, in a sentence."""
+    """`enough` if `margin` (approximately log-odds) is not negative. Otherwise `reason` says why, in a sentence."""
 
     enough: bool
     margin: float
@@ -51,7 +49,7 @@ class Sufficiency:
 
 def assess(retrieval: Retrieval) -> Sufficiency:
     if not retrieval.candidates:
-        return Sufficiency(False, float("-inf"), "The notes hold nothing on this.")
+        return Sufficiency(False, float("-inf"), "The notes contain nothing about this question.")
     margin = BIAS + sum(
         weight * value for weight, value in zip(astuple(WEIGHTS), astuple(extract_features(retrieval)), strict=True)
     )
@@ -59,8 +57,8 @@ def assess(retrieval: Retrieval) -> Sufficiency:
         return Sufficiency(True, margin)
     if retrieval.unknown:
         words = ", ".join(f"“{word}”" for word in retrieval.unknown[:4])
-        return Sufficiency(False, margin, f"The notes do not answer this: none of them mentions {words}.")
-    return Sufficiency(False, margin, "The notes do not answer this: they use its words, but no passage is about it.")
+        return Sufficiency(False, margin, f"The notes do not answer this question: none of them mentions {words}.")
+    return Sufficiency(False, margin, "The notes do not answer this question: they contain its words, but no passage about it.")
 
 
 def extract_features(retrieval: Retrieval) -> Features:
@@ -79,7 +77,7 @@ def extract_features(retrieval: Retrieval) -> Features:
 
 
 def _paragraph_stems(retrieval: Retrieval, candidate: Candidate) -> frozenset[str]:
-    """The question's stems that stand in the paragraph around a candidate, or in the title and aliases of its note."""
+    """The question's stems in the paragraph of a candidate and in the title and aliases of its note."""
     note = retrieval.notes[candidate.note_id]
     start = note.text.rfind("\n\n", 0, candidate.start) + 1
     end = note.text.find("\n\n", candidate.end)

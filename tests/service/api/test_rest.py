@@ -144,33 +144,33 @@ def test_names_may_hold_slashes_spaces_and_umlauts(web: TestClient, name: str) -
         ("GET", "/api/v1/notes/", None, 404, "there is no note ''"),
         ("GET", "/api/v1/notes/%00", None, 404, "there is no note"),
         ("GET", "/api/v1/notes/Twin", None, 409, "2 notes are called 'Twin': use one of their ids"),
-        ("GET", "/api/v1/nothing", None, 404, "there is nothing at /api/v1/nothing"),
-        ("DELETE", "/api/v1/notes/vault/does-rlvr-expand", None, 405, "does not take DELETE"),
-        ("PUT", "/api/v1/claims", {}, 405, "does not take PUT"),
+        ("GET", "/api/v1/nothing", None, 404, "/api/v1/nothing does not exist"),
+        ("DELETE", "/api/v1/notes/vault/does-rlvr-expand", None, 405, "does not support DELETE"),
+        ("PUT", "/api/v1/claims", {}, 405, "does not support PUT"),
         ("GET", "/api/v1/search", None, 422, "q: Field required"),
         ("GET", "/api/v1/search?q=", None, 422, "q: String should have at least 1 character"),
         ("GET", "/api/v1/search?q=a&k=51", None, 422, "k: Input should be less than or equal to 50"),
-        ("GET", "/api/v1/search?q=a&limit=5", None, 422, "limit: there is no such key"),
+        ("GET", "/api/v1/search?q=a&limit=5", None, 422, "limit: unknown key"),
         ("GET", f"/api/v1/search?q={'a' * 2001}", None, 422, "at most 2000 characters"),
         ("GET", "/api/v1/claims?status=proven", None, 422, "status: Input should be 'untested', 'supported'"),
         ("GET", "/api/v1/notes/vault/prorl?start=-1", None, 422, "start: Input should be greater than or equal to 0"),
         ("GET", "/api/v1/notes/vault/prorl/neighbours?depth=9", None, 422, "depth: Input should be less than or equal to 3"),
-        ("POST", "/api/v1/ask", {"question": "…?!"}, 422, "the question is empty: ask in words"),
+        ("POST", "/api/v1/ask", {"question": "…?!"}, 422, "the question is empty: ask for example"),
         ("POST", "/api/v1/ask", {"question": "a" * 2001}, 422, "question: String should have at most 2000 characters"),
         ("POST", "/api/v1/ask", {"question": "\ud800 half a character"}, 422, "question: "),
         ("POST", "/api/v1/ask", {"question": "Why?", "mode": "oracle"}, 422, "mode: Input should be 'quoted' or 'generated'"),
         ("POST", "/api/v1/ask", {"question": "What is pass@k?", "mode": "generated"}, 409, "no language model is configured"),
-        ("POST", "/api/v1/ask", {"question": "Why?", "start": True}, 422, "start: there is no such key"),
-        ("POST", "/api/v1/ask", ["Why?"], 422, "Correct it and ask again"),
-        ("POST", "/api/v1/experiments/propose", {}, 422, "give a `claim` (NOTE#ID) or a `spec`, one of the two"),
-        ("POST", "/api/v1/experiments/propose", {"claim": "a#b", "spec": DRY}, 422, "one of the two"),
-        ("POST", "/api/v1/experiments/propose", {"claim": "vault/does-rlvr-expand"}, 422, "names no claim: write NOTE#ID"),
+        ("POST", "/api/v1/ask", {"question": "Why?", "start": True}, 422, "start: unknown key"),
+        ("POST", "/api/v1/ask", ["Why?"], 422, "Correct the request and try again"),
+        ("POST", "/api/v1/experiments/propose", {}, 422, "pass either a `claim` (NOTE#ID) or a `spec`"),
+        ("POST", "/api/v1/experiments/propose", {"claim": "a#b", "spec": DRY}, 422, "either a `claim`"),
+        ("POST", "/api/v1/experiments/propose", {"claim": "vault/does-rlvr-expand"}, 422, "is not a claim: write NOTE#ID"),
         ("POST", "/api/v1/experiments/propose", {"claim": "nowhere#c"}, 404, "there is no note 'nowhere'"),
         ("POST", "/api/v1/experiments/propose", {"claim": "vault/does-rlvr-expand#x"}, 422, "has no claim 'x': it has"),
         ("POST", "/api/v1/experiments/propose", {"claim": "beside/wombats#depth"}, 422, "has no `test` in its note"),
         ("POST", "/api/v1/experiments/propose", {"spec": {**DRY, "modle": 1}}, 422, "no key 'modle', did you mean 'models'?"),
         ("POST", "/api/v1/experiments/propose", {"spec": {**DRY, "name": "a" * 7000}}, 422, "too long for a link"),
-        ("POST", "/api/v1/experiments/propose", {"spec": DRY, "start": True}, 422, "start: there is no such key"),
+        ("POST", "/api/v1/experiments/propose", {"spec": DRY, "start": True}, 422, "start: unknown key"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_answered_in_a_sentence(
@@ -236,7 +236,7 @@ def test_a_file_that_a_program_names_is_not_opened(web: TestClient, tmp_path: Pa
         answer = web.post("/api/v1/experiments/propose", json={"spec": spec})
         assert answer.status_code == 200 and "zebra" not in answer.text
         told.append((answer.json()["plan"], answer.json()["cost"]))
-    assert told[0] == told[1] and told[0][0] is None and "only when a person has opened the link" in told[0][1]
+    assert told[0] == told[1] and told[0][0] is None and "only after a person opens the link" in told[0][1]
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_a_file_that_a_program_names_is_not_opened(web: TestClient, tmp_path: Pa
 )
 def test_what_would_take_long_to_plan_is_not_planned_here(web: TestClient, change: Mapping[str, Any]) -> None:
     proposed = web.post("/api/v1/experiments/propose", json={"spec": {**DRY, **change}}).json()
-    assert proposed["plan"] is None and proposed["cost"].startswith("not worked out: more than 2,000 problems")
+    assert proposed["plan"] is None and proposed["cost"].startswith("not computed: more than 2,000 problems")
 
 
 def test_half_characters_and_endless_numbers_do_not_break_an_answer(web: TestClient) -> None:
@@ -284,7 +284,7 @@ def test_a_model_that_fails_leaves_the_quotes(known: KnowledgeBase) -> None:
         model = LanguageModel(server.url, "scripted", "sk-never")
         body = {"question": "Does RLVR expand what models can reason about?", "mode": "generated"}
         answer = client(known, model=lambda: model).post("/api/v1/ask", json=body)
-    assert answer.status_code == 200 and answer.json()["mode"] == "quoted" and "wants another API key" in answer.json()["fault"]
+    assert answer.status_code == 200 and answer.json()["mode"] == "quoted" and "rejected the API key" in answer.json()["fault"]
 
 
 def test_so_many_answers_are_written_at_once_and_no_more(known: KnowledgeBase) -> None:
@@ -309,7 +309,7 @@ def test_so_many_answers_are_written_at_once_and_no_more(known: KnowledgeBase) -
             assert came.acquire(timeout=60)
         refused = web.post("/api/v1/ask", json=body)
         assert (
-            refused.status_code == 503 and refused.headers["retry-after"] and "ask again in a moment" in refused.json()["error"]
+            refused.status_code == 503 and refused.headers["retry-after"] and "try again in a moment" in refused.json()["error"]
         )
         assert web.post("/api/v1/ask", json={**body, "mode": "quoted"}).status_code == 200
         go.set()

@@ -108,7 +108,7 @@ def test_what_can_not_be_ingested_is_named(passkb: Passkb, vault: Vault, tmp_pat
     status, out, err = passkb("ingest", tmp_path / "nowhere")
     assert status == 1 and "nowhere: no such file or folder" in err
     status, _, err = passkb("ingest", vault({}, "empty"))
-    assert status == 1 and "no notes in" in err and "empty" in err
+    assert status == 1 and "no notes found in" in err and "empty" in err
     status, out, err = passkb("ingest", "--json", vault({"a.md": "# A"}), tmp_path / "nowhere")
     assert status == 3 and only_json(out)["failed"][0]["path"].endswith("nowhere") and "nowhere" in err
     status, out, _ = passkb("ingest", os.fsdecode(b"not-\xff-unicode"), "--json")
@@ -118,9 +118,9 @@ def test_what_can_not_be_ingested_is_named(passkb: Passkb, vault: Vault, tmp_pat
 
 
 def test_nothing_registered_is_said_and_not_an_error_to_look_at(passkb: Passkb) -> None:
-    assert "nothing is registered yet" in refused(passkb("sync"))
+    assert "there are no sources yet" in refused(passkb("sync"))
     status, out, _ = passkb("status")
-    assert status == 0 and "nothing is registered yet" in out
+    assert status == 0 and "no sources yet" in out
     assert passkb("search", "anything")[0] == 0
     status, out, _ = passkb("ask", QUESTION, "--json")
     assert status == 0 and only_json(out)["answered"] is False
@@ -170,7 +170,7 @@ def test_ask_refuses_what_can_not_be_asked(passkb: Passkb, small: Path) -> None:
         assert "empty" in refused(passkb("ask", empty))
     assert "characters" in refused(passkb("ask", "word " * 10_000))
     assert passkb("ask", "why \udcff apples", "--json")[0] == 0
-    assert "no address" in refused(passkb("ask", QUESTION, "--llm", "localhost:1", "--model", "m"))
+    assert "not the URL" in refused(passkb("ask", QUESTION, "--llm", "localhost:1", "--model", "m"))
     assert "add --llm URL" in refused(passkb("ask", QUESTION, "--model", "m"))
 
 
@@ -203,7 +203,7 @@ def test_path_tells_how_notes_hang_together(passkb: Passkb, small: Path) -> None
         ("vault/one", "contradicts", False),
     ]
     assert "<--contradicts--" in passkb("path", "Plums", "Apples")[1]
-    assert "no chain of links" in refused(passkb("path", "Apples", "vault/a/same"))
+    assert "no path of links" in refused(passkb("path", "Apples", "vault/a/same"))
 
 
 def test_the_map_is_written_in_three_formats(passkb: Passkb, vault: Vault, tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_the_map_is_written_in_three_formats(passkb: Passkb, vault: Vault, tmp_p
     assert "<script" not in page and "&lt;script&gt;" in page and "Plums" in page
     passkb("map", "--around", "Plums", "--depth", "1", "--out", tmp_path / "near.json")
     assert {note["id"] for note in json.loads((tmp_path / "near.json").read_text())["notes"]} == {"vault/three", "vault/two"}
-    assert "map.png: a map ends in" in refused(passkb("map", "--out", tmp_path / "map.png"))
+    assert "map.png: use one of the formats" in refused(passkb("map", "--out", tmp_path / "map.png"))
     assert "can not be written" in refused(passkb("map", "--out", tmp_path / "no" / "folder.json"))
 
 
@@ -280,7 +280,7 @@ def test_serve_keeps_notes_from_other_machines(passkb: Passkb) -> None:
         line = refused(passkb("serve", "--host", host))
         assert host in line and "--auth" in line
     assert "USER:PASSWORD" in refused(passkb("serve", "--host", "0.0.0.0", "--auth", "nobody"))
-    assert "no port 99999" in refused(passkb("serve", "--port", "99999"))
+    assert "invalid port 99999" in refused(passkb("serve", "--port", "99999"))
 
 
 def test_a_setting_nobody_knows_is_named_with_the_nearest(passkb: Passkb, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

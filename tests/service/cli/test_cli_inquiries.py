@@ -44,25 +44,25 @@ def vault(tmp_path: Path, passkb: Passkb) -> Path:
 
 
 def test_kept_stale_refreshed(passkb: Passkb, vault: Path, home: Path) -> None:
-    assert "none are kept yet" in passkb("inquiries")[1]
+    assert "no inquiries yet" in passkb("inquiries")[1]
     status, made, _ = passkb("keep", QUESTION, "--json")
     assert status == 0 and made.keys() >= {"id", "title", "path", "fresh", "unchanged"} and made["fresh"]
-    assert "nothing new" in passkb("keep", QUESTION)[1]
+    assert "no changes" in passkb("keep", QUESTION)[1]
     assert passkb("note", made["id"], "--json")[1]["stale"] == [] and "stale" not in passkb("note", "vault/flies", "--json")[1]
     assert passkb("status", "--json")[1]["inquiries"] == {"kept": 1, "stale": 0}
-    assert "none is stale" in passkb("inquiries", "--stale")[1]
+    assert "no inquiry is stale" in passkb("inquiries", "--stale")[1]
     path = vault / "flies.md"
     path.write_text(path.read_text("utf-8").replace(FLIES, NEW), "utf-8")
     assert passkb("sync")[0] == 0
     (entry,) = passkb("inquiries", "--stale", "--json")[1]["inquiries"]
     assert entry["id"] == made["id"] and entry["question"] == QUESTION and entry["stale"][0]["was"] == FLIES
     assert passkb("note", made["id"], "--json")[1]["stale"] == entry["stale"]
-    assert "Stale: “Zebra stripes against flies”" in passkb("note", made["id"])[1] and "1 of them stale" in passkb("status")[1]
+    assert "Stale: “Zebra stripes against flies”" in passkb("note", made["id"])[1] and "1 stale" in passkb("status")[1]
     status, done, _ = passkb("refresh", QUESTION, "--json")
     assert status == 0 and done.keys() >= {"added", "removed", "unchanged", "because", "earlier", "mode"}
     assert NEW in [line["text"] for line in done["added"]] and FLIES in [line["text"] for line in done["removed"]]
     assert passkb("inquiries", "--json")[1]["inquiries"][0]["stale"] == []
-    assert "nothing has changed" in passkb("refresh", made["id"])[1]
+    assert "no changes" in passkb("refresh", made["id"])[1]
     assert (home / "notes" / "inquiries" / done["earlier"]).is_file()
 
 
@@ -80,8 +80,8 @@ def test_a_note_changed_by_hand_gives_way_only_when_told(passkb: Passkb, vault: 
 
 def test_what_can_not_be_kept_or_refreshed_is_said(passkb: Passkb, vault: Path) -> None:
     for arguments, why in (
-        (["keep", "How long does sourdough bread have to prove?"], "nothing to keep"), (["keep", " "], "empty"),
-        (["refresh", "vault/flies"], "no inquiry that passkb keeps"), (["refresh", "nowhere"], "there is no note"),
+        (["keep", "How long does sourdough bread have to prove?"], "nothing to save"), (["keep", " "], "empty"),
+        (["refresh", "vault/flies"], "is not a saved inquiry"), (["refresh", "nowhere"], "there is no note"),
         (["suggest", "nowhere"], "there is no note"), (["suggest", "vault/flies", "--why", "x"], "--accept"),
         (["suggest", "vault/flies", "--accept", "vault/heat"], "already"),
         (["suggest", "vault/flies", "--take-back", "vault/heat"], "no accepted link"),

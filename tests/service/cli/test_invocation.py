@@ -106,7 +106,7 @@ def test_what_nobody_foresaw_is_a_sentence_and_a_traceback_only_on_request(
     monkeypatch.setattr("service.status.status", broken)
     assert main(["--home", str(home), "status", "--json"]) == 1
     out, err = capsys.readouterr()
-    assert "this is a fault of passkb (KeyError: 'surprise')" in json.loads(out)["error"] and "Traceback" not in err
+    assert "internal error (KeyError: 'surprise')" in json.loads(out)["error"] and "Traceback" not in err
     assert main(["--home", str(home), "--verbose", "status"]) == 1
     assert "Traceback" in capsys.readouterr().err
 

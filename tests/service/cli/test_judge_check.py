@@ -104,7 +104,7 @@ def test_the_command_measures_a_model_and_keeps_what_it_found(home: Path, capsys
     assert figures.precision("supported").share > 0.95
     with serving(knows) as server:
         main(["--home", str(home), "judge-check", "--llm", server.url])
-    assert "The model's own grade could be used for" in capsys.readouterr().out
+    assert "The model graded" in capsys.readouterr().out
 
 
 def test_a_model_that_can_not_judge_is_not_measured(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +112,7 @@ def test_a_model_that_can_not_judge_is_not_measured(home: Path, capsys: pytest.C
     assert "add --llm URL" in capsys.readouterr().err
     with serving(said("I can not judge.")) as server:
         assert main(["--home", str(home), "judge-check", "--llm", server.url]) == 1
-    assert "no grade that can be used" in capsys.readouterr().err
+    assert "no usable grade" in capsys.readouterr().err
     with serving(Reply(status=404, error="no such model")) as server:
         assert main(["--home", str(home), "judge-check", "--llm", server.url, "--model", "m"]) == 1
     assert "no such model" in capsys.readouterr().err and load_judge_rates(home) == {}

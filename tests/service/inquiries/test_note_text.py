@@ -97,7 +97,7 @@ def test_grades_reasons_and_both_sides_can_be_read() -> None:
         "*(partial: missing number)*" in text and "*(unsupported: missing number)*" in text and "1 supported, 1 partial" in text
     )
     assert "[^1]: Stripes keep flies off (`vault/a`): “Stripes keep flies off”" in text
-    assert "contradicts" in text and "## Evidence" in text and "## Left out" in text
+    assert "contradicts" in text and "## Evidence" in text and "## Removed" in text
 
 
 def test_titles_that_break_front_matter_are_titles() -> None:

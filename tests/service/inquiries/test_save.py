@@ -149,7 +149,7 @@ def test_a_follow_up_is_kept_as_the_question_it_was_understood_as(stripes: Knowl
 
 
 def test_no_answer_is_nothing_to_keep(stripes: KnowledgeBase) -> None:
-    with pytest.raises(PasskbError, match="nothing to keep"):
+    with pytest.raises(PasskbError, match="nothing to save"):
         save_inquiry(stripes, Answer("How long does bread prove?", False))
     assert list_inquiries(stripes) == []
 

@@ -32,7 +32,7 @@ def test_a_name_without_a_link_is_suggested_from_who_names_to_who_is_named(linkl
 def test_notes_among_the_same_others_are_suggested_with_those(linkless: KnowledgeBase) -> None:
     (entry,) = [entry for entry in suggest_links(linkless, "vault/alpha") if entry.other == "vault/beta"]
     assert [ground.text for ground in entry.signals if ground.kind == "neighbours"] == [
-        "2 notes are linked with both: “Hub”, “Other hub”"
+        "2 notes are linked to both: “Hub”, “Other hub”"
     ]
 
 
@@ -40,7 +40,7 @@ def test_alike_notes_are_suggested_with_their_cosine(linkless: KnowledgeBase, ad
     add("Gamma.md", "# Gamma\n\nWhales sing below the ice.\n\nOf alpha one may say: whales sing below the ice.\n")
     (entry,) = [entry for entry in suggest_links(linkless, "vault/gamma") if entry.other == "vault/alpha"]
     cosine = dict(linkless.similar("vault/gamma"))["vault/alpha"]
-    assert f"alike in meaning (cosine {cosine:.2f})" in [ground.text for ground in entry.signals]
+    assert f"similar text (cosine {cosine:.2f})" in [ground.text for ground in entry.signals]
 
 
 def test_what_is_linked_dismissed_a_stub_an_inquiry_or_itself_is_not_suggested(

@@ -112,7 +112,7 @@ def test_where_the_model_says_nothing_of_use_the_embedded_grade_stands_and_that_
     own = embedded.check(pairs(FREE, SPAN, TURNED))
     judged = ModelJudge(says("1: supported\nno idea"), embedded)
     assert judged.check(pairs(FREE, SPAN, TURNED)) == [CheckResult(Support.SUPPORTED, "", BY_MODEL), *own[1:]]
-    assert judged.remarks() == ["2 of 3 of the model's grades could not be read: there, words, numbers and vectors decided."]
+    assert judged.remarks() == ["2 of 3 grades of the model could not be read: the built-in check was used for these."]
 
 
 def test_a_model_that_fails_is_not_asked_again(embedded: EmbeddedChecker) -> None:
@@ -199,8 +199,8 @@ def test_orders_in_a_note_stay_quotes_for_the_judge(order: str) -> None:
 
 FAILS = {
     "fails": (Reply(status=500, error="out of memory"), "out of memory"),
-    "is cut": (said("1: supported", finish=None), "broke off"),
-    "is silent": (said("Late.", first=2.5), "said nothing for 1 s"),
+    "is cut": (said("1: supported", finish=None), "closed the connection"),
+    "is silent": (said("Late.", first=2.5), "sent nothing for 1 s"),
 }
 
 
@@ -210,7 +210,7 @@ def test_a_judge_that_fails_costs_the_answer_nothing(zebras: KnowledgeBase, repl
     with serving(lambda body: reply if body["messages"][0]["content"] == JUDGING else writer(body)) as server:
         answer = written(zebras, server, judge=True)
     assert texts(answer, Support.SUPPORTED)[:2] == [FLIES, HEAT] and answer.fault == "" and not answer.incomplete
-    assert len(answer.remarks) == 1 and told in answer.remarks[0] and "did not judge" in answer.remarks[0]
+    assert len(answer.remarks) == 1 and told in answer.remarks[0] and "did not check" in answer.remarks[0]
 
 
 def test_stopping_ends_the_judging_and_keeps_the_answer(zebras: KnowledgeBase) -> None:

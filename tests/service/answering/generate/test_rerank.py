@@ -97,7 +97,7 @@ def test_the_model_writes_from_what_it_scored_high(zebras: KnowledgeBase) -> Non
     [
         (Reply(status=500, error="out of memory"), "out of memory"),
         (said("I can not."), "could not be read"),
-        (said("1: 3", dies=True), "broke off"),
+        (said("1: 3", dies=True), "closed the connection"),
     ],
     ids=["fails", "says something else", "dies"],
 )

@@ -87,12 +87,12 @@ def test_half_open_markup_stays_text(zebras: KnowledgeBase) -> None:
 
 FAULTS = {
     "an empty stream": (Reply(), "wrote nothing"),
-    "a stream cut before its first word": (Reply(finish=None), "without a word"),
+    "a stream cut before its first word": (Reply(finish=None), "without output"),
     "a busy server": (Reply(status=429, error="busy"), "429 busy"),
     "a broken server": (Reply(status=500, error="out of memory"), "500 out of memory"),
-    "a silent server": (said("Late.", first=2.5), "said nothing for 1 s"),
+    "a silent server": (said("Late.", first=2.5), "sent nothing for 1 s"),
     "an unknown model": (Reply(status=404, error="no such model"), "no such model"),
-    "nonsense": (said("Bananas are curved because they grow towards the light. So it is."), "bear out"),
+    "nonsense": (said("Bananas are curved because they grow towards the light. So it is."), "notes support"),
 }
 
 
@@ -106,7 +106,7 @@ def test_where_the_model_fails_the_notes_speak_for_themselves(zebras: KnowledgeB
 
 def test_nobody_there(zebras: KnowledgeBase) -> None:
     answer = write(zebras, QUESTION, LanguageModel("http://127.0.0.1:9/v1", "m", KEY, QUICK))
-    assert answer.mode == "quoted" and answer.answered and "http://127.0.0.1:9/v1 does not answer" in answer.fault
+    assert answer.mode == "quoted" and answer.answered and "http://127.0.0.1:9/v1 does not respond" in answer.fault
 
 
 CUTS: dict[str, dict[str, Any]] = {"dies": {"dies": True}, "truncated": {"finish": None}, "silent": {"silent": 2.0}}
@@ -118,8 +118,8 @@ def test_what_was_written_before_the_server_went_stays(zebras: KnowledgeBase, cu
     with serving(writes(f"{FLIES[:-1]} [{{flies}}]. In a field tr", **cut)) as server:
         answer = written(zebras, server, on_text=shown.append)
         assert len(server.asked) == 1
-    assert answer.incomplete and "ask again" in answer.fault and answer.mode == "generated"
-    assert texts(answer)[:2] == [FLIES, "In a field tr"] and "broken off" in answer.statements[1].reason
+    assert answer.incomplete and "try again" in answer.fault and answer.mode == "generated"
+    assert texts(answer)[:2] == [FLIES, "In a field tr"] and "cut off" in answer.statements[1].reason
     assert shown[-1].endswith("In a field tr")
 
 

@@ -122,7 +122,7 @@ def test_an_answer_from_a_model_that_writes_noise_is_honest(
     told = capsys.readouterr()
     answer = json.loads(told.out)
     assert answer["answered"] and status == (3 if answer["fault"] else 0) and answer["fault"] in told.err
-    assert answer["mode"] == "quoted" and "these are the notes’ own words" in answer["fault"], answer
+    assert answer["mode"] == "quoted" and "the answer quotes the notes instead" in answer["fault"], answer
     for statement in (*answer["statements"], *answer["dropped"]):
         assert statement["support"] in ("quoted", "unsupported"), statement
         for citation in statement["citations"]:
@@ -133,13 +133,13 @@ def test_an_answer_from_a_model_that_writes_noise_is_honest(
 def test_a_server_that_is_killed_and_started_again(server: VLLMServer, warm: LanguageModel) -> None:
     """Last, as it takes the time of a start."""
     text = ""
-    with pytest.raises(Interrupted, match="ask again"):
+    with pytest.raises(Interrupted, match="try again"):
         for i, piece in enumerate(warm.stream("", "Go on.", max_tokens=LONG, pattern=ENDLESS)):
             text += piece.text
             if i == 5:
                 server.kill()
     assert re.fullmatch("[a-zYZ]{5,}", text)
-    with pytest.raises(ModelError, match="does not answer"):
+    with pytest.raises(ModelError, match="does not respond"):
         drawn(warm, "Are you there?", answer_pattern(3))
     server.start()
     again, ended = drawn(warm, "And now?", answer_pattern(3))

@@ -124,5 +124,5 @@ def test_half_written_words_nest_whatever_they_are(written: str) -> None:
 def test_a_fault_is_told_as_a_sentence_with_its_address_as_it_is() -> None:
     told = fault_html(replace(answer(), fault="http://127.0.0.1:9/v1 does not answer: see to the server"))
     assert "The model’s server http://127.0.0.1:9/v1 does not answer" in told and 'data-mode="generated"' in told
-    assert "Stopped before" in fault_html(replace(answer(), fault="stopped before the model came to its end", incomplete=True))
+    assert "Stopped before" in fault_html(replace(answer(), fault="stopped before the model finished", incomplete=True))
     assert fault_html(answer()) == ""
