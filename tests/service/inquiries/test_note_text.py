@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ingest.readers.markdown import ParsedNote, read_markdown
@@ -87,6 +87,7 @@ def test_a_note_that_was_changed_by_hand_is_known(words: str, at: int) -> None:
 
 @settings(deadline=None)
 @given(TEXT)
+@example("`\\```")
 def test_a_line_made_inert_stays_one_line(words: str) -> None:
     assert "\n" not in escape(words)
 
