@@ -20,7 +20,7 @@ from service.experiments.engines.factory import open_engine
 from service.experiments.engines.vllm import find_python
 from service.experiments.execution.run import execute
 from service.experiments.execution.run_store import Runs, RunStatus
-from service.experiments.spec import ModelSpec, from_mapping
+from service.experiments.spec import EngineName, ModelSpec, from_mapping
 from service.experiments.types import Problem, seed_of
 
 MODEL = REPOSITORY / "samples" / "models" / "countdown" / "base"
@@ -85,7 +85,7 @@ def measure(scratch: Path) -> list[Figure]:
     return [*figures, *_compared("vllm", scratch, problems, python, _VLLM)]
 
 
-def _compared(name: str, scratch: Path, problems: Sequence[Problem], python: Path, program: str) -> list[Figure]:
+def _compared(name: EngineName, scratch: Path, problems: Sequence[Problem], python: Path, program: str) -> list[Figure]:
     asked = [Request(problem, problem.prompt, 0, _N, seed_of("bench", problem.id)) for problem in problems]
     engine = open_engine(ModelSpec(str(MODEL), name), Settings(max_tokens=_TOKENS), home_or_log_folder=scratch, seed=0)
     try:

@@ -168,7 +168,7 @@ def test_names_may_hold_slashes_spaces_and_umlauts(web: TestClient, name: str) -
         ("POST", "/api/v1/experiments/propose", {"claim": "nowhere#c"}, 404, "there is no note 'nowhere'"),
         ("POST", "/api/v1/experiments/propose", {"claim": "vault/does-rlvr-expand#x"}, 422, "has no claim 'x': it has"),
         ("POST", "/api/v1/experiments/propose", {"claim": "beside/wombats#depth"}, 422, "has no `test` in its note"),
-        ("POST", "/api/v1/experiments/propose", {"spec": {**DRY, "modle": 1}}, 422, "no key 'modle', did you mean 'models'?"),
+        ("POST", "/api/v1/experiments/propose", {"spec": {**DRY, "modle": 1}}, 422, "key 'modle', did you mean 'models'?"),
         ("POST", "/api/v1/experiments/propose", {"spec": {**DRY, "name": "a" * 7000}}, 422, "too long for a link"),
         ("POST", "/api/v1/experiments/propose", {"spec": DRY, "start": True}, 422, "start: unknown key"),
     ],

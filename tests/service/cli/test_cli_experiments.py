@@ -107,5 +107,5 @@ def test_a_bad_spec_is_refused_with_the_key_and_nothing_is_queued(passkb: Passkb
     path = tmp_path / "bad.yaml"
     path.write_text(SPEC.replace("sampling", "samplin"))
     status, _, err = passkb("experiment", "run", path)
-    assert status == 1 and "bad.yaml: there is no key 'samplin', did you mean 'sampling'?" in err
+    assert status == 1 and "bad.yaml: unknown key 'samplin', did you mean 'sampling'?" in err
     assert not (home / "runs").exists() and not (home / "jobs.sqlite").exists()

@@ -38,32 +38,32 @@ def test_the_contracts_own_example_is_read_and_round_trips() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"modles": {}}, "no key 'modles', did you mean 'models'"),
-        ({"sampling": {"temprature": 1}}, "sampling: there is no key 'temprature', did you mean 'temperature'"),
-        ({"sampling": {"n": 32}, "ks": [1, 64]}, "ks go up to 64, but only n = 32 attempts"),
-        ({"sampling": {"n": "many"}}, "'n' wants a whole number, got 'many'"),
-        ({"sampling": {"n": True}}, "'n' wants a whole number"),
+        ({"modles": {}}, "unknown key 'modles', did you mean 'models'"),
+        ({"sampling": {"temprature": 1}}, r"unknown key 'sampling\.temprature', did you mean 'temperature'"),
+        ({"sampling": {"n": 32}, "ks": [1, 64]}, "'ks' go up to 64, but there are only n = 32 attempts"),
+        ({"sampling": {"n": "many"}}, r"'sampling\.n' must be a whole number, not 'many'"),
+        ({"sampling": {"n": True}}, r"'sampling\.n' must be a whole number, not True"),
         ({"sampling": {"temperature": 0, "n": 8}}, "at temperature 0 all attempts are the same"),
-        ({"sampling": {"screen": 64}}, "screen is below n"),
+        ({"sampling": {"screen": 64}}, "'screen' must be less than n"),
         ({"models": {}}, "one model, or two"),
         ({"models": {"a": "x", "b": "y", "c": "z"}}, "one model, or two"),
-        ({"models": {"Base": "x", "base": "y"}}, "too alike to keep apart on disk"),
-        ({"models": {"base": "x", "base direct": "y"}}, "too alike to keep apart on disk"),
+        ({"models": {"Base": "x", "base": "y"}}, "too similar for file names"),
+        ({"models": {"base": "x", "base direct": "y"}}, "too similar for file names"),
         ({"models": {"a": {"model": "x", "engine": "vlm"}}}, "did you mean 'vllm'"),
-        ({"models": {"a": {"model": "x", "engine": "openai"}}}, "wants the 'url'"),
-        ({"models": {"a": {"engine": "vllm"}}}, "no 'model'"),
+        ({"models": {"a": {"model": "x", "engine": "openai"}}}, "models.a: the openai engine needs the 'url'"),
+        ({"models": {"a": {"engine": "vllm"}}}, r"'models\.a\.model' is missing"),
         ({"models": {"a": {"model": "x", "template": "nothing"}}}, r"\{prompt\}"),
-        ({"problems": {}}, "a 'set' or a 'file'"),
-        ({"problems": {"file": "x.jsonl"}}, "wants its 'format'"),
-        ({"problems": 7}, "not a mapping"),
-        ({"direct": 4}, "means something for maths"),
+        ({"problems": {}}, "either 'set' or 'file'"),
+        ({"problems": {"file": "x.jsonl"}}, "needs its 'format'"),
+        ({"problems": 7}, "'problems' must be a mapping"),
+        ({"direct": 4}, "for gsm8k and math only"),
         ({"prediction": {"kind": "crosover"}}, "did you mean 'crossover'"),
         ({"prediction": {"kind": "higher", "model": "other"}}, "one of base, tuned"),
-        ({"prediction": {"kind": "no_difference", "k": 60}}, "claims go up to n/2 = 32"),
-        ({"models": {"a": "x"}, "prediction": {"kind": "crossover"}}, "name a second one"),
+        ({"prediction": {"kind": "no_difference", "k": 60}}, "must be from 1 to n/2 = 32"),
+        ({"models": {"a": "x"}, "prediction": {"kind": "crossover"}}, "add a second model"),
         ({"ks": []}, "a list of whole numbers"),
         ({"ks": [0]}, "above zero"),
-        ({"claim": 3}, "'claim' wants a text"),
+        ({"claim": 3}, "'claim' must be a text"),
     ],
 )
 def test_what_can_not_be_run_is_named_before_it_starts(change: dict[str, Any], says: str) -> None:
@@ -90,3 +90,8 @@ def test_the_hash_is_of_what_decides_the_outcome() -> None:
     assert spec.sha256 == from_mapping(with_(name="other", question="?", claim="a#b")).sha256
     assert spec.sha256 != from_mapping(with_(sampling={"seed": 1})).sha256
     assert spec.sha256 != from_mapping(with_(models={"base": "a", "tuned": "c"})).sha256
+
+
+def test_hashes_of_version_0_2_stay_so_that_its_runs_are_recognised() -> None:
+    assert from_mapping(with_()).sha256 == "698b530841613aeceab89f5bbc8cdc03aa7acb46b543cfdf3aa5e1048313df49"
+    assert read_spec(WHOLE).sha256 == "f0b5bc847fd0e0d661b55eb745e5ae9abcab308267b1d2e03ef4ed793bf3b993"
