@@ -1,14 +1,19 @@
-"""What an answer is: statements with citations, disagreements, evidence, experiments, sources.
-
-Plain data and its JSON (CONTRACT: `ask`). Knows nothing about how an answer is found or shown.
-"""
+"""The models of an answer, shared by JSON (CONTRACT: `ask`), REST, MCP, inquiry notes and the browser storage."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, PlainSerializer, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from kb.notes import NoteKind
+
+_CONFIG = ConfigDict(coerce_numbers_to_str=True, json_schema_serialization_defaults_required=True)
+
+Seconds = Annotated[float, PlainSerializer(lambda value: round(value, 3), return_type=float, when_used="json")]
 
 
 class Support(StrEnum):
@@ -18,36 +23,33 @@ class Support(StrEnum):
     UNSUPPORTED = "unsupported"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class Citation:
-    """A span of a note: `quote == text[start:end]` of that note. `number` is its mark in the answer, from 1."""
+    """A span of a note: `quote == text[start:end]`."""
 
-    number: int
+    number: Annotated[int, Field(description="The number of the citation in the answer, from 1.")]
     note_id: str
     title: str
-    start: int
+    start: Annotated[int, Field(description="quote == text[start:end] of the note.")]
     end: int
     quote: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class Statement:
-    """A sentence or two of the answer. In quoted mode `text` is its quotes, joined by a space. `part`: `lede` or `body`.
-
-    Of written sentences, `reason` says why they are not supported, and `paragraph` counts from 0.
-    """
+    """A sentence or two of the answer. In quoted mode, `text` consists of its quotes, joined by a space."""
 
     text: str
     support: Support
     citations: tuple[Citation, ...]
-    part: str = "body"
-    reason: str = ""
-    paragraph: int = 0
+    part: Annotated[str, Field(description="`lede` or `body`.")] = "body"
+    reason: Annotated[str, Field(description="Why a generated sentence is not supported.")] = ""
+    paragraph: Annotated[int, Field(description="The paragraph of a generated sentence, from 0.")] = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class Disagreement:
-    """A dissenting link between two notes; each side in a verbatim sentence of its own (empty when it has none)."""
+    """A link by which two notes disagree, with a verbatim sentence of each (null if a note has no prose)."""
 
     source: str
     target: str
@@ -59,9 +61,9 @@ class Disagreement:
     target_says: Citation | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class EvidenceItem:
-    """An evidence note on a claim that the answer touches. `run_id` is empty for evidence that no run of passkb made."""
+    """An evidence note on a claim of the sources. `run_id` is empty for imported evidence."""
 
     note_id: str
     title: str
@@ -72,9 +74,9 @@ class EvidenceItem:
     date: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class Experiment:
-    """What would settle an open claim. `claim` is `NOTE#ID`; `settles` the author's words; `spec` the test as written."""
+    """The test of an open claim. `claim` is NOTE#ID; `settles` is in the author's words."""
 
     claim: str
     claim_text: str
@@ -83,118 +85,52 @@ class Experiment:
     spec: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class SourceNote:
     note_id: str
     title: str
-    kind: str
+    kind: NoteKind
     gist: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class Answer:
-    """Everything said about a question. `answered` False: no statements, and `nearest` lists the closest notes.
-
-    `missing` holds the question's words that no note knows, in its own spelling; `reason` says in a sentence why there is no
-    answer. `follow_ups` are questions that these notes do answer; `inquiries` kept answers to like questions.
-
-    `understood` is a follow-up as it was searched for. Of a written answer, `dropped` are sentences that their sources go
-    against, `incomplete` says that the model did not come to its end, `fault` what went wrong with it (also when the answer
-    is in quotes for that reason), and `reasoning` what it thought beforehand, which nobody checked. `remarks` are sentences on
-    how it was checked and ordered where that went otherwise than asked.
-    """
+    """The answer to a question, or a refusal (`answered` false) with the reason and the nearest notes."""
 
     question: str
-    answered: bool
+    answered: Annotated[bool, Field(description="False: the notes do not contain the answer. See `reason` and `nearest`.")]
     statements: tuple[Statement, ...] = ()
     disagreements: tuple[Disagreement, ...] = ()
     evidence: tuple[EvidenceItem, ...] = ()
-    experiments: tuple[Experiment, ...] = ()
+    experiments: Annotated[tuple[Experiment, ...], Field(description="Tests of the open claims of the sources.")] = ()
     sources: tuple[SourceNote, ...] = ()
     nearest: tuple[SourceNote, ...] = ()
-    follow_ups: tuple[str, ...] = ()
-    inquiries: tuple[SourceNote, ...] = ()
-    missing: tuple[str, ...] = ()
-    reason: str = ""
-    mode: str = "quoted"
+    follow_ups: Annotated[tuple[str, ...], Field(description="Related questions that the notes can answer.")] = ()
+    inquiries: Annotated[tuple[SourceNote, ...], Field(description="Saved inquiries with similar questions.")] = ()
+    missing: Annotated[tuple[str, ...], Field(description="Words of the question that no note contains.")] = ()
+    reason: Annotated[str, Field(description="Why there is no answer.")] = ""
+    mode: Literal["quoted", "generated"] = "quoted"
     model: str | None = None
-    seconds: float = 0.0
-    understood: str = ""
-    dropped: tuple[Statement, ...] = ()
-    incomplete: bool = False
-    fault: str = ""
-    reasoning: str = ""
-    remarks: tuple[str, ...] = ()
+    seconds: Seconds = 0.0
+    understood: Annotated[str, Field(description="A follow-up as the standalone question that was searched for.")] = ""
+    dropped: Annotated[
+        tuple[Statement, ...], Field(description="Generated sentences that were removed because their sources contradict them.")
+    ] = ()
+    incomplete: Annotated[bool, Field(description="Whether the model stopped early.")] = False
+    fault: Annotated[str, Field(description="What went wrong with the model. The answer may be in quotes for this reason.")] = (
+        ""
+    )
+    reasoning: Annotated[str, Field(description="The reasoning of the model, unchecked.")] = ""
+    remarks: Annotated[tuple[str, ...], Field(description="Remarks on how the answer was checked and ranked.")] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "question": self.question,
-            "answered": self.answered,
-            "mode": self.mode,
-            "model": self.model,
-            "statements": [_statement(statement) for statement in self.statements],
-            "disagreements": [_disagreement(entry) for entry in self.disagreements],
-            "evidence": [
-                {"note_id": e.note_id, "title": e.title, "run_id": e.run_id, "claim": e.claim, "claim_text": e.claim_text,
-                 "status": e.status, "date": e.date}
-                for e in self.evidence
-            ],
-            "experiments": [
-                {"claim": e.claim, "claim_text": e.claim_text, "question": e.question, "settles": e.settles,
-                 "spec": dict(e.spec)}
-                for e in self.experiments
-            ],
-            "sources": [_source(entry) for entry in self.sources],
-            "nearest": [_source(entry) for entry in self.nearest],
-            "follow_ups": list(self.follow_ups),
-            "inquiries": [_source(entry) for entry in self.inquiries],
-            "missing": list(self.missing),
-            "reason": self.reason,
-            "understood": self.understood,
-            "dropped": [_statement(statement) for statement in self.dropped],
-            "incomplete": self.incomplete,
-            "fault": self.fault,
-            "reasoning": self.reasoning,
-            "remarks": list(self.remarks),
-            "seconds": round(self.seconds, 3),
-        }  # fmt: skip
+        result: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        return result
+
+    @staticmethod
+    def from_json(value: object) -> Answer:
+        """The reverse of `to_json`. Raises ValueError for anything else."""
+        return _ADAPTER.validate_python(value)
 
 
-def _citation(entry: Citation) -> dict[str, Any]:
-    return {
-        "number": entry.number,
-        "note_id": entry.note_id,
-        "title": entry.title,
-        "start": entry.start,
-        "end": entry.end,
-        "quote": entry.quote,
-    }
-
-
-def _statement(entry: Statement) -> dict[str, Any]:
-    citations = [_citation(citation) for citation in entry.citations]
-    return {
-        "text": entry.text,
-        "support": str(entry.support),
-        "part": entry.part,
-        "reason": entry.reason,
-        "paragraph": entry.paragraph,
-        "citations": citations,
-    }
-
-
-def _disagreement(entry: Disagreement) -> dict[str, Any]:
-    return {
-        "source": entry.source,
-        "target": entry.target,
-        "type": entry.type,
-        "why": entry.why,
-        "source_title": entry.source_title,
-        "target_title": entry.target_title,
-        "source_says": _citation(entry.source_says) if entry.source_says else None,
-        "target_says": _citation(entry.target_says) if entry.target_says else None,
-    }
-
-
-def _source(entry: SourceNote) -> dict[str, Any]:
-    return {"note_id": entry.note_id, "title": entry.title, "kind": entry.kind, "gist": entry.gist}
+_ADAPTER = TypeAdapter(Answer)

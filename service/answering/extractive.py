@@ -61,7 +61,7 @@ def ask(kb: KnowledgeBase, question: str, exclude: Collection[str] = (NoteKind.I
 
 def validate_question(question: str) -> str:
     """The question with normalized white space. Raises PasskbError for an invalid question."""
-    text = " ".join(question.split())
+    text = " ".join(question.encode("utf-8", "replace").decode().split())
     if not any(map(str.isalnum, text)):
         raise PasskbError("the question is empty: ask for example “What does pass@k measure?”")
     if len(text) > MAX_QUESTION:

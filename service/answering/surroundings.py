@@ -31,7 +31,7 @@ class Numbering:
 
 
 def to_source(note: Note) -> SourceNote:
-    return SourceNote(note.id, note.title, str(note.kind), note.gist)
+    return SourceNote(note.id, note.title, note.kind, note.gist)
 
 
 def find_dissenting_notes(kb: KnowledgeBase, main: Sequence[str], exclude: Collection[str]) -> list[str]:

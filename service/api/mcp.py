@@ -15,7 +15,7 @@ from mcp.server.lowlevel.server import Server
 from mcp.server.stdio import stdio_server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
@@ -49,8 +49,8 @@ class Tool:
     name: str
     title: str
     about: str
-    asked: type[BaseModel]
-    given: type[BaseModel]
+    input: type[BaseModel]
+    output: type
     call: Call
 
 
@@ -130,14 +130,15 @@ def _describe_tool(tool: Tool) -> types.Tool:
     hints = types.ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
     return types.Tool(
         name=tool.name, title=tool.title, description=tool.about, annotations=hints,
-        input_schema=tool.asked.model_json_schema(), output_schema=tool.given.model_json_schema(),
+        input_schema=tool.input.model_json_schema(),
+        output_schema=TypeAdapter(tool.output).json_schema(mode="serialization"),
     )  # fmt: skip
 
 
 def _call_tool(tool: Tool, access: Access, arguments: Mapping[str, Any], stop: Stop) -> types.CallToolResult:
     """Errors are returned as results, so that the calling model can read and correct them."""
     try:
-        result = tool.call(access, tool.asked.model_validate(arguments), stop)
+        result = tool.call(access, tool.input.model_validate(arguments), stop)
     except ValidationError as error:
         return _error_result(validation_message(error.errors()))
     except PasskbError as error:

@@ -224,7 +224,7 @@ def to_json(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def json_safe(value: Any) -> Any:
-    """The value without NaN, infinities and lone surrogates, which JSON in UTF-8 can not hold."""
+    """The value without NaN, infinities and lone surrogates, which JSON in UTF-8 cannot hold."""
     if isinstance(value, Mapping):
         return {json_safe(str(key)): json_safe(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -15,7 +15,6 @@ from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.responses import Response as Reply
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from kb.notes import PasskbError
@@ -137,7 +136,7 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     return document
 
 
-def _documentation(name: str, shape: type[BaseModel], *more: int) -> dict[str, Any]:
+def _documentation(name: str, shape: type, *more: int) -> dict[str, Any]:
     """Arguments for the route decorator: operation id, response model and errors."""
     common = {401, 403, 413, 422, 503}
     faults = {status: {"model": schemas.Error, "description": _ERRORS[status]} for status in sorted({*common, *more})}

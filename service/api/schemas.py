@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from kb.notes import ClaimStatus, NoteKind
+from service.answering.answer import Answer as Answer
+
 MAX_QUESTION = 2_000  # characters, as everywhere else
 _MAX_NAME = 500
 
-Status = Literal["untested", "supported", "refuted", "underpowered"]
-Kind = Literal["note", "paper", "review", "inquiry", "evidence", "stub"]
 Mode = Literal["quoted", "generated"]
 
 
@@ -63,7 +64,7 @@ class NeighboursInput(NeighbourRange):
 
 
 class ClaimFilter(Input):
-    status: Status | None = Field(None, description="Return only claims with this status.")
+    status: ClaimStatus | None = Field(None, description="Return only claims with this status.")
 
 
 class Question(Input):
@@ -109,7 +110,7 @@ class Claim(Output):
     premise: str
     settles: str = Field(description="What would settle the claim, in the author's words.")
     test: dict[str, Any] | None
-    status: Status
+    status: ClaimStatus
     status_reason: str = Field("", description="How all runs on the claim together decide its status.")
     evidence: list[str] = Field(description="Ids of evidence notes, newest last.")
 
@@ -144,7 +145,7 @@ class Similar(Output):
 class Note(Output):
     id: str
     title: str
-    kind: Kind
+    kind: NoteKind
     path: str
     gist: str
     aliases: list[str]
@@ -164,7 +165,7 @@ class Note(Output):
 class Neighbour(Output):
     id: str
     title: str
-    kind: Kind
+    kind: NoteKind
     distance: int = Field(description="Distance in links. 0 is the note itself.")
 
 
@@ -188,84 +189,6 @@ class Neighbours(Output):
     notes: list[Neighbour] = Field(description="Nearest first, including the note itself.")
     links: list[Link] = Field(description="All typed links among these notes.")
     similar: list[SimilarNote] = Field(description="Notes with similar text, linked or not.")
-
-
-class Citation(Output):
-    number: int
-    note_id: str
-    title: str
-    start: int = Field(description="quote == text[start:end] of the note.")
-    end: int
-    quote: str
-
-
-class Statement(Output):
-    text: str
-    support: Literal["quoted", "supported", "partial", "unsupported"]
-    part: str
-    reason: str = Field(description="Why a written sentence is not supported.")
-    paragraph: int
-    citations: list[Citation]
-
-
-class Disagreement(Output):
-    source: str
-    target: str
-    type: str
-    why: str
-    source_title: str
-    target_title: str
-    source_says: Citation | None
-    target_says: Citation | None
-
-
-class EvidenceItem(Output):
-    note_id: str
-    title: str
-    run_id: str
-    claim: str
-    claim_text: str
-    status: str
-    date: str
-
-
-class Experiment(Output):
-    claim: str
-    claim_text: str
-    question: str
-    settles: str
-    spec: dict[str, Any]
-
-
-class SourceNote(Output):
-    note_id: str
-    title: str
-    kind: Kind
-    gist: str
-
-
-class Answer(Output):
-    question: str
-    answered: bool = Field(description="False: the notes hold no answer; `reason` says why, `nearest` lists the closest notes.")
-    mode: Mode
-    model: str | None
-    statements: list[Statement]
-    disagreements: list[Disagreement]
-    evidence: list[EvidenceItem]
-    experiments: list[Experiment] = Field(description="What would settle the open claims that the answer touches.")
-    sources: list[SourceNote]
-    nearest: list[SourceNote]
-    follow_ups: list[str]
-    inquiries: list[SourceNote]
-    missing: list[str] = Field(description="Words of the question that no note knows.")
-    reason: str
-    understood: str
-    dropped: list[Statement] = Field(description="Written sentences that were left out: their sources say otherwise.")
-    incomplete: bool
-    fault: str = Field(description="What went wrong with the model; the answer may be in quotes for that reason.")
-    reasoning: str
-    remarks: list[str] = Field(description="What is to be said of how the answer was made.")
-    seconds: float
 
 
 class Proposal(Output):

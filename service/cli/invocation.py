@@ -57,7 +57,7 @@ def _run(parser: Callable[[], argparse.ArgumentParser], arguments: Sequence[str]
     except OSError as error:
         if error.errno in TOO_MANY_FILES | NO_ROOM | READ_ONLY | NO_PERMISSION:
             return _failed(
-                options, f"{error.filename or home_folder(options.home)} can not be used {explanation(error, '')}", error
+                options, f"{error.filename or home_folder(options.home)} cannot be used {explanation(error, '')}", error
             )
         where = f"{error.filename}: " if error.filename else ""
         return _failed(options, f"{where}{error.strerror or error}: check the path and its permissions", error)

@@ -255,7 +255,7 @@ def _queries(options: argparse.Namespace) -> list[tuple[dict[str, Any], str]]:
     try:
         lines = Path(options.queries).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise PasskbError(f"{options.queries} can not be read: {error}") from error
+        raise PasskbError(f"{options.queries} cannot be read: {error}") from error
     batch = []
     for number, line in enumerate(lines, 1):
         if line.strip():
@@ -335,7 +335,7 @@ def _map(options: argparse.Namespace) -> int:
     try:
         options.out.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise PasskbError(f"{options.out} can not be written: {error.strerror}") from error
+        raise PasskbError(f"{options.out} cannot be written: {error.strerror}") from error
     result = {"out": str(options.out), "notes": notes, "links": links}
     _print_result(options, result, lambda: f"wrote {notes} notes and {links} links to {options.out}")
     return DONE

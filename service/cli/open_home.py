@@ -11,7 +11,7 @@ from service import output
 
 
 def open_home(home: Path) -> KnowledgeBase:
-    """Reports rebuilt parts on stderr. Raises PasskbError if the home can not be opened."""
+    """Reports rebuilt parts on stderr. Raises PasskbError if the home cannot be opened."""
     kb = KnowledgeBase(home)
     try:
         for sentence in recover(kb, output.progress):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass
 
 from kb.notes import Note, NoteKind
 from kb.store.queries import text_hash
 from service.answering.answer import Citation, Statement, Support
 
 RECORD_KEY = "inquiry"  # front matter key of the record; nested values are never read as links
+_CONFIG = ConfigDict(coerce_numbers_to_str=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class SourceSnapshot:
     """A source at the time of the answer. `text` is the hash of its text."""
 
@@ -22,7 +26,7 @@ class SourceSnapshot:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class ClaimSnapshot:
     """A claim at the time of the answer. `claim` is `NOTE#ID`, `evidence` the ids of its evidence notes."""
 
@@ -32,7 +36,7 @@ class ClaimSnapshot:
     evidence: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class StaleReason:
     """Why an inquiry is stale. `kind`: `changed`, `deleted`, `moved`, `evidence` or `status`. `was` and `now`: the old and new
     sentence or status of the claim (empty if there is none)."""
@@ -45,11 +49,10 @@ class StaleReason:
     now: str = ""
 
     def to_json(self) -> dict[str, str]:
-        keys = ("kind", "note_id", "title", "text", "was", "now")
-        return {key: str(getattr(self, key)) for key in keys}
+        return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class InquiryRecord:
     """`asked`: ISO 8601 time. `because`: why the previous version was stale. `earlier`: file of the previous version, in the
     folder of inquiries."""
@@ -71,26 +74,21 @@ class InquiryRecord:
         return self.mode, self.statements, cited, self.sources, self.claims
 
     def to_front_matter(self) -> dict[str, Any]:
-        out: dict[str, Any] = {"question": self.question, "asked": self.asked, "mode": self.mode}
-        out |= {"model": self.model} if self.model else {}
-        out["statements"] = [
-            {"support": str(entry.support), "part": entry.part, "paragraph": entry.paragraph}
-            | {"cites": [citation.number for citation in entry.citations]}
-            | ({"text": entry.text} if entry.support is not Support.QUOTED else {})
-            | ({"reason": entry.reason} if entry.reason else {})
-            for entry in self.statements
-        ]
-        out["citations"] = [
-            {"number": c.number, "note": c.note_id, "title": c.title, "start": c.start, "end": c.end, "quote": c.quote}
-            for c in self.citations
-        ]
-        out["sources"] = [{"note": s.note_id, "title": s.title, "text": s.text} for s in self.sources]
-        if self.claims:
-            out["touched"] = [
-                {"claim": t.claim, "text": t.text, "status": t.status, "evidence": list(t.evidence)} for t in self.claims
-            ]
-        out |= {"because": [reason.to_json() for reason in self.because]} if self.because else {}
-        return out | ({"earlier": self.earlier} if self.earlier else {})
+        out: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        for entry in out["statements"]:
+            entry["cites"] = [citation["number"] for citation in entry.pop("citations")]
+            if entry["support"] == Support.QUOTED:
+                del entry["text"]
+            if not entry["reason"]:
+                del entry["reason"]
+        for entry in (*out["citations"], *out["sources"]):
+            entry["note"] = entry.pop("note_id")
+        out["touched"] = out.pop("claims")
+        return {key: value for key, value in out.items() if value or key in _REQUIRED}
+
+
+_ADAPTER = TypeAdapter(InquiryRecord)
+_REQUIRED = frozenset(("question", "asked", "mode", "statements", "citations", "sources"))
 
 
 def record_of_note(note: Note) -> InquiryRecord | None:
@@ -103,26 +101,16 @@ def record_of_note(note: Note) -> InquiryRecord | None:
 def read_record(properties: Mapping[str, Any]) -> InquiryRecord | None:
     """The record in a note's `properties`; None if there is none or it is not valid."""
     try:
-        properties = properties[RECORD_KEY]
-        citations = tuple(_citation(entry) for entry in properties["citations"])
-        by_number = {citation.number: citation for citation in citations}
-        return InquiryRecord(
-            str(properties["question"]),
-            str(properties["asked"]),
-            str(properties["mode"]),
-            str(properties.get("model") or ""),
-            tuple(_statement(entry, by_number) for entry in properties["statements"]),
-            citations,
-            tuple(SourceSnapshot(str(e["note"]), str(e["title"]), str(e["text"])) for e in properties["sources"]),
-            tuple(
-                ClaimSnapshot(str(e["claim"]), str(e["text"]), str(e["status"]), tuple(map(str, e["evidence"])))
-                for e in properties.get("touched") or ()
-            ),
-            tuple(
-                StaleReason(**{key: str(value) for key, value in entry.items()}) for entry in properties.get("because") or ()
-            ),
-            str(properties.get("earlier") or ""),
-        )
+        data = properties[RECORD_KEY]
+        citations, sources = ([{**entry, "note_id": entry["note"]} for entry in data[key]] for key in ("citations", "sources"))
+        by_number = {int(entry["number"]): entry for entry in citations}
+        statements = []
+        for entry in data["statements"]:
+            cited = [by_number[int(number)] for number in entry["cites"]]
+            text = " ".join(citation["quote"] for citation in cited) if entry["support"] == Support.QUOTED else entry["text"]
+            statements.append({**entry, "text": text, "citations": cited})
+        changed = {"statements": statements, "citations": citations, "sources": sources, "claims": data.get("touched") or ()}
+        return _ADAPTER.validate_python({**data, "asked": str(data["asked"]), "model": data.get("model") or "", **changed})
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
@@ -130,15 +118,3 @@ def read_record(properties: Mapping[str, Any]) -> InquiryRecord | None:
 def text_digest(text: str) -> str:
     """The hash of a text, as in a record."""
     return text_hash(text).hex()
-
-
-def _citation(entry: Mapping[str, Any]) -> Citation:
-    number, start, end = (int(entry[key]) for key in ("number", "start", "end"))
-    return Citation(number, str(entry["note"]), str(entry["title"]), start, end, str(entry["quote"]))
-
-
-def _statement(entry: Mapping[str, Any], by_number: Mapping[int, Citation]) -> Statement:
-    cited = tuple(by_number[int(number)] for number in entry["cites"])
-    support = Support(entry["support"])
-    text = str(entry["text"]) if support is not Support.QUOTED else " ".join(citation.quote for citation in cited)
-    return Statement(text, support, cited, str(entry["part"]), str(entry.get("reason") or ""), int(entry["paragraph"]))

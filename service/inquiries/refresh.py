@@ -43,7 +43,7 @@ def refresh(kb: KnowledgeBase, note_id: str, model: Model | None = None, *, repl
     after = kb.store.note(kept.id)
     record = saved_record(kb, after) if after else None
     if record is None:
-        raise PasskbError(f"{kept.path} was written but can not be read: see `passkb status`")
+        raise PasskbError(f"{kept.path} was written but cannot be read: see `passkb status`")
     return RefreshResult(kept, record, diff_records(before, record, reasons))
 
 

@@ -120,8 +120,7 @@ def normalize_question(question: str) -> str:
 
 def _as_standalone(answer: Answer) -> Answer:
     """The answer with a question that can be asked on its own: a follow-up is replaced by its rewritten question."""
-    question = (answer.understood or answer.question).encode("utf-8", "replace").decode()
-    return replace(answer, question=" ".join(question.split()))
+    return replace(answer, question=" ".join((answer.understood or answer.question).split()))
 
 
 def _choose_title(kb: KnowledgeBase, question: str) -> str:
@@ -167,8 +166,8 @@ def _read_note(path: Path) -> Note | None:
         return read_markdown(path.read_bytes(), path=str(path), note_id=path.stem, source="").note
     except (FileNotFoundError, PasskbError):
         return None
-    except OSError as error:  # never replace a file that can not be read
-        raise PasskbError(f"{path} can not be read {explanation(error, 'check it, and try again')}") from error
+    except OSError as error:  # never replace a file that cannot be read
+        raise PasskbError(f"{path} cannot be read {explanation(error, 'check it, and try again')}") from error
 
 
 def _archive(path: Path, before: InquiryRecord | None, replace_edited: bool) -> str:

@@ -368,7 +368,7 @@ def _load_libraries() -> None:
 
 
 def _without_surrogates(text: str) -> str:
-    """The text without lone surrogates, which can not be stored."""
+    """The text without lone surrogates, which cannot be stored."""
     return text.encode("utf-8", "replace").decode()
 
 

@@ -30,7 +30,7 @@ def accept_link(kb: KnowledgeBase, source: str, target: str, type_: LinkType = L
         if note_id not in notes or notes[note_id].kind is NoteKind.STUB:
             raise PasskbError(f"{note_id!r} is not an existing note")
     if source == target:
-        raise PasskbError("a note can not be linked to itself")
+        raise PasskbError("a note cannot be linked to itself")
     if existing := links_between(kb, source, target):
         raise PasskbError(f"already linked: {existing[0].source} {existing[0].type} {existing[0].target}")
     today = datetime.datetime.now(datetime.UTC).date()
@@ -42,7 +42,7 @@ def accept_link(kb: KnowledgeBase, source: str, target: str, type_: LinkType = L
     undismiss(kb.home, source, target)
     links = [link for link in links_between(kb, source, target) if link.writer]
     if not links:
-        raise PasskbError(f"the link was written to {path} but can not be read: see `passkb status`")
+        raise PasskbError(f"the link was written to {path} but cannot be read: see `passkb status`")
     return links[0]
 
 
@@ -100,7 +100,7 @@ def _read_entries(path: Path) -> list[dict[str, Any]]:
         return list(entries)
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         cause = explanation(error, "correct it, or move it away")
-        raise PasskbError(f"{path} can not be read as a list of links {cause}") from error
+        raise PasskbError(f"{path} cannot be read as a list of links {cause}") from error
 
 
 def _render(path: Path, entries: list[dict[str, Any]]) -> str:

@@ -47,7 +47,7 @@ def _read(home: Path) -> list[list[str]]:
         return []
     except (OSError, ValueError) as error:
         otherwise = "correct it, or delete it to see dismissed suggestions again"
-        raise PasskbError(f"{path} can not be read {explanation(error, otherwise)}") from error
+        raise PasskbError(f"{path} cannot be read {explanation(error, otherwise)}") from error
 
 
 def _write(home: Path, pairs: list[list[str]]) -> None:

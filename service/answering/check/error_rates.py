@@ -137,7 +137,7 @@ def load_judge_rates(home: Path) -> dict[str, ErrorRates]:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         otherwise = "delete it, and run `passkb judge-check` again"
-        raise PasskbError(f"{path} can not be read {explanation(error, otherwise)}") from error
+        raise PasskbError(f"{path} cannot be read {explanation(error, otherwise)}") from error
 
 
 def save_judge_rates(home: Path, figures: ErrorRates) -> None:
@@ -153,7 +153,7 @@ def save_judge_rates(home: Path, figures: ErrorRates) -> None:
         write_atomic(home / JUDGE_RATES, json.dumps(entries, ensure_ascii=False, indent=1))
     except OSError as error:
         cause = explanation(error, "choose another folder with --home")
-        raise PasskbError(f"{home / JUDGE_RATES} can not be written {cause}") from error
+        raise PasskbError(f"{home / JUDGE_RATES} cannot be written {cause}") from error
 
 
 def describe(figures: ErrorRates) -> list[str]:

@@ -2,7 +2,7 @@
 
 The embedded checker grades first. Its finding of a missing number is final (right for 110 of 118 development pairs). If it
 finds an opposite direction (right for 22 of 33 test pairs) and the model disagrees, the grade is partial. Sentences unrelated
-to their spans can not be upgraded, because a note may contain instructions to the model. Otherwise the model decides.
+to their spans cannot be upgraded, because a note may contain instructions to the model. Otherwise the model decides.
 """
 
 from __future__ import annotations

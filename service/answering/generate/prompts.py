@@ -1,6 +1,6 @@
 """Prompts for writing answers, correcting sentences and ranking passages.
 
-Passages are escaped, one per line, so that a note can not forge a passage or end the list.
+Passages are escaped, one per line, so that a note cannot forge a passage or end the list.
 """
 
 from __future__ import annotations

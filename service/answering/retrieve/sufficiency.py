@@ -1,7 +1,7 @@
 """Decides whether the notes can answer a question, by a linear model of five features.
 
 `python -m bench.run refusal` fits it by logistic regression on the development questions in tests/service/answering;
-`questions.jsonl` is the test set. It recognizes topics; it often can not tell whether a particular detail is present.
+`questions.jsonl` is the test set. It recognizes topics; it often cannot tell whether a particular detail is present.
 """
 
 from __future__ import annotations

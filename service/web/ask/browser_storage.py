@@ -11,14 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from service.answering.answer import Answer
 from service.inquiries.note_text import answer_markdown
 from service.web.components.html import text
 
 LONGEST = 400_000  # characters of one record
-_ANSWER = TypeAdapter(Answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +46,6 @@ def _record(entry: Any) -> Record | None:
         return None
     try:
         value = json.loads(entry)
-        return Record(_ANSWER.validate_python(value["answer"]), str(value["at"])[:40])
-    except (ValueError, TypeError, KeyError, RecursionError, ValidationError):
+        return Record(Answer.from_json(value["answer"]), str(value["at"])[:40])
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None

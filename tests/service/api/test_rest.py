@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import jsonschema
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from starlette.testclient import TestClient
 
 from kb.knowledge_base import KnowledgeBase
@@ -24,7 +24,7 @@ from tests.service.answering.scripted_server import Reply, said, serving
 from tests.service.api.conftest import contents
 from tests.service.api.examples import REQUESTS, asked, client
 
-SHAPES: Mapping[str, type[BaseModel]] = {
+SHAPES: Mapping[str, type] = {
     "status": schemas.Overview, "search": schemas.Hits, "note": schemas.Note, "neighbours": schemas.Neighbours,
     "claims": schemas.Claims, "ask": schemas.Answer, "propose": schemas.Proposal,
 }  # fmt: skip
@@ -77,7 +77,8 @@ def test_the_example_and_what_really_comes_fit_the_schema(name: str, web: TestCl
     assert content["example"] == EXAMPLES[name]["response"]
     for value in (answer.json(), content["example"]):
         fits(described, content["schema"], value)
-        assert undocumented(SHAPES[name].model_validate(value)) == []
+        read: object = TypeAdapter(SHAPES[name]).validate_python(value)
+        assert read.to_json() == value if isinstance(read, schemas.Answer) else undocumented(read) == []
     assert answer.json().keys() == content["example"].keys()
     assert answer.headers["cache-control"] == "no-store" and "access-control-allow-origin" not in answer.headers
 
@@ -276,7 +277,7 @@ def test_a_model_writes_where_it_is_asked_to(known: KnowledgeBase, described: Ma
         assert answer.json()["mode"] == "generated" and answer.json()["model"] == "scripted" and len(server.asked) >= 1
         assert web.get("/api/v1/status").json()["model"] == "scripted"
     fits(described, {"$ref": "#/components/schemas/Answer"}, answer.json())
-    assert undocumented(schemas.Answer.model_validate(answer.json())) == [] and "sk-never" not in answer.text
+    assert schemas.Answer.from_json(answer.json()).to_json() == answer.json() and "sk-never" not in answer.text
 
 
 def test_a_model_that_fails_leaves_the_quotes(known: KnowledgeBase) -> None:

@@ -143,7 +143,7 @@ def test_search_gives_hits_best_first_and_answers_batches(passkb: Passkb, sample
     assert status == 0 and first == {"id": 7, **result} and second["id"] == "b"
     queries.write_text('{"id": 1, "text": "fine"}\n{"id": 2}\n')
     assert "queries.jsonl, line 2" in refused(passkb("search", "--queries", queries))
-    assert "nowhere.jsonl can not be read" in refused(passkb("search", "--queries", "nowhere.jsonl"))
+    assert "nowhere.jsonl cannot be read" in refused(passkb("search", "--queries", "nowhere.jsonl"))
     assert passkb("search")[0] == 2 and passkb("search", "x", "--queries", queries)[0] == 2
     assert passkb("search", "x", "-k", "0")[0] == 2
 
@@ -227,7 +227,7 @@ def test_the_map_is_written_in_three_formats(passkb: Passkb, vault: Vault, tmp_p
     passkb("map", "--around", "Plums", "--depth", "1", "--out", tmp_path / "near.json")
     assert {note["id"] for note in json.loads((tmp_path / "near.json").read_text())["notes"]} == {"vault/three", "vault/two"}
     assert "map.png: use one of the formats" in refused(passkb("map", "--out", tmp_path / "map.png"))
-    assert "can not be written" in refused(passkb("map", "--out", tmp_path / "no" / "folder.json"))
+    assert "cannot be written" in refused(passkb("map", "--out", tmp_path / "no" / "folder.json"))
 
 
 def test_claims_are_listed_and_chosen_by_status(passkb: Passkb, sample_home: Path) -> None:

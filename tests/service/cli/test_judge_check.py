@@ -75,7 +75,7 @@ def test_judges_are_kept_beside_each_other_and_a_torn_file_is_named(home: Path) 
     assert load_judge_rates(home) == {"one/model": one, "other": other}
     for torn in ('{"one": ', '{"one": {"check": "one"}}', "[]", '{"one": {"counts": []}}'):
         (home / JUDGE_RATES).write_text(torn)
-        with pytest.raises(PasskbError, match=r"judge_figures.json can not be read .*judge-check"):
+        with pytest.raises(PasskbError, match=r"judge_figures.json cannot be read .*judge-check"):
             load_judge_rates(home)
     save_judge_rates(home, other)
     assert load_judge_rates(home) == {"other": other}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -37,7 +38,7 @@ def page(words: str, *, generated: bool = True, why: str = "", title: str = "Why
     answer = Answer(
         words, True, statements, (Disagreement("vault/a", "vault/b", "contradicts", words, words, words, cited, other),),
         (EvidenceItem("vault/e", words, "run", "vault/a#c", words, words, words),),
-        sources=(SourceNote("vault/a", words, "note", words), SourceNote("vault/b", words, "note", words)),
+        sources=(SourceNote("vault/a", words, NoteKind.NOTE, words), SourceNote("vault/b", words, NoteKind.NOTE, words)),
         mode="generated" if generated else "quoted", model=words if generated else None,
         dropped=(Statement(words, grades[-1], ()),), incomplete=True, fault=words,
     )  # fmt: skip
@@ -112,3 +113,35 @@ def test_front_matter_that_a_person_broke_is_no_record() -> None:
         record = {k: v for k, v in properties["inquiry"].items() if k != key} | ({key: value} if value is not None else {})
         assert read_record({"inquiry": record}) is None
     assert read_record({}) is None and read_record({"inquiry": "x"}) is None
+
+
+def test_the_record_of_version_0_2_is_read_and_written_as_it_was() -> None:
+    record = yaml.safe_load("""
+question: Why do zebras have stripes?
+asked: '2026-11-20T06:00:00+00:00'
+mode: generated
+model: some/model
+statements:
+- {support: supported, part: lede, paragraph: 0, cites: [1], text: Stripes keep flies off.}
+- {support: partial, part: body, paragraph: 1, cites: [2, 1], text: Heat too., reason: only partly covered}
+- {support: quoted, part: body, paragraph: 0, cites: [2, 1]}
+citations:
+- {number: 1, note: vault/flies, title: Flies, start: 3, end: 9, quote: No fly}
+- {number: 2, note: vault/heat, title: '2024', start: 0, end: 5, quote: Heat.}
+sources:
+- {note: vault/flies, title: Flies, text: 0a1b}
+touched:
+- {claim: vault/flies#c, text: They do., status: untested, evidence: [e/1]}
+because:
+- {kind: changed, note_id: vault/flies, title: Flies, text: It has changed., was: a, now: b}
+earlier: .earlier/why/1.md
+""")
+    read = read_record({"inquiry": record})
+    assert read is not None and read.to_front_matter() == record
+    assert [statement.text for statement in read.statements] == ["Stripes keep flies off.", "Heat too.", "Heat. No fly"]
+    assert read.statements[1].citations == (read.citations[1], read.citations[0])
+    assert read.claims[0].evidence == ("e/1",) and read.because[0].now == "b"
+    quoted = {"question": "Q?", "asked": "2026", "mode": "quoted", "statements": [], "citations": [], "sources": []}
+    assert (bare := read_record({"inquiry": quoted})) is not None and bare.to_front_matter() == quoted and bare.model == ""
+    for broken in ({**record, "citations": []}, {**record, "statements": [{"cites": [1]}]}, {"question": "Q?"}, None, "text"):
+        assert read_record({"inquiry": broken}) is None

@@ -81,5 +81,5 @@ def test_better_grounds_come_first_and_an_unknown_note_is_refused(linkless: Know
 def test_a_damaged_list_of_dismissals_is_named(linkless: KnowledgeBase) -> None:
     for text in ("{}", "[1]", '[["a"]]', "nonsense"):
         (linkless.home / "dismissed.json").write_text(text)
-        with pytest.raises(PasskbError, match=r"dismissed\.json can not be read"):
+        with pytest.raises(PasskbError, match=r"dismissed\.json cannot be read"):
             suggest_links(linkless, "vault/training")

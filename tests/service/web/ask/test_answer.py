@@ -48,15 +48,15 @@ def answer(evil: str = "") -> Answer:
         ),
         evidence=(EvidenceItem("v/e", f"Run{evil}", "r1", "v/a#c", f"Claim{evil}", "underpowered", f"2026-01-02{evil}"),),
         experiments=(Experiment("v/a#c", f"Claim{evil}", "Q?", f"A million draws{evil}", {}),),
-        sources=(SourceNote(f"v/a{evil}", f"Note A{evil}", "note", f"gist{evil}"),),
+        sources=(SourceNote(f"v/a{evil}", f"Note A{evil}", NoteKind.NOTE, f"gist{evil}"),),
         follow_ups=(f"And then?{evil}",),
-        inquiries=(SourceNote("v/i", f"Asked{evil}", "inquiry", ""),),
+        inquiries=(SourceNote("v/i", f"Asked{evil}", NoteKind.INQUIRY, ""),),
         seconds=0.4,
     )  # fmt: skip
 
 
 def refusal(evil: str = "") -> Answer:
-    nearest = (SourceNote("v/a", f"Note A{evil}", "note", f"gist{evil}"),)
+    nearest = (SourceNote("v/a", f"Note A{evil}", NoteKind.NOTE, f"gist{evil}"),)
     return Answer("Bread?", False, nearest=nearest, missing=(f"sourdough{evil}",), reason=f"The notes are about models.{evil}")
 
 
