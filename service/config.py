@@ -18,13 +18,14 @@ _TRUTH = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """`log_level` "": warning for commands, info for `serve` and `worker`. `max_waiting`: how many questions may wait for their
-    turn in a served app; more are turned away."""
+    """`llm`: URL of a model server, or PROVIDER/MODEL of a llama-index integration. `log_level` "": warning for commands, info
+    for `serve` and `worker`. `max_waiting`: limit of the queue of questions in a served app."""
 
     host: str = "127.0.0.1"
     port: int = 7860
     auth: str = ""
     auth_file: str = ""
+    llm: str = ""
     llm_url: str = ""
     llm_model: str = ""
     llm_api_key: str = ""

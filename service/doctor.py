@@ -119,6 +119,14 @@ def _chroma(_: Path) -> CheckResult:
 
 def _server(home: Path) -> CheckResult:
     config = read_config(home)
+    if config.llm and "://" not in config.llm:
+        from service.llm.factory import open_model
+
+        try:
+            open_model(config)
+        except PasskbError as error:
+            return CheckResult("language model", False, config.llm, str(error))
+        return CheckResult("language model", True, config.llm)
     if not config.llm_url:
         return CheckResult(
             "model server", False, "none set: answers are quotes", "none needed for quotes; see llm_url in README"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kb.notes import LinkType, NoteKind, PasskbError
+from service.cli.invocation import DONE, PART
 from service.config import home_folder
 
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from service.inquiries.staleness import InquiryStatus
     from service.suggestions.ranking import Suggestion
 
-DONE, PART = 0, 3
-_MODEL = "the model of this server (OpenAI-compatible)"
+_MODEL = "this model: URL of an OpenAI-compatible server, or PROVIDER/MODEL"
 ModelOf = Callable[[argparse.Namespace], Any]
 
 

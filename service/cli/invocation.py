@@ -17,7 +17,7 @@ from kb.os_errors import NO_PERMISSION, NO_ROOM, READ_ONLY, TOO_MANY_FILES, expl
 from service import log
 from service.config import home_folder, read_config
 
-DONE, NOTHING, PART = 0, 1, 3
+DONE, NOTHING, PART = 0, 1, 3  # exit statuses; argparse uses 2 for usage errors
 
 
 def invoke(parser: Callable[[], argparse.ArgumentParser], arguments: Sequence[str] | None) -> int:

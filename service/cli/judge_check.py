@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from kb.notes import PasskbError
+from service.cli.invocation import DONE, PART
 from service.config import home_folder
 
 
@@ -16,7 +17,7 @@ def add_command(commands: Any, run_model: Any) -> None:
     """Adds the command. `run_model` returns the language model for the parsed options, or None."""
     help_ = "measure how well the language model judges sentences, on labelled pairs"
     command = commands.add_parser("judge-check", help=help_, description=help_)
-    command.add_argument("--llm", metavar="URL", help="server of the language model (OpenAI-compatible)")
+    command.add_argument("--llm", metavar="URL", help="OpenAI-compatible server, or PROVIDER/MODEL such as ollama/llama3.2")
     command.add_argument("--model", metavar="NAME", help="name of the model; optional if the server has only one")
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.set_defaults(run=lambda options: _judge_check(options, run_model(options)))
@@ -41,4 +42,4 @@ def _judge_check(options: argparse.Namespace, model: Any) -> int:
     for remark in judged.remarks():
         print(f"passkb: {remark}", file=sys.stderr)
     print(json.dumps(figures.to_json(), ensure_ascii=False) if options.json else "\n".join(describe(figures)))
-    return 3 if judged.remarks() else 0
+    return PART if judged.remarks() else DONE

@@ -125,7 +125,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--llm", metavar="URL", help="server of the language model that writes answers (OpenAI-compatible)")
+    command.add_argument(
+        "--llm",
+        metavar="URL",
+        help="OpenAI-compatible server, or PROVIDER/MODEL such as ollama/llama3.2, to write answers with",
+    )
     command.add_argument("--model", metavar="NAME", help="name of the model; optional if the server has only one")
     command.add_argument("--quoted", action="store_true", help="answer in quotes, without a language model")
 
@@ -290,17 +294,9 @@ def _ask(options: argparse.Namespace) -> int:
 
 def _model(options: argparse.Namespace) -> Any:
     """The language model that writes answers, or None if none is configured."""
-    config = read_config(home_folder(options.home))
-    url = options.llm or config.llm_url
-    if not url:
-        if options.model:
-            raise PasskbError("--model needs a server: add --llm URL or set PASSKB_LLM_URL")
-        return None
-    from service.llm.client import LanguageModel
+    from service.llm.factory import open_model
 
-    # Never send the configured key to another server.
-    key = config.llm_api_key if url.rstrip("/") == (config.llm_url or url).rstrip("/") else ""
-    return LanguageModel(url, options.model or config.llm_model, key)
+    return open_model(read_config(home_folder(options.home)), options.llm or "", options.model or "")
 
 
 def _note(options: argparse.Namespace) -> int:

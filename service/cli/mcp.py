@@ -6,6 +6,7 @@ import argparse
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from service.cli.invocation import DONE
 from service.config import home_folder, read_config
 
 if TYPE_CHECKING:
@@ -27,11 +28,9 @@ def _mcp(options: argparse.Namespace) -> int:
     @cache
     def model() -> Model | None:
         """Created on first use: its libraries take seconds to load."""
-        if not config.llm_url:
-            return None
-        from service.llm.client import LanguageModel
+        from service.llm.factory import open_model
 
-        return LanguageModel(config.llm_url, config.llm_model, config.llm_api_key)
+        return open_model(config)
 
     from service.api.mcp import serve_stdio
     from service.api.operations import Access
@@ -40,4 +39,4 @@ def _mcp(options: argparse.Namespace) -> int:
     local = config.host if config.host not in ("0.0.0.0", "::") else "127.0.0.1"
     with open_home(home) as kb:
         serve_stdio(Access(kb, model, options.app or f"http://{local}:{config.port}"))
-    return 0
+    return DONE

@@ -8,7 +8,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,8 +22,8 @@ from service.llm.http_cancel import OpenResponses
 from service.llm.stream_reader import StreamReader
 
 _LOCAL = ("127.", "localhost", "::1")
-_RETRYABLE_STATUS = (408, 409, 425, 429)
-_BAD_REQUEST_STATUS = (400, 422)
+RETRYABLE_STATUS = (408, 409, 425, 429)
+BAD_REQUEST_STATUS = (400, 422)
 _TOO_LONG_MESSAGES = ("context length", "context window", "maximum context", "max_model_len", "too long", "too many tokens")
 _POLL_SECONDS = 0.05  # seconds between checks for cancellation
 _RETRY_FACTS_SECONDS = 5.0  # seconds before the model list is requested again
@@ -108,7 +109,130 @@ class Model(Protocol):
         Raises ModelError before the first piece, Interrupted after it."""
 
 
-class LanguageModel:
+class ChatModel(ABC):
+    """A chat model of llama-index with retries, timeouts and cancellation. `where` names it in messages."""
+
+    def __init__(
+        self, where: str, key: str, timeouts: Timeouts | None, temperature: float, secrets: Sequence[str] = ()
+    ) -> None:
+        self._where, self._key, self._secrets = where, key, tuple(filter(None, (key, *secrets)))
+        self.timeouts, self._temperature = timeouts or Timeouts(), temperature
+        self._responses = OpenResponses()
+
+    @property
+    @abstractmethod
+    def constrains(self) -> bool:
+        """Whether the server supports constrained decoding by `pattern`."""
+
+    @property
+    @abstractmethod
+    def _llm(self) -> Any:
+        """The model as a llama-index LLM."""
+
+    @abstractmethod
+    def _convert_error(self, error: Exception) -> Exception:
+        """Converts an exception of the libraries to one of ours, without secrets."""
+
+    def stream(
+        self, system: str, user: str, *, max_tokens: int, pattern: str = "", stop: Callable[[], bool] | None = None
+    ) -> Iterator[Piece]:
+        stopped = stop or (lambda: False)
+        forms = [(system, pattern)] if pattern and self.constrains else []
+        forms += [(system, ""), ("", "")]  # some servers reject patterns, some models system prompts
+        reasons: list[str] = []
+        while True:
+            system_part, pattern_ = forms[0]
+            messages = [("system", system_part), ("user", user)] if system_part else [("user", f"{system}\n\n{user}")]
+            begun = False
+            try:
+                for piece in self._request(messages, max_tokens, pattern_, stopped):
+                    begun = True
+                    yield piece
+                return
+            except RetryableError as fault:
+                if begun:
+                    raise Interrupted(f"{self._where} closed the connection ({fault.reason}): try again") from None
+                reasons.append(fault.reason)
+                if len(reasons) >= self.timeouts.tries or (fault.wait or 0) > self.timeouts.asked:
+                    raise ModelError(f"{self._where} does not respond ({'; '.join(dict.fromkeys(reasons))}): "
+                                     "check the server, or ask without a model") from None  # fmt: skip
+                _sleep(self.timeouts.pause * 2 ** (len(reasons) - 1) if fault.wait is None else fault.wait, stopped)
+            except BadRequestError as fault:
+                too_long = any(words in fault.reason.lower() for words in _TOO_LONG_MESSAGES)
+                if too_long or len(forms) == 1:
+                    raise ModelError(f"{self._where} rejected the request: {fault.reason}", too_long=too_long) from None
+                forms.pop(0)
+
+    def _request(
+        self, messages: list[tuple[str, str]], max_tokens: int, pattern: str, stop: Callable[[], bool]
+    ) -> Iterator[Piece]:
+        """One request. Raises RetryableError, BadRequestError, ModelError, Interrupted."""
+        llm = self._llm
+        reader = StreamReader(lambda: self._chunks(llm, messages, max_tokens, pattern), self._responses)
+        begun, written = False, 0
+        heard = began = time.monotonic()
+        try:
+            while True:
+                if stop():
+                    raise Stopped("stopped")
+                if time.monotonic() - began > self.timeouts.whole:
+                    reason = f"{self._where} took longer than {self.timeouts.whole:g} s for one answer"
+                    raise Interrupted(f"{reason}: try again") if begun else ModelError(f"{reason}: check the server")
+                try:
+                    item = reader.queue.get(timeout=_POLL_SECONDS)
+                except queue.Empty:
+                    patience = self.timeouts.silence if begun else self.timeouts.first
+                    if time.monotonic() - heard > patience:
+                        message = f"{self._where} sent nothing for {patience:g} s"
+                        raise (
+                            Interrupted(f"{message}: try again") if begun else ModelError(f"{message}: check the server")
+                        ) from None
+                    continue
+                if isinstance(item, Exception):
+                    fault = self._convert_error(item)
+                    raise Interrupted(str(fault)) if begun and type(fault) is ModelError else fault
+                if isinstance(item, StreamEnd):
+                    reader.ended = True
+                    self._check_end(item, begun, max_tokens)
+                    return
+                heard = time.monotonic()
+                if item.text:
+                    begun, written = True, written + len(item.text)
+                    yield item
+                if written > _MAX_CHARACTERS_PER_TOKEN * max_tokens:
+                    raise Exhausted(f"{self._where} does not stop writing: try again, or use another model")
+        finally:
+            reader.cancel()
+
+    def _check_end(self, end: StreamEnd, begun: bool, max_tokens: int) -> None:
+        if end.reason == "length":
+            raise Exhausted(f"the model reached its limit of {max_tokens:,} tokens: ask a narrower question")
+        if not end.reason and begun:
+            raise Interrupted(f"{self._where} closed the connection: try again")
+        if not end.reason:
+            raise RetryableError("it closed the connection without output")
+
+    def _chunks(self, llm: Any, messages: list[tuple[str, str]], max_tokens: int, pattern: str) -> Iterator[Piece | StreamEnd]:
+        from llama_index.core.base.llms.types import ChatMessage
+
+        options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": self._temperature}
+        if pattern:
+            options["extra_body"] = {"structured_outputs": {"regex": pattern}}
+        reason = ""
+        for chunk in llm.stream_chat([ChatMessage(role=role, content=text) for role, text in messages], **options):
+            if thought := chunk.additional_kwargs.get("thinking_delta"):
+                yield Piece(_without_surrogates(str(thought)), is_reasoning=True)
+            yield Piece(_without_surrogates(chunk.delta or ""))
+            choices = getattr(chunk.raw, "choices", None)
+            reason = (choices[0].finish_reason if choices else None) or reason
+        yield StreamEnd(reason)
+
+    def _redact(self, text: str) -> str:
+        """The text without secrets, shortened and printable."""
+        return redact(text, self._secrets)
+
+
+class LanguageModel(ChatModel):
     """The model `name` (empty: the only one served) of the OpenAI-compatible server at `url`. Thread-safe.
 
     Raises ModelError for an invalid URL.
@@ -118,20 +242,18 @@ class LanguageModel:
     def __init__(
         self, url: str, name: str = "", api_key: str = "", timeouts: Timeouts | None = None, temperature: float = 0.0
     ) -> None:
-        self.url, self._name, self._key = url.strip().rstrip("/"), name.strip(), api_key
-        self.timeouts, self._temperature = timeouts or Timeouts(), temperature
+        self.url, self._name = url.strip().rstrip("/"), name.strip()
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ModelError(
-                f"{self._redact(url)!r} is not the URL of a model server: use a URL such as http://localhost:8000/v1"
-            )
+            shown = redact(url, filter(None, (api_key, parts.password, parts.username)))
+            raise ModelError(f"{shown!r} is not the URL of a model server: use a URL such as http://localhost:8000/v1")
         if not parts.path and not parts.query:
             self.url, parts = f"{self.url}/v1", urlsplit(f"{self.url}/v1")
-        self._where = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "") + parts.path
+        where = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "") + parts.path
+        super().__init__(where, api_key, timeouts, temperature, (parts.password or "", parts.username or ""))
         # Never use a proxy from the environment for a local server.
         self._trust = not str(parts.hostname).startswith(_LOCAL)
         self._lock = threading.Lock()
-        self._responses = OpenResponses()
         self._models: tuple[ServedModel, ...] = ()
         self._ask_again = 0.0
         self._fetcher: threading.Thread | None = None
@@ -159,100 +281,6 @@ class LanguageModel:
     def constrains(self) -> bool:
         return any(entry.owner == "vllm" for entry in self._served)
 
-    def stream(
-        self, system: str, user: str, *, max_tokens: int, pattern: str = "", stop: Callable[[], bool] | None = None
-    ) -> Iterator[Piece]:
-        stopped = stop or (lambda: False)
-        forms = [(system, pattern)] if pattern and self.constrains else []
-        forms += [(system, ""), ("", "")]  # some servers reject patterns, some models system prompts
-        reasons: list[str] = []
-        while True:
-            system_part, pattern_ = forms[0]
-            messages = [("system", system_part), ("user", user)] if system_part else [("user", f"{system}\n\n{user}")]
-            begun = False
-            try:
-                for piece in self._request(messages, max_tokens, pattern_, stopped):
-                    begun = True
-                    yield piece
-                return
-            except _RetryableError as fault:
-                if begun:
-                    raise Interrupted(f"{self._where} closed the connection ({fault.reason}): try again") from None
-                reasons.append(fault.reason)
-                if len(reasons) >= self.timeouts.tries or (fault.wait or 0) > self.timeouts.asked:
-                    raise ModelError(f"{self._where} does not respond ({'; '.join(dict.fromkeys(reasons))}): "
-                                     "check the server, or ask without a model") from None  # fmt: skip
-                _sleep(self.timeouts.pause * 2 ** (len(reasons) - 1) if fault.wait is None else fault.wait, stopped)
-            except _BadRequestError as fault:
-                too_long = any(words in fault.reason.lower() for words in _TOO_LONG_MESSAGES)
-                if too_long or len(forms) == 1:
-                    raise ModelError(f"{self._where} rejected the request: {fault.reason}", too_long=too_long) from None
-                forms.pop(0)
-
-    def _request(
-        self, messages: list[tuple[str, str]], max_tokens: int, pattern: str, stop: Callable[[], bool]
-    ) -> Iterator[Piece]:
-        """One request. Raises _RetryableError, _BadRequestError, ModelError, Interrupted."""
-        llm = self._llm
-        reader = StreamReader(lambda: self._chunks(llm, messages, max_tokens, pattern), self._responses)
-        begun, written = False, 0
-        heard = began = time.monotonic()
-        try:
-            while True:
-                if stop():
-                    raise Stopped("stopped")
-                if time.monotonic() - began > self.timeouts.whole:
-                    reason = f"{self._where} took longer than {self.timeouts.whole:g} s for one answer"
-                    raise Interrupted(f"{reason}: try again") if begun else ModelError(f"{reason}: check the server")
-                try:
-                    item = reader.queue.get(timeout=_POLL_SECONDS)
-                except queue.Empty:
-                    patience = self.timeouts.silence if begun else self.timeouts.first
-                    if time.monotonic() - heard > patience:
-                        message = f"{self._where} sent nothing for {patience:g} s"
-                        raise (
-                            Interrupted(f"{message}: try again") if begun else ModelError(f"{message}: check the server")
-                        ) from None
-                    continue
-                if isinstance(item, Exception):
-                    fault = self._convert_error(item)
-                    raise Interrupted(str(fault)) if begun and type(fault) is ModelError else fault
-                if isinstance(item, _StreamEnd):
-                    reader.ended = True
-                    self._check_end(item, begun, max_tokens)
-                    return
-                heard = time.monotonic()
-                if item.text:
-                    begun, written = True, written + len(item.text)
-                    yield item
-                if written > _MAX_CHARACTERS_PER_TOKEN * max_tokens:
-                    raise Exhausted(f"{self._where} does not stop writing: try again, or use another model")
-        finally:
-            reader.cancel()
-
-    def _check_end(self, end: _StreamEnd, begun: bool, max_tokens: int) -> None:
-        if end.reason == "length":
-            raise Exhausted(f"the model reached its limit of {max_tokens:,} tokens: ask a narrower question")
-        if not end.reason and begun:
-            raise Interrupted(f"{self._where} closed the connection: try again")
-        if not end.reason:
-            raise _RetryableError("it closed the connection without output")
-
-    def _chunks(self, llm: Any, messages: list[tuple[str, str]], max_tokens: int, pattern: str) -> Iterator[Piece | _StreamEnd]:
-        from llama_index.core.base.llms.types import ChatMessage
-
-        options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": self._temperature}
-        if pattern:
-            options["extra_body"] = {"structured_outputs": {"regex": pattern}}
-        reason = ""
-        for chunk in llm.stream_chat([ChatMessage(role=role, content=text) for role, text in messages], **options):
-            if thought := chunk.additional_kwargs.get("thinking_delta"):
-                yield Piece(_without_surrogates(str(thought)), is_reasoning=True)
-            yield Piece(_without_surrogates(chunk.delta or ""))
-            choices = getattr(chunk.raw, "choices", None)
-            reason = (choices[0].finish_reason if choices else None) or reason
-        yield _StreamEnd(reason)
-
     def _convert_error(self, error: Exception) -> Exception:
         """Converts an exception of the libraries to one of ours, without the key."""
         import openai
@@ -271,10 +299,10 @@ class LanguageModel:
                 return ModelError(f"{pointed}: if that is your server, pass its URL as --llm")
             status, reason = error.status_code, f"{error.status_code} {_error_message(error) or message}"
             reason = self._redact(reason)
-            if status in _BAD_REQUEST_STATUS:
-                return _BadRequestError(reason)
-            if status >= 500 or status in _RETRYABLE_STATUS:
-                return _RetryableError(reason, _parse_retry_after(error.response.headers.get("retry-after")))
+            if status in BAD_REQUEST_STATUS:
+                return BadRequestError(reason)
+            if status >= 500 or status in RETRYABLE_STATUS:
+                return RetryableError(reason, _parse_retry_after(error.response.headers.get("retry-after")))
             if status in (401, 403):
                 return ModelError(f"{self._where} rejected the API key ({reason}): set PASSKB_LLM_API_KEY")
             if status == 404:
@@ -283,19 +311,10 @@ class LanguageModel:
                 return ModelError(f"{self._where} does not know the model or the path ({reason}): correct --llm or --model")
             return ModelError(f"{self._where} rejected the request: {reason}")
         if isinstance(error, openai.APITimeoutError):
-            return _RetryableError(f"no connection in {self.timeouts.connect:g} s")
+            return RetryableError(f"no connection in {self.timeouts.connect:g} s")
         if isinstance(error, openai.APIConnectionError):
-            return _RetryableError(self._redact(str(error.__cause__ or error)))
-        return _RetryableError(message)  # a broken stream: httpx, json and openai raise different errors
-
-    def _redact(self, text: str) -> str:
-        """The text without the key and credentials, shortened and printable."""
-        clear = "".join(c if c.isprintable() else " " for c in text)
-        clear = clear.replace(self._key, "…") if self._key else clear
-        parts = urlsplit(self.url)
-        for secret in filter(None, (parts.password, parts.username)):
-            clear = clear.replace(secret, "…")
-        return " ".join(clear.split())[:300]
+            return RetryableError(self._redact(str(error.__cause__ or error)))
+        return RetryableError(message)  # a broken stream: httpx, json and openai raise different errors
 
     @cached_property
     def _llm(self) -> Any:
@@ -341,11 +360,11 @@ class LanguageModel:
 
 
 @dataclass(frozen=True, slots=True)
-class _StreamEnd:
+class StreamEnd:
     reason: str
 
 
-class _RetryableError(Exception):
+class RetryableError(Exception):
     """Can be retried, after `wait` seconds if the server said so."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
@@ -353,12 +372,20 @@ class _RetryableError(Exception):
         self.reason, self.wait = reason, wait
 
 
-class _BadRequestError(Exception):
+class BadRequestError(Exception):
     """The server rejected the form of the request."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """The text without secrets, shortened and printable."""
+    clear = "".join(c if c.isprintable() else " " for c in text)
+    for secret in secrets:
+        clear = clear.replace(secret, "…")
+    return " ".join(clear.split())[:300]
 
 
 def _load_libraries() -> None:
