@@ -222,7 +222,7 @@ def test_a_forged_memory_is_only_text(app: App) -> None:
     assert page.locator("#earlier .earlier > details").count() == 1  # what is no record is left
     page.click("#earlier summary >> nth=0")
     assert page.locator("#earlier img").count() == 0 and page.evaluate("window.hacked") is None
-    assert "no longer stands" in (page.text_content("#opened-sources") or "")
+    assert "no longer contains" in (page.text_content("#opened-sources") or "")
     context.close()
 
 
@@ -255,7 +255,7 @@ def test_an_answer_is_kept_as_an_inquiry_that_its_sources_know(app: App) -> None
     assert page.locator("#answer .kept").count() == 0  # a script's click keeps nothing
     page.click("#answer [data-keep]")
     page.wait_for_selector("#answer .kept")
-    assert "Kept as an inquiry" in page.inner_text("#answer .kept")
+    assert "Saved as an inquiry" in page.inner_text("#answer .kept")
     page.click("#answer .foot [data-keep]")
     page.wait_for_selector("#answer .kept >> text=already")
     page.click("#answer .kept a")

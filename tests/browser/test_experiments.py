@@ -199,7 +199,7 @@ def test_the_link_of_a_proposal_fills_the_form_and_starts_nothing(app: App, home
     assert proposed["link"].startswith(f"{app.address}/?spec=") and proposed["cost"].startswith("12 attempts")
     page = app.page(proposed["link"].removeprefix(app.address))
     page.wait_for_function("document.querySelector('#experiment-spec textarea')?.value.includes('proposed <img')")
-    assert page.input_value("#experiment-spec textarea").startswith("# This came with the link that you opened: read it")
+    assert page.input_value("#experiment-spec textarea").startswith("# This spec came with a link. Read it")
     page.wait_for_function("document.querySelector('#experiment-check')?.innerText.includes('12 attempts')")
     assert page.evaluate("window.hacked") is None and runs(home) == []
     page.close()

@@ -51,7 +51,7 @@ def test_a_kept_inquiry_is_found_from_its_source_grows_stale_and_is_asked_again(
     page = zebras.app.page("/?note=vault/flies")
     page.locator("#note-text section", has_text="Inquiries that use this note").locator("[data-note]").first.click()
     page.wait_for_selector("#note-text .standing")
-    assert page.inner_text("#note-title h1") == QUESTION and "as they were" in page.inner_text("#note-text .standing")
+    assert page.inner_text("#note-title h1") == QUESTION and "have not changed" in page.inner_text("#note-text .standing")
     page.locator("#note-text .footnotes code [data-note]").first.click()
     page.wait_for_function("title => document.querySelector('#note-title h1').innerText !== title", arg=QUESTION)
     path = zebras.vault / "flies.md"

@@ -1,7 +1,6 @@
-"""What the browser remembers of an exchange: its answer as JSON, written into the page for it to keep, and read back.
+"""Stores exchanges in the browser: writes an answer as JSON into the page, and reads stored answers back.
 
-What comes back is a stranger's word: it is read as an Answer or left, and shown like any other, escaped. Quotes that no
-longer stand in their notes say so when they are opened.
+Stored answers are untrusted input: they are validated, and rendered with escaping like any other answer.
 """
 
 from __future__ import annotations
@@ -11,38 +10,41 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
+
 from service.answering.answer import Answer
 from service.inquiries.note_text import answer_markdown
-from service.web.components.html import text
+from service.web.components.templates import render
 
-LONGEST = 400_000  # characters of one record
+MAX_LENGTH = 400_000  # characters of one record
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     answer: Answer
-    at: str
+    asked_at: str
 
 
-def record_html(answer: Answer, at: str) -> str:
-    """For the page's script, which keeps it; nothing of it is shown."""
-    kept = json.dumps({"at": at, "answer": answer.to_json()}, ensure_ascii=False)
-    return f'<div class="record" hidden data-at="{text(at)}">{text(kept)}</div>' if len(kept) <= LONGEST else ""
+def record_html(answer: Answer, asked_at: str) -> Markup:
+    """A hidden element that the page's script stores; empty if the record is too long."""
+    record = json.dumps({"at": asked_at, "answer": answer.to_json()}, ensure_ascii=False)
+    return render("ask/record.html", asked_at=asked_at, record=record) if len(record) <= MAX_LENGTH else Markup()
 
 
-def markdown_html(answer: Answer, at: str) -> str:
-    """The answer as Markdown, for the page's buttons that copy and export it; nothing of it is shown."""
-    return f'<div class="markdown" hidden>{text(answer_markdown(answer, at))}</div>'
+def markdown_html(answer: Answer, asked_at: str) -> Markup:
+    """The answer as Markdown in a hidden element, for the buttons that copy and export it."""
+    return render("ask/markdown.html", markdown=answer_markdown(answer, asked_at))
 
 
-def read_back(records: Any, most: int) -> list[Record]:
-    """The newest `most` records that can be read, oldest first."""
-    found = [record for entry in (records if isinstance(records, Sequence) else ())[-most:] if (record := _record(entry))]
-    return sorted(found, key=lambda record: record.at)
+def load_records(records: Any, limit: int) -> list[Record]:
+    """The valid records among the newest `limit`, oldest first."""
+    entries = records if isinstance(records, Sequence) else ()
+    loaded = [record for entry in entries[-limit:] if (record := _load_record(entry))]
+    return sorted(loaded, key=lambda record: record.asked_at)
 
 
-def _record(entry: Any) -> Record | None:
-    if not isinstance(entry, str) or len(entry) > LONGEST:
+def _load_record(entry: Any) -> Record | None:
+    if not isinstance(entry, str) or len(entry) > MAX_LENGTH:
         return None
     try:
         value = json.loads(entry)

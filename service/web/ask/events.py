@@ -1,4 +1,4 @@
-"""What a click in the page sends to the Ask tab: questions, memory, what is kept, runs that a person starts and stops."""
+"""Connects the page's script to the Ask tab: questions, history, saved answers, runs."""
 
 from __future__ import annotations
 
@@ -9,54 +9,56 @@ import gradio as gr
 
 from service.experiments.execution import control
 from service.web.ask.conversation import Conversations
-from service.web.ask.progress import Desk, exchange, kept, restored
-from service.web.ask.runs import start_test, stop_test
+from service.web.ask.progress import AskServices, answer_question, restore_history, save_answer
+from service.web.ask.runs import change_run, start_test
 from service.web.ask.tab import AskTab
 from service.web.components.event_order import in_parallel, one_at_a_time
 from service.web.event_effects import reads, writes
 
 
-def listen_for_questions(bridge: Any, desk: Desk, talks: Conversations, tab: AskTab) -> None:
+def connect_ask_events(bridge: Any, services: AskServices, conversations: Conversations, tab: AskTab) -> None:
     """`bridge`: the hidden component whose events the page's script triggers."""
 
     @reads
-    def questioned(mode: str, event: gr.EventData, request: gr.Request) -> Iterator[tuple[Any, ...]]:
-        question, wanted = str(event._data.get("question", "")), str(event._data.get("mode") or mode)
-        yield from exchange(desk, talks.of(request.session_hash), question, wanted)
+    def ask_question(mode: str, event: gr.EventData, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        question, event_mode = str(event._data.get("question", "")), str(event._data.get("mode") or mode)
+        yield from answer_question(services, conversations.get(request.session_hash), question, event_mode)
 
     @reads
-    def remembered(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
-        return restored(desk, talks.of(request.session_hash), event._data.get("records"))
+    def restore(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+        return restore_history(services, conversations.get(request.session_hash), event._data.get("records"))
 
-    @writes("keep an answer as an inquiry")
-    def keeps(event: gr.EventData, request: gr.Request) -> tuple[Any, Any]:
-        key, anyway = str(event._data.get("key", "")), event._data.get("replace") is True
-        return kept(desk, talks.of(request.session_hash), key, replace_edited=anyway)
+    @writes("save an answer as an inquiry")
+    def save(event: gr.EventData, request: gr.Request) -> tuple[Any, Any]:
+        key, replace_edited = str(event._data.get("key", "")), event._data.get("replace") is True
+        return save_answer(services, conversations.get(request.session_hash), key, replace_edited=replace_edited)
 
     @reads
-    def forgotten(request: gr.Request) -> str:
-        talks.of(request.session_hash).forget()
+    def clear_history(request: gr.Request) -> str:
+        conversations.get(request.session_hash).clear_earlier()
         return ""
 
     @writes("start a run")
-    def started(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
-        claim, anew = str(event._data.get("claim", "")), event._data.get("again") is True
-        return start_test(desk.kb, desk.working, talks.of(request.session_hash), claim, anew)
+    def start_run(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+        claim, again = str(event._data.get("claim", "")), event._data.get("again") is True
+        return start_test(services.kb, services.worker, conversations.get(request.session_hash), claim, again=again)
 
     @writes("cancel a run")
-    def stopped(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
-        return stop_test(desk.kb, talks.of(request.session_hash), str(event._data.get("run", "")), control.cancel)
+    def cancel_run(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+        run_id = str(event._data.get("run", ""))
+        return change_run(services.kb, conversations.get(request.session_hash), run_id, control.cancel)
 
     @writes("resume a run")
-    def resumed(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
-        shown = stop_test(desk.kb, talks.of(request.session_hash), str(event._data.get("run", "")), control.resume)
-        desk.working.wake()
-        return shown
+    def resume_run(event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+        run_id = str(event._data.get("run", ""))
+        values = change_run(services.kb, conversations.get(request.session_hash), run_id, control.resume)
+        services.worker.wake()
+        return values
 
-    bridge.question(questioned, [tab.mode], tab.outputs, **in_parallel("ask"))
-    bridge.restore(remembered, None, [tab.earlier, tab.opened], **in_parallel("ask"))
-    bridge.keep(keeps, None, [tab.answer, tab.earlier], **in_parallel("ask"))
-    bridge.forget(forgotten, None, [tab.earlier], **in_parallel("ask"))
-    bridge.start(started, None, tab.tests, **one_at_a_time("watch"))
-    bridge.stop(stopped, None, tab.tests, **one_at_a_time("watch"))
-    bridge.resume(resumed, None, tab.tests, **one_at_a_time("watch"))
+    bridge.ask_question(ask_question, [tab.mode], tab.outputs, **in_parallel("ask"))
+    bridge.restore_history(restore, None, [tab.earlier, tab.source_articles], **in_parallel("ask"))
+    bridge.save_answer(save, None, [tab.answer, tab.earlier], **in_parallel("ask"))
+    bridge.clear_history(clear_history, None, [tab.earlier], **in_parallel("ask"))
+    bridge.start_run(start_run, None, tab.runs, **one_at_a_time("watch"))
+    bridge.cancel_run(cancel_run, None, tab.runs, **one_at_a_time("watch"))
+    bridge.resume_run(resume_run, None, tab.runs, **one_at_a_time("watch"))

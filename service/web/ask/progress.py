@@ -1,6 +1,6 @@
-"""A question on its way to an answer on the page: what is being done, words as they come, the checked whole.
+"""Answers a question on the page: progress, streamed draft, checked answer. Restores and saves answers.
 
-The model, where there is one, writes in a thread of its own; whoever asks anew, presses Stop or leaves ends it.
+A model writes in a thread of its own; a new question, the Stop button or leaving the page cancels it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from kb.knowledge_base import KnowledgeBase
 from service.answering.answer import Answer
@@ -25,283 +26,288 @@ from service.inquiries.save import EditedByHand, save_inquiry
 from service.llm.client import Model
 from service.web.ask import run_offers
 from service.web.ask.answer import Offer, answer_html
-from service.web.ask.browser_storage import markdown_html, read_back, record_html
-from service.web.ask.conversation import KEPT, Conversation, Exchange
-from service.web.ask.generated_answer import edited_html, growing_html, kept_html, waiting_html
-from service.web.ask.run_offers import Watched
-from service.web.ask.runs import below
-from service.web.ask.source_panel import citations, opened_html, slot_html, sources_html
-from service.web.components.html import counted, explained, sentence, text
+from service.web.ask.browser_storage import load_records, markdown_html, record_html
+from service.web.ask.conversation import MAX_EXCHANGES, Conversation, Exchange
+from service.web.ask.generated_answer import draft_html, edited_html, pending_html, saved_html
+from service.web.ask.run_offers import WatchedRuns
+from service.web.ask.runs import runs_values
+from service.web.ask.source_panel import citations, source_articles_html, sources_html
+from service.web.components.formatting import count
+from service.web.components.messages import error_html, error_text, message_html
+from service.web.components.templates import render
 from service.web.experiments.worker_process import WorkerSupervisor
-from service.web.notes.tab import href_of
+from service.web.notes.tab import note_link_resolver
 
-LONGEST = 2_000  # characters of a question
-WIDTH = 8  # values of an exchange: box, hint, answer, earlier, sources, opened sources, tests, their timer
-_PAUSE = 0.06  # seconds between two statements, or two looks at what is written
+MAX_QUESTION = 2_000  # characters
+N_OUTPUTS = 8  # input, hint, answer, earlier questions, sources, source articles, runs, timer of the runs
+_POLL_SECONDS = 0.06  # between two statements, or two looks at the draft
 GENERATED, QUOTED = "generated", "quoted"
+
+Values = tuple[Any, ...]
+IsCancelled = Callable[[], bool]
+Work = Callable[[Callable[[str], None], IsCancelled], Answer]
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """What it takes to answer. `model`: writes; without one, answers are quotes. `admission`: the queue of questions."""
+class AskServices:
+    """What answering needs. `model`: writes answers; None: answers are quotes. `admission`: the queue of questions."""
 
     kb: KnowledgeBase
-    working: WorkerSupervisor
+    worker: WorkerSupervisor
     model: Model | None = None
     admission: Admission = field(default_factory=Admission)
 
 
-def refused(question: str) -> str:
-    """Why a question is not asked, or nothing."""
+def question_problem(question: str) -> str:
+    """Why a question can't be asked; empty if it can."""
     if not question:
-        return "Write a question first, for instance one of your notes' titles."
-    if len(question) > LONGEST:
-        size = f"{len(question):,}"
-        return f"A question may have {LONGEST:,} characters, this one has {size}: ask its core, in a sentence or two."
+        return "Enter a question first, for example the title of a note."
+    if len(question) > MAX_QUESTION:
+        return (
+            f"A question can have at most {MAX_QUESTION:,} characters; this one has {len(question):,}. "
+            "Shorten it to a sentence or two."
+        )
     return ""
 
 
-def exchange(desk: Desk, talk: Conversation, question: str, mode: str = QUOTED) -> Iterator[tuple[Any, ...]]:
-    """Values for the Ask tab (`WIDTH` of them), several times: what is being done, the growing answer, the whole of it."""
-    question, keep = " ".join(str(question).split()), gr.skip()
-    if problem := refused(question):
-        yield keep, sentence(problem), *(keep,) * (WIDTH - 2)
+def answer_question(services: AskServices, conversation: Conversation, question: str, mode: str = QUOTED) -> Iterator[Values]:
+    """Yields values for the Ask tab's outputs several times: progress, the growing answer, the complete answer."""
+    question, skip = " ".join(str(question).split()), gr.skip()
+    if problem := question_problem(question):
+        yield skip, message_html(problem), *(skip,) * (N_OUTPUTS - 2)
         return
-    with talk.turn() as over:
-        talk.ask(question)
-        writes = desk.model is not None and mode != QUOTED
-        looking = f"Looking through {counted(len(desk.kb.store.titles()), 'note')}…"
-        shown = waiting_html(question, looking, writing=writes)
-        yield (
-            "",
-            "",
-            shown,
-            earlier_html(talk.earlier),
-            slot_html(key=talk.new_key()),
-            _stored(talk.earlier),
-            "",
-            gr.Timer(active=False),
-        )
+    with conversation.turn() as is_cancelled:
+        conversation.begin(question)
+        writes = services.model is not None and mode != QUOTED
+        progress = f"Searching {count(len(services.kb.store.titles()), 'note')}…"
+        pending = pending_html(question, progress, writing=writes)
+        earlier = conversation.earlier
+        slot = sources_html(key=conversation.new_key())
+        yield "", "", pending, history_html(earlier), slot, _source_articles(earlier), "", gr.Timer(active=False)
         try:
             if writes:
-                answer = yield from _written(desk, talk, question, over)
-                made = _made(desk, answer, talk.new_key(), _now())
+                answer = yield from _stream_draft(services, conversation, question, is_cancelled)
+                exchange = _render_exchange(services, answer, conversation.new_key(), _now())
             else:
-                made = _quoted(desk, talk, question, over)
-            answer = made.answer
-            yield from _shown(desk, talk, made, growing=answer.mode == QUOTED and not answer.fault)
+                exchange = _answer_with_quotes(services, conversation, question, is_cancelled)
+            answer = exchange.answer
+            yield from _show(services, conversation, exchange, stream=answer.mode == QUOTED and not answer.fault)
         except Cancelled:
-            yield (keep,) * WIDTH
+            yield (skip,) * N_OUTPUTS
         except Exception as error:
-            failed = waiting_html(question, "") + sentence(explained(error))
-            yield keep, keep, failed, keep, slot_html(key=talk.new_key()), keep, keep, keep
+            failed = pending_html(question, "") + error_html(error)
+            yield skip, skip, failed, skip, sources_html(key=conversation.new_key()), skip, skip, skip
 
 
-def answered_again(desk: Desk, talk: Conversation, wanted: str) -> Iterator[tuple[Any, ...]]:
-    """The same values for the answer on top, composed again in its place because evidence came; its runs stay below it.
-    `wanted`: what `told_by` said when it came; nothing is done when the page has moved on."""
-    keep = gr.skip()
+def update_answer(services: AskServices, conversation: Conversation, version: str) -> Iterator[Values]:
+    """Composes the current answer again because there is new evidence; its runs stay below it.
 
-    def moved_on() -> bool:
-        top = talk.top
-        return top is None or wanted != told_by(talk.watched) or top.question != talk.watched.question
+    `version`: the `evidence_version` at that time. Does nothing if the page has moved on."""
+    skip = gr.skip()
 
-    if moved_on():
-        yield (keep,) * WIDTH
+    def is_outdated() -> bool:
+        current, watched = conversation.current, conversation.watched
+        return current is None or version != evidence_version(watched) or current.question != watched.question
+
+    if is_outdated():
+        yield (skip,) * N_OUTPUTS
         return
-    with talk.turn() as over:
-        top = talk.top
-        if top is None or moved_on():
-            yield (keep,) * WIDTH
+    with conversation.turn() as is_cancelled:
+        current = conversation.current
+        if current is None or is_outdated():
+            yield (skip,) * N_OUTPUTS
             return
         try:
-            if desk.model is not None and top.answer.mode == GENERATED:
-                coming = '<p class="message" role="status">New evidence has come: the answer is being written again.</p>'
-                yield keep, coming, *(keep,) * (WIDTH - 2)
-                answer = _pen(desk, talk, top.question, over).answer()
-                if over():  # cut short: the answer that is there is the better one
-                    yield (keep,) * WIDTH
+            if services.model is not None and current.answer.mode == GENERATED:
+                yield skip, render("ask/updating.html"), *(skip,) * (N_OUTPUTS - 2)
+                answer = _start_writer(services, conversation, current.question, is_cancelled).result()
+                if is_cancelled():  # the existing answer is better than an incomplete one
+                    yield (skip,) * N_OUTPUTS
                     return
-                made = _made(desk, answer, talk.new_key(), top.at)
+                exchange = _render_exchange(services, answer, conversation.new_key(), current.asked_at)
             else:
-                made = _quoted(desk, talk, top.question, over, top.at)
-            yield from _shown(desk, talk, made, growing=False, watching=talk.watched)
+                exchange = _answer_with_quotes(services, conversation, current.question, is_cancelled, current.asked_at)
+            yield from _show(services, conversation, exchange, stream=False, watched=conversation.watched)
         except Cancelled:
-            yield (keep,) * WIDTH
+            yield (skip,) * N_OUTPUTS
         except Exception as error:
-            yield keep, sentence(explained(error)), *(keep,) * (WIDTH - 2)
+            yield skip, error_html(error), *(skip,) * (N_OUTPUTS - 2)
 
 
-def told_by(watched: Watched) -> str:
-    """Differs for each time that evidence came to a question."""
-    return f"{watched.question}\n{len(watched.told)}"
+def evidence_version(watched: WatchedRuns) -> str:
+    """Changes whenever there is new evidence for the question."""
+    return f"{watched.question}\n{len(watched.reported)}"
 
 
-def restored(desk: Desk, talk: Conversation, records: Any) -> tuple[Any, ...]:
-    """Values for the earlier questions and their opened sources, from what the browser remembers."""
+def restore_history(services: AskServices, conversation: Conversation, records: Any) -> Values:
+    """Restores exchanges from the browser's records. Returns values for the earlier questions and their source articles."""
     older = []
-    for record in read_back(records, KEPT):
+    for record in load_records(records, MAX_EXCHANGES):
         try:
-            older.append(_made(desk, record.answer, talk.new_key(), record.at))
-        except Exception as error:  # one record that can't be shown must not take the others along
-            explained(error)
-    talk.restore(older)
-    return earlier_html(talk.earlier), _stored(talk.exchanges)
+            older.append(_render_exchange(services, record.answer, conversation.new_key(), record.asked_at))
+        except Exception as error:  # log it, and show the other records
+            error_text(error)
+    conversation.restore(older)
+    return history_html(conversation.earlier), _source_articles(conversation.exchanges)
 
 
-def kept(desk: Desk, talk: Conversation, key: str, *, replace_edited: bool = False) -> tuple[Any, Any]:
-    """Values for the answer and the earlier ones, after a click on Keep of the exchange `key`: where it is kept, or why not."""
-    found = talk.found(key)
-    if found is None:
+def save_answer(
+    services: AskServices, conversation: Conversation, key: str, *, replace_edited: bool = False
+) -> tuple[Any, Any]:
+    """Saves the exchange `key` as an inquiry. Returns values for the answer and the earlier questions."""
+    exchange = conversation.find(key)
+    if exchange is None:
         return gr.skip(), gr.skip()
     try:
-        told = kept_html(save_inquiry(desk.kb, found.answer, replace_edited=replace_edited))
+        notice = saved_html(save_inquiry(services.kb, exchange.answer, replace_edited=replace_edited))
     except EditedByHand as error:
-        told = edited_html(error)
+        notice = edited_html(error)
     except Exception as error:
-        told = sentence(explained(error))
-    talk.amend(found, told)
-    top = talk.top
-    return top.shown if top and top.key == key else gr.skip(), earlier_html(talk.earlier)
+        notice = error_html(error)
+    conversation.set_notice(key, notice)
+    current = conversation.current
+    shown = current.html + current.notice if current and current.key == key else gr.skip()
+    return shown, history_html(conversation.earlier)
 
 
-def _quoted(desk: Desk, talk: Conversation, question: str, over: Callable[[], bool], at: str = "") -> Exchange:
-    """The answer in quotes, as it is shown, when its turn has come. Raises Busy, or Abandoned once `over`."""
-    with desk.admission.place(over):
-        answer = _in_context(desk.kb, question, talk.turns(question))
-        return _made(desk, answer, talk.new_key(), at or _now())
+def _answer_with_quotes(
+    services: AskServices, conversation: Conversation, question: str, is_cancelled: IsCancelled, asked_at: str = ""
+) -> Exchange:
+    """Waits in the queue, then answers with quotes. Raises Busy, or Cancelled."""
+    with services.admission.place(is_cancelled):
+        answer = _ask_in_context(services.kb, question, conversation.history(question))
+        return _render_exchange(services, answer, conversation.new_key(), asked_at or _now())
 
 
-def _in_context(kb: KnowledgeBase, question: str, turns: Sequence[Turn]) -> Answer:
-    """The answer in quotes. What is not answered as it stands, and leans on the question before, is asked together with it."""
+def _ask_in_context(kb: KnowledgeBase, question: str, history: Sequence[Turn]) -> Answer:
+    """The answer in quotes. An unanswered follow-up question is asked again together with the question before it."""
     answer = ask(kb, question)
-    if answer.answered or not turns or not needs_context(question):
+    if answer.answered or not history or not needs_context(question):
         return answer
-    joined = f"{turns[-1].question} {question}"
-    together = ask(kb, joined) if len(joined) <= LONGEST else answer
+    joined = f"{history[-1].question} {question}"
+    together = ask(kb, joined) if len(joined) <= MAX_QUESTION else answer
     return replace(together, question=question, understood=joined) if together.answered else answer
 
 
-class _Pen:
-    """A written answer in the making. `text`: what of it can be shown so far."""
+class _Writer:
+    """Writes an answer in a thread. `draft`: the text so far."""
 
-    def __init__(self, work: Callable[[Callable[[str], None], Callable[[], bool]], Answer]) -> None:
-        self.text = ""
-        self._left, self._done = threading.Event(), threading.Event()
+    def __init__(self, work: Work) -> None:
+        self.draft = ""
+        self._abandoned, self._done = threading.Event(), threading.Event()
         self._answer: Answer | None = None
         self._error: Exception | None = None
         threading.Thread(target=self._run, args=(work,), name="writing", daemon=True).start()
 
-    def _run(self, work: Callable[[Callable[[str], None], Callable[[], bool]], Answer]) -> None:
+    def _run(self, work: Work) -> None:
         try:
-            self._answer = work(self._show, self._left.is_set)
+            self._answer = work(self._set_draft, self._abandoned.is_set)
         except Exception as error:
             self._error = error
         finally:
             self._done.set()
 
-    def _show(self, written: str) -> None:
-        self.text = written
+    def _set_draft(self, draft: str) -> None:
+        self.draft = draft
 
-    def done(self, within: float) -> bool:
-        return self._done.wait(within)
+    def wait(self, timeout: float) -> bool:
+        """Whether the answer is done after at most `timeout` seconds."""
+        return self._done.wait(timeout)
 
-    def answer(self) -> Answer:
-        """Waits for it. Raises what went wrong."""
+    def result(self) -> Answer:
+        """Waits for the answer. Raises the error that prevented it."""
         self._done.wait()
         if self._answer is None:
             raise self._error or RuntimeError("the answer was not written")
         return self._answer
 
-    def leave(self) -> None:
-        """Nobody reads it any more."""
-        self._left.set()
+    def abandon(self) -> None:
+        """Stops writing, because the page no longer waits for the answer."""
+        self._abandoned.set()
 
 
-def _pen(desk: Desk, talk: Conversation, question: str, over: Callable[[], bool]) -> _Pen:
-    model, turns = desk.model, talk.turns(question)
+def _start_writer(services: AskServices, conversation: Conversation, question: str, is_cancelled: IsCancelled) -> _Writer:
+    model, history = services.model, conversation.history(question)
     assert model is not None
 
-    def work(show: Callable[[str], None], left: Callable[[], bool]) -> Answer:
-        config = read_config(desk.kb.home)
+    def work(on_text: Callable[[str], None], is_abandoned: IsCancelled) -> Answer:
+        config = read_config(services.kb.home)
         return write(
-            desk.kb, question, model, history=turns, on_text=show, stop=lambda: over() or left(),
+            services.kb, question, model, history=history, on_text=on_text, stop=lambda: is_cancelled() or is_abandoned(),
             judge=config.llm_judge, rescore=config.llm_rescore,
         )  # fmt: skip
 
-    return _Pen(work)
+    return _Writer(work)
 
 
-def _written(
-    desk: Desk, talk: Conversation, question: str, over: Callable[[], bool]
-) -> Generator[tuple[Any, ...], None, Answer]:
-    keep, shown = gr.skip(), ""
-    pen = _pen(desk, talk, question, over)
+def _stream_draft(
+    services: AskServices, conversation: Conversation, question: str, is_cancelled: IsCancelled
+) -> Generator[Values, None, Answer]:
+    skip, shown = gr.skip(), ""
+    writer = _start_writer(services, conversation, question, is_cancelled)
     try:
-        while not pen.done(_PAUSE):
-            if pen.text != shown:
-                shown = pen.text
-                yield keep, keep, growing_html(question, shown), *(keep,) * (WIDTH - 3)
-        return pen.answer()
+        while not writer.wait(_POLL_SECONDS):
+            if writer.draft != shown:
+                shown = writer.draft
+                yield skip, skip, draft_html(question, shown), *(skip,) * (N_OUTPUTS - 3)
+        return writer.result()
     finally:
-        pen.leave()
+        writer.abandon()
 
 
-def _shown(
-    desk: Desk, talk: Conversation, made: Exchange, *, growing: bool, watching: Watched | None = None
-) -> Iterator[tuple[Any, ...]]:
-    """The finished answer: its statements one after another where they are `growing`, then all that stands around them."""
-    keep, kb, answer, at = gr.skip(), desk.kb, made.answer, made.at
-    stored = _stored(talk.earlier) + made.opened
-    if growing:
+def _show(
+    services: AskServices,
+    conversation: Conversation,
+    exchange: Exchange,
+    *,
+    stream: bool,
+    watched: WatchedRuns | None = None,
+) -> Iterator[Values]:
+    """The finished answer: with `stream` one statement after another, then everything around them."""
+    skip, kb, answer = gr.skip(), services.kb, exchange.answer
+    sources, articles = sources_html(answer, exchange.key), _source_articles(conversation.earlier) + exchange.source_articles
+    if stream:
         for shown in range(1, len(answer.statements)):
-            first = (sources_html(answer, made.key), stored) if shown == 1 else (keep, keep)
-            yield keep, keep, answer_html(answer, made.key, shown), keep, *first, keep, keep
-            time.sleep(_PAUSE)
-    if watching is None and answer.experiments:  # what they cost takes a moment
-        yield keep, keep, made.html, keep, sources_html(answer, made.key), stored, keep, keep
-    whole = _made(desk, answer, made.key, at, run_offers.offers(kb, answer)) if answer.experiments else made
-    talk.add(whole)
-    runs = dict.fromkeys([*(watching.runs if watching else ()), *run_offers.to_watch(kb, answer)])
-    talk.watch(Watched(answer.question, tuple(runs), watching.told if watching else ()))
-    talk.told([item.run_id for item in answer.evidence])
-    tests = below(run_offers.views(kb.home, talk.watched.runs), talk.watched, desk.working.problem)
-    earlier, shown_html = earlier_html(talk.earlier), whole.html + record_html(answer, at)
-    yield keep, "", shown_html, earlier, sources_html(answer, made.key), _stored(talk.exchanges), *tests
+            first = (sources, articles) if shown == 1 else (skip, skip)
+            yield skip, skip, answer_html(answer, exchange.key, shown), skip, *first, skip, skip
+            time.sleep(_POLL_SECONDS)
+    if watched is None and answer.experiments:  # computing their cost takes a moment
+        yield skip, skip, exchange.html, skip, sources, articles, skip, skip
+    if answer.experiments:
+        offers = run_offers.claim_offers(kb, answer)
+        exchange = _render_exchange(services, answer, exchange.key, exchange.asked_at, offers)
+    conversation.add(exchange)
+    runs = dict.fromkeys([*(watched.runs if watched else ()), *run_offers.runs_to_watch(kb, answer)])
+    conversation.watch(WatchedRuns(answer.question, tuple(runs), watched.reported if watched else ()))
+    conversation.mark_reported([item.run_id for item in answer.evidence])
+    views = run_offers.load_views(kb.home, conversation.watched.runs)
+    panel = runs_values(views, conversation.watched, services.worker.problem)
+    html = exchange.html + record_html(answer, exchange.asked_at)
+    yield skip, "", html, history_html(conversation.earlier), sources, _source_articles(conversation.exchanges), *panel
 
 
-def _made(desk: Desk, answer: Answer, key: str, at: str, offers: Mapping[str, Offer] | None = None) -> Exchange:
-    kb = desk.kb
+def _render_exchange(
+    services: AskServices, answer: Answer, key: str, asked_at: str, offers: Mapping[str, Offer] | None = None
+) -> Exchange:
+    kb = services.kb
     ids = [*(citation.note_id for citation in citations(answer)), *(item.note_id for item in answer.evidence)]
     notes = kb.store.notes(dict.fromkeys(ids))
-    findings = run_offers.findings(kb, answer, notes)
-    opened = opened_html(answer, key, notes, lambda note_id: href_of(kb, note_id), findings)
-    extra = markdown_html(answer, at)
-    html = answer_html(answer, key, None, offers, findings, writes=desk.model is not None, extra=extra)
-    return Exchange(key, answer, html, opened, at)
+    findings = run_offers.evidence_findings(kb, answer, notes)
+    articles = source_articles_html(answer, key, notes, lambda note_id: note_link_resolver(kb, note_id), findings)
+    html = answer_html(
+        answer, key, None, offers, findings, has_model=services.model is not None, extra=markdown_html(answer, asked_at)
+    )
+    return Exchange(key, answer, html, articles, asked_at)
 
 
-def _stored(exchanges: Sequence[Exchange]) -> str:
-    return "".join(entry.opened for entry in exchanges)
+def _source_articles(exchanges: Sequence[Exchange]) -> Markup:
+    return Markup().join(entry.source_articles for entry in exchanges)
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def earlier_html(exchanges: Sequence[Exchange]) -> str:
-    """Questions asked before on this page or in this browser, newest first, folded."""
-    folded = "".join(map(_folded, reversed(exchanges)))
-    if not folded:
-        return ""
-    buttons = "".join(
-        f'<button type="button" class="linkish" {attribute}>{words}</button>'
-        for attribute, words in (("data-export", "Export all as Markdown"), ("data-forget", "Clear"))
-    )
-    acts = f'<p class="acts quiet"><span>Remembered by this browser only.</span> {buttons}</p>'
-    return f'<section class="earlier"><h3>Asked earlier</h3>{folded}{acts}</section>'
-
-
-def _folded(entry: Exchange) -> str:
-    opened = " open" if entry.told else ""
-    return f"<details{opened}><summary>{text(entry.question)}</summary>{entry.shown}</details>"
+def history_html(exchanges: Sequence[Exchange]) -> Markup:
+    """The earlier questions of this page or browser, newest first, collapsed."""
+    return render("ask/history.html", exchanges=exchanges[::-1])

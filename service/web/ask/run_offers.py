@@ -1,14 +1,10 @@
-"""What would settle an answer's open claims: the offer with its cost, the run that a person starts, its progress in the chat.
-
-A run is named by the claim alone: its spec comes from the note, never from the page.
-"""
+"""The experiments of an answer: the cost of testing its open claims, their newest runs, and the findings of its evidence."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import Note, PasskbError
@@ -20,85 +16,84 @@ from service.experiments.execution.run_store import Runs, RunStatus
 from service.experiments.spec import ExperimentSpec, from_mapping
 from service.web.ask.answer import Offer
 from service.web.ask.source_panel import Finding
-from service.web.components.html import explained
-from service.web.experiments.form import cost_of
-from service.web.experiments.run_view import RunView, newest_of, run_view, stored_curve
+from service.web.components.messages import error_text
+from service.web.experiments.form import cost_text
+from service.web.experiments.run_view import RunLine, RunView, load_curve, newest_runs, run_view
 
 _costs: dict[tuple[str, str, int], str] = {}
 
 
-def spec_of_claim(kb: KnowledgeBase, claim: str) -> ExperimentSpec:
-    """The test of `NOTE#ID`, read. Raises PasskbError or SpecError."""
+def load_claim_spec(kb: KnowledgeBase, claim: str) -> ExperimentSpec:
+    """The test of a claim (NOTE#ID). Takes it from the note, never from the page. Raises PasskbError or SpecError."""
     return from_mapping(spec_of(kb, claim[:1_000]), f"the test of {claim[:200]}")
 
 
-def start(kb: KnowledgeBase, spec: ExperimentSpec, *, again: bool = False) -> control.Submitted:
-    """Queues a run for a person who clicked. Raises PasskbError or SpecError, also for a claim that no note makes."""
+def start_run(kb: KnowledgeBase, spec: ExperimentSpec, *, again: bool = False) -> control.Submitted:
+    """Queues a run. Raises PasskbError or SpecError, also if the spec names an unknown claim."""
     if spec.claim:
         claim_named(kb, spec.claim)
     return control.submit(kb.home, spec, again=again)
 
 
-def offers(kb: KnowledgeBase, answer: Answer) -> dict[str, Offer]:
-    """For each open claim of the answer: what its test costs, or why it can't be run as it stands."""
-    running = newest_of(kb.home, [item.claim for item in answer.experiments])
-    return {item.claim: _offer(kb, item.claim, running) for item in answer.experiments}
+def claim_offers(kb: KnowledgeBase, answer: Answer) -> dict[str, Offer]:
+    """For each open claim of the answer, the cost of its test or why it can't run."""
+    newest = newest_runs(kb.home, [item.claim for item in answer.experiments])
+    return {item.claim: _offer(kb, item.claim, newest) for item in answer.experiments}
 
 
-def _offer(kb: KnowledgeBase, claim: str, newest: Mapping[str, Any]) -> Offer:
+def _offer(kb: KnowledgeBase, claim: str, newest: Mapping[str, RunLine]) -> Offer:
     line = newest.get(claim)
     try:
-        spec = spec_of_claim(kb, claim)
-        return Offer(cost(spec, kb.home), ran=line is not None and line.status == RunStatus.SUCCEEDED)
-    except Exception as error:  # one test that can't be offered must not take the answer along
-        return Offer("", problem=explained(error))
+        spec = load_claim_spec(kb, claim)
+        return Offer(_run_cost(spec, kb.home), has_run=line is not None and line.status == RunStatus.SUCCEEDED)
+    except Exception as error:  # an unusable test must not hide the answer
+        return Offer("", problem=error_text(error))
 
 
-def cost(spec: ExperimentSpec, home: Path) -> str:
-    """What a run costs, in words; worked out again when a run was added."""
+def _run_cost(spec: ExperimentSpec, home: Path) -> str:
+    """The cost of a run in words, cached until a run is added."""
     from service.experiments.planning import plan
 
     key = str(home), spec.sha256, len(Runs(home).all())
     if key not in _costs:
         if len(_costs) > 200:
             _costs.clear()
-        _costs[key] = cost_of(plan(spec, home))
+        _costs[key] = cost_text(plan(spec, home))
     return _costs[key]
 
 
-def to_watch(kb: KnowledgeBase, answer: Answer) -> tuple[str, ...]:
-    """The runs of the answer's open claims that are shown with it: the newest of each, unless its evidence is told already."""
-    told = {item.run_id for item in answer.evidence}
-    newest = newest_of(kb.home, [item.claim for item in answer.experiments])
-    return tuple(line.id for line in newest.values() if line.id not in told)
+def runs_to_watch(kb: KnowledgeBase, answer: Answer) -> tuple[str, ...]:
+    """The newest run of each open claim, without runs whose evidence the answer includes."""
+    reported = {item.run_id for item in answer.evidence}
+    newest = newest_runs(kb.home, [item.claim for item in answer.experiments])
+    return tuple(line.id for line in newest.values() if line.id not in reported)
 
 
-def views(home: Path, run_ids: Iterable[str]) -> list[RunView]:
+def load_views(home: Path, run_ids: Iterable[str]) -> list[RunView]:
     """The runs that can be read."""
-    found = []
+    views = []
     for run_id in run_ids:
         try:
-            found.append(run_view(home, run_id))
+            views.append(run_view(home, run_id))
         except (PasskbError, OSError):
             continue
-    return found
+    return views
 
 
-def findings(kb: KnowledgeBase, answer: Answer, notes: Mapping[str, Note]) -> dict[str, Finding]:
-    """For each evidence note of the answer: its first sentence as a citation with a number of its own, and its run's curve."""
-    cited = {(c.note_id, c.start, c.end): c.number for s in answer.statements for c in s.citations}
-    said = [c for d in answer.disagreements for c in (d.source_says, d.target_says) if c is not None]
-    cited |= {(c.note_id, c.start, c.end): c.number for c in said}
-    found = {}
+def evidence_findings(kb: KnowledgeBase, answer: Answer, notes: Mapping[str, Note]) -> dict[str, Finding]:
+    """For each evidence note, its first sentence as a numbered citation and the curve of its run."""
+    numbers = {(c.note_id, c.start, c.end): c.number for s in answer.statements for c in s.citations}
+    disputed = [c for d in answer.disagreements for c in (d.source_says, d.target_says) if c is not None]
+    numbers |= {(c.note_id, c.start, c.end): c.number for c in disputed}
+    findings: dict[str, Finding] = {}
     for item in answer.evidence:
         note = notes.get(item.note_id)
-        if note is None or item.note_id in found:
-            continue
-        found[item.note_id] = Finding(_cited(note, cited), stored_curve(kb.home, item.run_id))
-    return found
+        if note is not None and item.note_id not in findings:
+            findings[item.note_id] = Finding(_cite(note, numbers), load_curve(kb.home, item.run_id))
+    return findings
 
 
-def _cited(note: Note, numbers: dict[tuple[str, int, int], int]) -> Citation | None:
+def _cite(note: Note, numbers: dict[tuple[str, int, int], int]) -> Citation | None:
     first = thesis_sentence(note, Numbering())
     if first is None:
         return None
@@ -107,13 +102,13 @@ def _cited(note: Note, numbers: dict[tuple[str, int, int], int]) -> Citation | N
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
-    """The runs that stand below an answer, and the question it answers."""
+class WatchedRuns:
+    """The runs below an answer. `reported`: the runs whose evidence the answer includes."""
 
     question: str = ""
     runs: tuple[str, ...] = ()
-    told: tuple[str, ...] = ()
+    reported: tuple[str, ...] = ()
 
-    def ended(self, shown: Sequence[RunView]) -> tuple[str, ...]:
-        """The runs whose evidence has come since the answer was composed."""
-        return tuple(view.id for view in shown if view.evidence and view.id not in self.told)
+    def newly_finished(self, views: Sequence[RunView]) -> tuple[str, ...]:
+        """The runs with evidence that the answer does not include yet."""
+        return tuple(view.id for view in views if view.evidence and view.id not in self.reported)

@@ -1,4 +1,4 @@
-"""The runs below an answer: watched while they go on, started, stopped and resumed by a person's click."""
+"""Starts, cancels, resumes and polls the runs below an answer."""
 
 from __future__ import annotations
 
@@ -12,60 +12,61 @@ from kb.knowledge_base import KnowledgeBase
 from service.experiments.execution import control
 from service.web.ask import run_offers
 from service.web.ask.conversation import Conversation
-from service.web.ask.run_offers import Watched
-from service.web.ask.runs_panel import not_started_html, panel_html
-from service.web.components.html import explained, sentence
+from service.web.ask.run_offers import WatchedRuns
+from service.web.ask.runs_panel import not_started_html, runs_html
+from service.web.components.messages import error_html
 from service.web.experiments.run_view import RunView
 from service.web.experiments.worker_process import WorkerSupervisor
 
 
-def below(shown: Sequence[RunView], watching: Watched, trouble: str) -> tuple[Any, ...]:
-    """The tests, and the timer that is on while one goes on or is to be told yet."""
-    on = any(view.live for view in shown) or bool(watching.ended(shown))
-    return panel_html(shown, trouble), gr.Timer(active=on)
+def runs_values(views: Sequence[RunView], watched: WatchedRuns, worker_problem: str) -> tuple[Any, ...]:
+    """Values for the runs panel and its timer, which is active while a run can change."""
+    active = any(view.live for view in views) or bool(watched.newly_finished(views))
+    return runs_html(views, worker_problem), gr.Timer(active=active)
 
 
-def look(kb: KnowledgeBase, talk: Conversation, trouble: str) -> tuple[Any, Any, bool]:
-    """Values for the tests and their timer, and whether evidence has come since the answer was composed."""
+def poll_runs(kb: KnowledgeBase, conversation: Conversation, worker_problem: str) -> tuple[Any, Any, bool]:
+    """Values for the runs panel and its timer, and whether there is new evidence."""
     try:
-        shown = run_offers.views(kb.home, talk.watched.runs)
+        views = run_offers.load_views(kb.home, conversation.watched.runs)
     except Exception as error:
-        return sentence(explained(error)), gr.Timer(active=False), False
-    ended = talk.watched.ended(shown)
-    if ended:
-        talk.told(ended)
-    tests, timer = below(shown, talk.watched, trouble)
-    return tests, timer, bool(ended)
+        return error_html(error), gr.Timer(active=False), False
+    finished = conversation.watched.newly_finished(views)
+    if finished:
+        conversation.mark_reported(finished)
+    panel, timer = runs_values(views, conversation.watched, worker_problem)
+    return panel, timer, bool(finished)
 
 
 def start_test(
-    kb: KnowledgeBase, working: WorkerSupervisor, talk: Conversation, claim: str, again: bool = False
+    kb: KnowledgeBase, worker: WorkerSupervisor, conversation: Conversation, claim: str, *, again: bool = False
 ) -> tuple[Any, ...]:
-    """Values for the tests and their timer, after a click on the test of `claim` (NOTE#ID)."""
+    """Starts the test of `claim` (NOTE#ID). Returns values for the runs panel and its timer."""
     try:
-        submitted = run_offers.start(kb, run_offers.spec_of_claim(kb, claim), again=again)
+        submitted = run_offers.start_run(kb, run_offers.load_claim_spec(kb, claim), again=again)
         if submitted.fresh:
-            working.wake()
-        watching = talk.watched
-        talk.watch(replace(watching, runs=tuple(dict.fromkeys([*watching.runs, submitted.run.id]))))
-        shown = run_offers.views(kb.home, talk.watched.runs)
+            worker.wake()
+        watched = conversation.watched
+        conversation.watch(replace(watched, runs=tuple(dict.fromkeys([*watched.runs, submitted.run.id]))))
+        views = run_offers.load_views(kb.home, conversation.watched.runs)
         if submitted.fresh:
-            return below(shown, talk.watched, working.problem)
-        talk.told(talk.watched.ended(shown))
+            return runs_values(views, conversation.watched, worker.problem)
+        conversation.mark_reported(conversation.watched.newly_finished(views))
         status = str(control.status_of(kb.home, submitted.run))
-        tests, timer = below(shown, talk.watched, working.problem)
-        return tests + not_started_html(claim, submitted.run.id, status), timer
+        panel, timer = runs_values(views, conversation.watched, worker.problem)
+        return panel + not_started_html(claim, submitted.run.id, status), timer
     except Exception as error:
-        tests, timer = below(run_offers.views(kb.home, talk.watched.runs), talk.watched, working.problem)
-        return tests + sentence(explained(error)), timer
+        views = run_offers.load_views(kb.home, conversation.watched.runs)
+        panel, timer = runs_values(views, conversation.watched, worker.problem)
+        return panel + error_html(error), timer
 
 
-def stop_test(kb: KnowledgeBase, talk: Conversation, run_id: str, act: Callable[..., Any]) -> tuple[Any, ...]:
-    """The same values, after a click on Cancel or Resume below the answer; `act` is control's function for it."""
-    said = ""
+def change_run(kb: KnowledgeBase, conversation: Conversation, run_id: str, action: Callable[..., Any]) -> tuple[Any, ...]:
+    """Applies `control.cancel` or `control.resume` to a run. Returns values for the runs panel and its timer."""
+    message = ""
     try:
-        act(kb.home, run_id)
+        action(kb.home, run_id)
     except Exception as error:
-        said = sentence(explained(error))
-    tests, timer = below(run_offers.views(kb.home, talk.watched.runs), talk.watched, "")
-    return tests + said, timer
+        message = error_html(error)
+    panel, timer = runs_values(run_offers.load_views(kb.home, conversation.watched.runs), conversation.watched, "")
+    return panel + message, timer

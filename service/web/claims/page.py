@@ -1,25 +1,23 @@
-"""The ledger of claims as HTML: a line a claim with its status, its evidence and its test. Pure."""
+"""The view of all claims: a row per claim with its status, its evidence and its test."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from urllib.parse import quote
+from typing import Any
+
+from markupsafe import Markup
 
 from kb.notes import Claim, Note
 from service.web.components.formatting import day
-from service.web.components.html import counted, note_link, run_link, text
-from service.web.components.markdown import inline
+from service.web.components.templates import render
 from service.web.experiments.run_view import RunLine
 
-STATUSES: Mapping[str, str] = {
-    "untested": "not tested yet", "supported": "supported", "refuted": "refuted", "underpowered": "underpowered",
-}  # fmt: skip
 _EXAMPLE = """---
-title: Does the tuned model solve what its base can not?
+title: Does the tuned model solve problems that its base cannot?
 claims:
   - id: crossover
     text: The base model overtakes the tuned one at large k.
-    premise: What is never sampled is unavailable, not merely rare.
+    premise: A solution that is never sampled is unavailable, not merely rare.
     settles: A problem that the tuned model solves and the base model does not in a million draws.
     test:
       problems: {set: countdown, limit: 200}
@@ -28,79 +26,52 @@ claims:
       prediction: {kind: crossover}
 ---"""
 
-Ledger = Sequence[tuple[str, Claim]]
+Ledger = Sequence[tuple[str, Claim]]  # the id of the note, and its claim
 
 
-def chosen(ledger: Ledger, notes: Mapping[str, Note], status: str = "", words: str = "") -> list[tuple[str, Claim]]:
-    """The claims of that status whose text, premise or note's title holds all the words."""
-    wanted = words.casefold().split()
+def filter_claims(ledger: Ledger, notes: Mapping[str, Note], status: str = "", query: str = "") -> list[tuple[str, Claim]]:
+    """The claims with this status whose text, premise or note title contains all words of the query."""
+    words = query.casefold().split()
 
-    def fits(note_id: str, claim: Claim) -> bool:
+    def matches(note_id: str, claim: Claim) -> bool:
         title = notes[note_id].title if note_id in notes else note_id
-        told = " ".join((claim.text, claim.premise, claim.settles, claim.id, title)).casefold()
-        return (not status or claim.status == status) and all(word in told for word in wanted)
+        text = " ".join((claim.text, claim.premise, claim.settles, claim.id, title)).casefold()
+        return (not status or claim.status == status) and all(word in text for word in words)
 
-    return [(note_id, claim) for note_id, claim in ledger if fits(note_id, claim)]
-
-
-def claims_html(shown: Ledger, number: int, notes: Mapping[str, Note], runs: Mapping[str, RunLine]) -> str:
-    """The table. `number`: of claims before any filter; `runs`: the newest run of each claim (NOTE#ID) that has one."""
-    if not number:
-        return (
-            '<p class="lede">No note makes a claim yet.</p><p>A claim is a sentence that can be true or false, written in the '
-            "front matter of a note, with what would settle it. With a <code>test</code> it can be run from here:</p>"
-            f"<pre><code>{text(_EXAMPLE)}</code></pre>"
-        )
-    if not shown:
-        return '<p class="quiet">No claim fits these words and this status.</p>'
-    rows = "".join(_row(note_id, claim, notes, runs.get(f"{note_id}#{claim.id}")) for note_id, claim in shown)
-    count = counted(number, "claim") if len(shown) == number else f"{len(shown)} of {counted(number, 'claim')}"
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Claim", "Status", "Evidence"))
-    return (
-        f'<p class="quiet" role="status">{count}</p><table class="ledger"><thead><tr>{head}<td></td></tr></thead>'
-        f"<tbody>{rows}</tbody></table>"
-    )
+    return [(note_id, claim) for note_id, claim in ledger if matches(note_id, claim)]
 
 
-def _row(note_id: str, claim: Claim, notes: Mapping[str, Note], run: RunLine | None) -> str:
-    title = notes[note_id].title if note_id in notes else note_id
-    status = f'<span class="status {text(claim.status)}">{text(STATUSES.get(claim.status, claim.status))}</span>'
-    reason = f'<p class="quiet">{text(claim.status_reason)}</p>' if len(claim.evidence) > 1 else ""
-    return (
-        f'<tr data-claim="{text(f"{note_id}#{claim.id}")}"><td>{inline(claim.text)} {note_link(note_id, title, "from")}</td>'
-        f"<td>{status}{reason}</td><td>{_evidence(claim, notes)}{_run(run)}</td><td>{_test(note_id, claim)}</td></tr>"
-    )
+def claims_html(shown: Ledger, total: int, notes: Mapping[str, Note], runs: Mapping[str, RunLine]) -> Markup:
+    """The table. `total`: number of claims without filters. `runs`: the newest run by claim (NOTE#ID)."""
+    rows = [_row(note_id, claim, notes, runs.get(f"{note_id}#{claim.id}")) for note_id, claim in shown]
+    return render("claims/ledger.html", rows=rows, total=total, example=_EXAMPLE)
 
 
-def _evidence(claim: Claim, notes: Mapping[str, Note]) -> str:
-    """The newest evidence note by its date; how many there are besides."""
+def _row(note_id: str, claim: Claim, notes: Mapping[str, Note], run: RunLine | None) -> dict[str, Any]:
+    return {
+        "name": f"{note_id}#{claim.id}",
+        "note_id": note_id,
+        "title": notes[note_id].title if note_id in notes else note_id,
+        "claim": claim,
+        "evidence": _newest_evidence(claim, notes),
+        "run": run if run and run.status != "succeeded" else None,  # a successful run is the evidence
+    }
+
+
+def _newest_evidence(claim: Claim, notes: Mapping[str, Note]) -> dict[str, Any] | None:
     if not claim.evidence:
-        return ""
-    note = notes.get(claim.evidence[-1])
-    date = day(str(note.properties.get("date") or "")) if note else ""
-    more = f' <span class="quiet">and {len(claim.evidence) - 1} before</span>' if len(claim.evidence) > 1 else ""
-    origin = str(note.properties.get("origin") or "") if note else ""
-    made_by = f' <span class="quiet">from {text(origin)}</span>' if origin else ""
-    return note_link(claim.evidence[-1], date or (note.title if note else claim.evidence[-1])) + made_by + more
-
-
-def _run(run: RunLine | None) -> str:
-    """A run that goes on, or that went wrong; one that succeeded is the evidence."""
-    if run is None or run.status == "succeeded":
-        return ""
-    return f" {run_link(run.id, f'run {run.status}', 'quiet')}"
-
-
-def _test(note_id: str, claim: Claim) -> str:
-    if not claim.test:
-        return ""
-    name = f"{note_id}#{claim.id}"
-    return (
-        f'<a class="act" href="/?claim={quote(name, safe="")}" data-fill="{text(name)}" '
-        f'aria-label="Test: {text(claim.text)}">Test</a>'
-    )
+        return None
+    note_id = claim.evidence[-1]
+    note = notes.get(note_id)
+    properties = note.properties if note else {}
+    return {
+        "note_id": note_id,
+        "label": day(str(properties.get("date") or "")) or (note.title if note else note_id),
+        "origin": str(properties.get("origin") or ""),
+        "more": len(claim.evidence) - 1,
+    }
 
 
 def note_ids(ledger: Ledger) -> list[str]:
-    """The ids of all notes that the table names."""
+    """The ids of all notes that the table shows."""
     return list(dict.fromkeys(entry for note_id, claim in ledger for entry in (note_id, *claim.evidence)))

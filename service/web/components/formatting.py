@@ -9,7 +9,7 @@ from typing import Any
 from kb.notes import LinkType
 
 UNKNOWN = "–"
-LINK_VERBS: Mapping[LinkType, str] = {
+LINK_VERBS: Mapping[str, str] = {
     LinkType.CONTRADICTS: "contradicts",
     LinkType.QUALIFIES: "qualifies",
     LinkType.SUPPORTS: "supports",
@@ -28,7 +28,7 @@ CLAIM_STATUSES: Mapping[str, str] = {
 
 def link_verb(link_type: str) -> str:
     """The verb of a link type, read from its source ("A contradicts B"); an unknown type as it is."""
-    return LINK_VERBS[LinkType(link_type)] if link_type in set(LinkType) else str(link_type)
+    return LINK_VERBS.get(link_type, str(link_type))
 
 
 def status_label(status: str) -> str:

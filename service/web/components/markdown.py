@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from html import escape
 from types import SimpleNamespace
 from typing import Any
@@ -69,6 +70,7 @@ def render(
     return html + _TRUNCATED.format(len(text) - MAX_LENGTH) if len(text) > len(rendered) else html
 
 
+@lru_cache(maxsize=4096)
 def inline(text: str) -> Markup:
     """A sentence or two as inline HTML; links are shown as plain text."""
     first, *others = _FOOTNOTE.sub("", text).split("\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,24 +15,17 @@ from markupsafe import Markup
 from service.web.components import formatting
 from service.web.components.markdown import inline
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f]")  # characters that HTML can not contain
 
-
-def _printable(value: Any) -> Any:
-    """Drops the control characters that HTML can not contain."""
-    return _CONTROL.sub("", value) if type(value) is str else value
-
-
-_ENVIRONMENT = Environment(
+ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
     auto_reload=False,
-    finalize=_printable,
 )
-_ENVIRONMENT.filters |= {
+ENVIRONMENT.filters |= {
     "count": formatting.count,
     "day": formatting.day,
     "inline": inline,
@@ -46,9 +40,15 @@ _ENVIRONMENT.filters |= {
 
 @cache
 def _template(name: str) -> Template:
-    return _ENVIRONMENT.get_template(name)
+    return ENVIRONMENT.get_template(name)
 
 
 def render(name: str, **values: Any) -> Markup:
     """The template `name` (a path below service/web/templates) filled with `values`, without surrounding white space."""
-    return Markup(_template(name).render(values).strip())
+    return Markup(_CONTROL.sub("", _template(name).render(values).strip()))
+
+
+def macro(name: str, macro_name: str) -> Callable[..., Markup]:
+    """A macro of the template `name` as a function."""
+    function: Callable[..., Markup] = getattr(_template(name).module, macro_name)
+    return function

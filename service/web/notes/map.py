@@ -1,23 +1,28 @@
-"""The neighbourhood of a note as an accessible SVG: notes are links, links have line styles and reasons. Pure."""
+"""The map around a note as an accessible SVG."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
+from typing import Any
+
+from markupsafe import Markup
 
 from kb.graph import WEIGHTS, Neighbourhood
 from kb.notes import Link, LinkType, Note
-from service.web.components.html import text, verb
+from service.web.components.formatting import link_verb
+from service.web.components.templates import render
 
 Points = Mapping[str, tuple[float, float]]
 
 WIDTH = 380.0
+LEGEND_ORDER = (
+    LinkType.CONTRADICTS, LinkType.QUALIFIES, LinkType.SUPPORTS, LinkType.EVIDENCE_FOR, LinkType.EXTENDS,
+    LinkType.EXPLAINS, LinkType.DRAWS_ON, LinkType.CITES, LinkType.RELATED, LinkType.MENTIONS,
+)  # fmt: skip
 _MARGIN = 34.0
-_LETTER = 6.1  # width of an average letter at the label's size, in the units of the drawing
-_LINE = 12.0
-_SHORT = 24
-_HINT = "Each dot is a note, each line a link: point at one to read it, click a note to go there."
+_LETTER_WIDTH = 6.1  # average, in units of the drawing
+_LABEL_LENGTH, _CENTRE_LABEL_LENGTH = 24, 30  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,32 +32,34 @@ class _Box:
     right: float
     bottom: float
 
-    def meets(self, other: _Box) -> bool:
+    def overlaps(self, other: _Box) -> bool:
         return self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
 
 
-_Placed = tuple[str, float, float, _Box]
+_Label = tuple[str, float, float, _Box]  # text anchor, x, y, extent
 
 
-def map_html(centre: str, near: Neighbourhood, points: Points, notes: Mapping[str, Note]) -> str:
-    """The drawing, its legend, and a line that tells what is pointed at. Empty when the note has no neighbours."""
+def map_html(centre: str, near: Neighbourhood, points: Points, notes: Mapping[str, Note]) -> Markup:
+    """The drawing, a caption for what the user points at, and a legend. Empty if the note has no neighbours."""
     if len(near.distances) < 2:
-        return ""
+        return Markup()
     height = min(430.0, 210.0 + 9.0 * len(near.distances))
     at = {n: (_MARGIN + x * (WIDTH - 2 * _MARGIN), 20 + y * (height - 40)) for n, (x, y) in points.items()}
     links = _strongest(near.links)
-    title = text(notes[centre].title) if centre in notes else text(centre)
-    edges = "".join(_edge(link, at, notes, centre in (link.source, link.target)) for link in links)
-    nodes = "".join(_nodes(centre, near, at, notes))
-    return (
-        f'<figure class="map"><svg viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="group" aria-label="Around {title}">'
-        f'<g class="edges">{edges}</g><g class="nodes">{nodes}</g></svg>'
-        f'<p class="caption" aria-live="polite">{_HINT}</p><figcaption>{_legend(links)}</figcaption></figure>'
+    types = {link.type for link in links}
+    return render(
+        "notes/map.html",
+        width=f"{WIDTH:.0f}",
+        height=f"{height:.0f}",
+        title=_title(centre, notes),
+        edges=[_edge(link, at, notes, centre) for link in links],
+        nodes=_nodes(centre, near, at, notes),
+        legend=[link_type for link_type in LEGEND_ORDER if link_type in types],
     )
 
 
 def _strongest(links: Sequence[Link]) -> list[Link]:
-    """One line between two notes: the strongest link, dissent before agreement of the same weight."""
+    """The strongest link between each two notes; at equal weight, disagreement before agreement."""
     best: dict[frozenset[str], Link] = {}
     for link in links:
         pair = frozenset((link.source, link.target))
@@ -62,84 +69,66 @@ def _strongest(links: Sequence[Link]) -> list[Link]:
 
 
 def _rank(link: Link) -> tuple[float, int]:
-    dissent = link.type in (LinkType.CONTRADICTS, LinkType.QUALIFIES)
-    return (-(WEIGHTS[link.type] + dissent), list(LinkType).index(link.type))
+    disagrees = link.type in (LinkType.CONTRADICTS, LinkType.QUALIFIES)
+    return (-(WEIGHTS[link.type] + disagrees), list(LinkType).index(link.type))
 
 
-def _edge(link: Link, at: Mapping[str, tuple[float, float]], notes: Mapping[str, Note], near: bool) -> str:
+def _edge(link: Link, at: Points, notes: Mapping[str, Note], centre: str) -> dict[str, str]:
     (x1, y1), (x2, y2) = at[link.source], at[link.target]
-    says = f"{_title(link.source, notes)} {verb(link.type)} {_title(link.target, notes)}"
-    says += f": {link.why}" if link.why else ""
-    reach = "near" if near else "far"
-    line = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return (
-        f'<g class="edge {link.type} {reach}" data-caption="{text(says)}"><title>{text(says)}</title>'
-        f'<line class="reach" {line}/><line {line}/></g>'
-    )
+    caption = f"{_title(link.source, notes)} {link_verb(link.type)} {_title(link.target, notes)}"
+    return {
+        "type": link.type,
+        "distance": "near" if centre in (link.source, link.target) else "far",
+        "caption": f"{caption}: {link.why}" if link.why else caption,
+        "x1": f"{x1:.1f}", "y1": f"{y1:.1f}", "x2": f"{x2:.1f}", "y2": f"{y2:.1f}",
+    }  # fmt: skip
 
 
-def _nodes(centre: str, near: Neighbourhood, at: Mapping[str, tuple[float, float]], notes: Mapping[str, Note]) -> list[str]:
-    """Circles with labels; a label that finds no free place is shown when its note is pointed at."""
-    taken = [_Box(x - 6, y - 6, x + 6, y + 6) for x, y in at.values()]
-    drawn = []
+def _nodes(centre: str, near: Neighbourhood, at: Points, notes: Mapping[str, Note]) -> list[dict[str, Any]]:
+    """Circles with labels. A label without free space appears only when the user points at its note."""
+    occupied = [_Box(x - 6, y - 6, x + 6, y + 6) for x, y in at.values()]
+    nodes = []
     for note_id in sorted(near.distances, key=lambda n: (n != centre, near.distances[n])):
+        is_centre = note_id == centre
         x, y = at[note_id]
-        label = shortened(_title(note_id, notes), 30 if note_id == centre else _SHORT)
-        place = _place(x, y, len(label) * _LETTER * (1.2 if note_id == centre else 1.0), taken, note_id == centre)
+        label = shorten(_title(note_id, notes), _CENTRE_LABEL_LENGTH if is_centre else _LABEL_LENGTH)
+        place = _place_label(x, y, len(label) * _LETTER_WIDTH * (1.2 if is_centre else 1.0), occupied, is_centre)
         if place is None:
-            side = "start" if x < WIDTH / 2 else "end"
-            lx, ly = x + (9 if side == "start" else -9), y + 4
+            anchor = "start" if x < WIDTH / 2 else "end"
+            label_x, label_y = x + (9 if anchor == "start" else -9), y + 4
         else:
-            side, lx, ly, box = place
-            taken.append(box)
+            anchor, label_x, label_y, box = place
+            occupied.append(box)
         kind = notes[note_id].kind if note_id in notes else "stub"
-        classes = f"node {kind}{' centre' * (note_id == centre)}{' crowded' * (place is None)}"
-        drawn.append(
-            f'<a class="{classes}" href="/?note={quote(note_id, safe="/")}" data-note="{text(note_id)}" '
-            f'data-caption="{text(_title(note_id, notes))}" aria-label="{text(_title(note_id, notes))}">'
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{8 if note_id == centre else 5.5}"/>'
-            f'<text x="{lx:.1f}" y="{ly:.1f}" text-anchor="{side}">{text(label)}</text></a>'
-        )
-    return drawn
+        nodes.append({
+            "id": note_id, "title": _title(note_id, notes), "label": label, "anchor": anchor,
+            "class": f"{kind}{' centre' * is_centre}{' crowded' * (place is None)}", "radius": 8 if is_centre else 5.5,
+            "x": f"{x:.1f}", "y": f"{y:.1f}", "label_x": f"{label_x:.1f}", "label_y": f"{label_y:.1f}",
+        })  # fmt: skip
+    return nodes
 
 
-def _place(x: float, y: float, width: float, taken: Sequence[_Box], always: bool) -> _Placed | None:
-    """Where a label fits: below, above, to the right or to the left of its circle; None: nowhere."""
-    options = []
+def _place_label(x: float, y: float, width: float, occupied: Sequence[_Box], always: bool) -> _Label | None:
+    """A free place below, above, right or left of a circle; None if there is none, unless `always`."""
+    options: list[_Label] = []
     for offset in (19.0, -11.0):
-        shift = min(max(x, width / 2 + 2), WIDTH - width / 2 - 2)
-        options.append(
-            ("middle", shift, y + offset, _Box(shift - width / 2, y + offset - 10, shift + width / 2, y + offset + 3))
-        )
+        middle = min(max(x, width / 2 + 2), WIDTH - width / 2 - 2)
+        box = _Box(middle - width / 2, y + offset - 10, middle + width / 2, y + offset + 3)
+        options.append(("middle", middle, y + offset, box))
     options.append(("start", x + 10, y + 4, _Box(x + 8, y - 7, x + 10 + width, y + 6)))
     options.append(("end", x - 10, y + 4, _Box(x - 10 - width, y - 7, x - 8, y + 6)))
     inside = [option for option in options if option[3].left >= 0 and option[3].right <= WIDTH and option[3].top >= 0]
-    free = [option for option in inside if not any(option[3].meets(other) for other in taken)]
+    free = [option for option in inside if not any(option[3].overlaps(other) for other in occupied)]
     return next(iter(free or (inside if always else ())), None)
 
 
-def shortened(title: str, length: int) -> str:
-    """At most so many letters, cut between words."""
+def shorten(title: str, length: int) -> str:
+    """At most `length` characters, cut between words."""
     if len(title) <= length:
         return title
     head = title[: length - 1]
     cut = head.rsplit(" ", 1)[0]
     return f"{cut if len(cut) > length // 2 else head}…"
-
-
-def _legend(links: Sequence[Link]) -> str:
-    order = [type_ for type_ in LEGEND_ORDER if type_ in {link.type for link in links}]
-    return "".join(
-        f'<span class="key"><svg viewBox="0 0 24 8" aria-hidden="true"><g class="edge {type_}">'
-        f'<line x1="1" y1="4" x2="23" y2="4"/></g></svg>{verb(type_)}</span>'
-        for type_ in order
-    )
-
-
-LEGEND_ORDER = (
-    LinkType.CONTRADICTS, LinkType.QUALIFIES, LinkType.SUPPORTS, LinkType.EVIDENCE_FOR, LinkType.EXTENDS,
-    LinkType.EXPLAINS, LinkType.DRAWS_ON, LinkType.CITES, LinkType.RELATED, LinkType.MENTIONS,
-)  # fmt: skip
 
 
 def _title(note_id: str, notes: Mapping[str, Note]) -> str:

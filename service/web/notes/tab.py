@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import gradio as gr
+from markupsafe import Markup
 
 from kb.knowledge_base import KnowledgeBase, NoteView
 from kb.notes import Hit, LinkType, NoteKind, PasskbError
@@ -18,177 +19,193 @@ from service.inquiries.refresh import last_change
 from service.inquiries.staleness import inquiry_status, list_inquiry_statuses
 from service.suggestions.accepted_links import accepted_link_notes
 from service.suggestions.ranking import suggest_links
-from service.web.components.html import explained, note_link, sentence
 from service.web.components.markdown import NoteHref
+from service.web.components.messages import error_html, message_html
+from service.web.components.templates import render
 from service.web.event_effects import reads
-from service.web.experiments.run_view import stored_curve
-from service.web.notes.actions import Tended
-from service.web.notes.inquiry import accepted_list_html, changes_html, linked_ids, standing_html, suggestions_html
+from service.web.experiments.run_view import load_curve
+from service.web.notes.actions import ActionResult
+from service.web.notes.inquiry import accepted_links_html, changes_html, link_note_ids, staleness_html, suggestions_html
 from service.web.notes.map import map_html
-from service.web.notes.page import Notes, links_html, named_in, results_html, start_html, text_html, title_html
+from service.web.notes.page import Notes, links_html, referenced_ids, results_html, start_html, text_html, title_html
 
 _TARGET = re.compile(r"!?\[\[([^\[\]|#\n]*)|!?\[[^\]]*\]\(<?([^)#>\s]*(?:\s+[^)\"'#>]+)?)")
-_ON_THE_MAP = 17
+_MAX_ON_MAP = 17  # notes
+_MIN_ON_MAP = 8
 
 
 @dataclass(frozen=True, slots=True)
 class NotesTab:
-    search: Any
+    """Gradio components. `outputs`: search box, search results, title, text, links, map."""
+
     outputs: list[Any]
 
 
 def build_notes_tab(kb: KnowledgeBase, admission: Admission) -> NotesTab:
-    """Lays out the tab and wires its search; walking is wired by the app."""
+    """Lays out the tab, and connects its search."""
     with gr.Row(elem_id="note-columns", elem_classes="columns"):
         with gr.Column(elem_classes="reading"):
-            search = gr.Textbox(
+            search_box = gr.Textbox(
                 elem_id="note-search", show_label=False, container=False, label="Search the notes", max_lines=1,
                 placeholder="Search the notes", html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
             )  # fmt: skip
             results = gr.HTML(elem_id="note-results", apply_default_css=False)
             title = gr.HTML(elem_id="note-title", apply_default_css=False)
-            body = gr.HTML(elem_id="note-text", apply_default_css=False)
+            text = gr.HTML(elem_id="note-text", apply_default_css=False)
         with gr.Column(elem_classes="aside"):
-            chart = gr.HTML(elem_id="note-map", apply_default_css=False)
+            note_map = gr.HTML(elem_id="note-map", apply_default_css=False)
             links = gr.HTML(elem_id="note-links", apply_default_css=False)
 
     @reads
-    def searched(query: str) -> str:
+    def search(query: str) -> Markup:
         try:
             with admission.place():
-                return found_html(kb, query)
+                return search_html(kb, query)
         except Exception as error:
-            return sentence(explained(error))
+            return error_html(error)
 
-    search.change(searched, [search], [results], show_progress="hidden", api_visibility="private", trigger_mode="always_last")
-    return NotesTab(search, [search, results, title, body, links, chart])
+    hidden = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last"}
+    search_box.change(search, [search_box], [results], **hidden)
+    return NotesTab([search_box, results, title, text, links, note_map])
 
 
-def note_page(kb: KnowledgeBase, name: str, done: Tended | None = None, *, can_propose: bool = False) -> tuple[Any, ...]:
-    """Values for `outputs`: the page of a note, by id, title or alias; without a name, where to begin. `done`: what a click on
-    it has just done; `can_propose`: a model can be asked for types and reasons of suggested links."""
+def note_page(
+    kb: KnowledgeBase, name: str, result: ActionResult | None = None, *, can_propose: bool = False
+) -> tuple[Any, ...]:
+    """Values for `outputs`: the note with this id, title or alias; the start page without a name.
+
+    `result`: of a button on the page. `can_propose`: a model can propose types and reasons of suggested links."""
     name = str(name).strip()
     if not name:
-        return gr.skip(), "", "<h1>Notes</h1>", start_page(kb), "", ""
+        return gr.skip(), "", render("components/heading.html", title="Notes"), start_page(kb), "", ""
     try:
         note_id = kb.find(name)
     except PasskbError as error:
-        several = kb.store.ids_by_name(name)
-        message = str(error) if several else f"There is no note “{name[:200]}”."
-        return "", "", "<h1>No such note</h1>", sentence(message) + _nearest(kb, name, several), "", ""
+        same_name = kb.store.ids_by_name(name)
+        message = str(error) if same_name else f"There is no note “{name[:200]}”."
+        return error_page("No such note", message_html(message) + _closest(kb, name, same_name))
     view = kb.view(note_id)
-    near = kb.neighbourhood(note_id, 1, _ON_THE_MAP)
-    if len(near.distances) < 8:
-        near = kb.neighbourhood(note_id, 2, _ON_THE_MAP)
+    near = kb.neighbourhood(note_id, 1, _MAX_ON_MAP)
+    if len(near.distances) < _MIN_ON_MAP:
+        near = kb.neighbourhood(note_id, 2, _MAX_ON_MAP)
     points = kb.graph.layout(note_id, near) if len(near.distances) > 1 else {}
-    notes = kb.store.notes([*named_in(view), *near.distances])
-    href = href_of(kb, note_id)
+    notes = kb.store.notes([*referenced_ids(view), *near.distances])
     return (
         "",
         "",
         title_html(view),
-        _above(kb, view, done) + _text(kb, view, notes, href),
-        links_html(view, notes, accepted_link_notes(kb)) + _suggested(kb, note_id, done, can_propose),
+        _notices(kb, view, result) + _text(kb, view, notes),
+        links_html(view, notes, accepted_link_notes(kb)) + _suggestions(kb, note_id, result, can_propose),
         map_html(note_id, near, points, notes),
     )
 
 
-def _text(kb: KnowledgeBase, view: NoteView, notes: Notes, href: NoteHref) -> str:
-    html = text_html(view, notes, href, *kb.store.indexing_details(view.note.id), _pictures(kb, view))
+def error_page(title: str, message: Markup) -> tuple[Any, ...]:
+    """Values for `outputs` when a note can't be shown."""
+    return "", "", render("components/heading.html", title=title), message, "", ""
+
+
+def _text(kb: KnowledgeBase, view: NoteView, notes: Notes) -> Markup:
+    warnings, passages = kb.store.indexing_details(view.note.id)
+    href = note_link_resolver(kb, view.note.id)
+    html = text_html(view, notes, href, warnings, passages, _pictures(kb, view))
     ids = list_source_ids(view.note.properties) if view.note.kind is NoteKind.INQUIRY else []
-    return linked_ids(html, [note_id for note_id in ids if note_id in notes])
+    return link_note_ids(html, [note_id for note_id in ids if note_id in notes])
 
 
-def _above(kb: KnowledgeBase, view: NoteView, done: Tended | None) -> str:
-    """What was just done, whether an inquiry still stands on its sources, and what changed in it last."""
-    told, kept = (done.told if done else ""), inquiry_status(kb, view.note)
+def _notices(kb: KnowledgeBase, view: NoteView, result: ActionResult | None) -> Markup:
+    """The result of the last action, and an inquiry's staleness and last changes."""
+    message, status = (result.message if result else Markup()), inquiry_status(kb, view.note)
     if view.note.id in accepted_link_notes(kb):
         links = [link for link in kb.store.links() if link.writer == view.note.id]
         ends = kb.store.notes(end for link in links for end in (link.source, link.target))
-        return told + accepted_list_html(view.note.id, links, {i: note.title for i, note in ends.items()})
-    if kept is None:
-        return told
-    changed = last_change(kb, view.note)
-    fresh = done is not None and done.act in ("refresh", "replace")
-    there = kb.store.notes(reason.note_id for reason in kept.reasons)
-    return told + standing_html(kept, there) + (changes_html(changed, shown=fresh) if changed else "")
+        return message + accepted_links_html(view.note.id, links, {i: note.title for i, note in ends.items()})
+    if status is None:
+        return message
+    changes = last_change(kb, view.note)
+    is_refreshed = result is not None and result.action in ("refresh", "replace")
+    known = kb.store.notes(reason.note_id for reason in status.reasons)
+    message += staleness_html(status, known)
+    return message + changes_html(changes, is_open=is_refreshed) if changes else message
 
 
-def _suggested(kb: KnowledgeBase, note_id: str, done: Tended | None, can_propose: bool) -> str:
-    """A page without suggestions is better than none: whatever is wrong with them says so in their place."""
+def _suggestions(kb: KnowledgeBase, note_id: str, result: ActionResult | None, can_propose: bool) -> Markup:
+    """Suggested links; an error in them must not hide the page."""
     try:
-        found = suggest_links(kb, note_id) if done is None or done.found is None else done.found
+        proposed = result.suggestions if result else None
+        suggestions = suggest_links(kb, note_id) if proposed is None else proposed
     except PasskbError as error:
-        return sentence(error)
-    return suggestions_html(note_id, found, shown=done is not None and not done.act.startswith("re"), can_propose=can_propose)
+        return error_html(error)
+    is_open = result is not None and result.action not in ("refresh", "replace")
+    return suggestions_html(note_id, suggestions, is_open=is_open, can_propose=can_propose)
 
 
 def _pictures(kb: KnowledgeBase, view: NoteView) -> dict[str, str]:
-    """The curve of an evidence note's run, under the name that its text embeds."""
+    """The curve of an evidence note's run, by the name that its text embeds."""
     run_id = str(view.note.properties.get("run_id") or "") if view.note.kind is NoteKind.EVIDENCE else ""
-    return (
-        {f"{run_id}.svg": f'<span class="curve">{curve}</span>'} if run_id and (curve := stored_curve(kb.home, run_id)) else {}
-    )
+    curve = load_curve(kb.home, run_id)
+    return {f"{run_id}.svg": Markup('<span class="curve">{}</span>').format(curve)} if curve else {}
 
 
-def _nearest(kb: KnowledgeBase, name: str, several: list[str]) -> str:
-    """The notes that bear the name, or those with the nearest titles."""
+def _closest(kb: KnowledgeBase, name: str, same_name: list[str]) -> Markup:
+    """The notes with this name, or with similar titles."""
     words = re.sub(r"[\W_]+", " ", name.rsplit("/", 1)[-1])[:200]
-    near = [(note_id, note_id) for note_id in several] or kb.suggest_titles(words, 5)
-    if not near and words.strip():
-        near = list(dict.fromkeys((hit.note_id, hit.title) for hit in kb.search(words, 5, widen=False)[1]))
-    listed = "".join(f"<li>{note_link(note_id, title)}</li>" for note_id, title in near)
-    return f'<p>The nearest:</p><ul class="link-list">{listed}</ul>' if listed else ""
+    closest = [(note_id, note_id) for note_id in same_name] or kb.suggest_titles(words, 5)
+    if not closest and words.strip():
+        closest = list(dict.fromkeys((hit.note_id, hit.title) for hit in kb.search(words, 5, widen=False)[1]))
+    return render("notes/closest.html", notes=closest)
 
 
-def start_page(kb: KnowledgeBase) -> str:
+def start_page(kb: KnowledgeBase) -> Markup:
+    """The page without a chosen note: inquiries, the most linked notes, contradictions."""
     titles = kb.store.titles()
     if not titles:
-        return "<p>There are no notes here yet: <code>passkb ingest PATH</code> adds a folder of them.</p>"
+        return render("notes/empty.html")
     links = kb.store.links()
     degree = Counter(link.target for link in links if link.type is not LinkType.MENTIONS or link.why)
     stale = [entry.note.id for entry in list_inquiry_statuses(kb) if entry.reasons]
     inquiries = [note_id for note_id, _, kind, _ in titles if kind == NoteKind.INQUIRY]
-    asked = list(dict.fromkeys([*stale, *inquiries]))[:6]
-    most = [note_id for note_id, _ in degree.most_common(10)] or [row[0] for row in titles[:10]]
-    dissent = [link for link in links if link.type is LinkType.CONTRADICTS and link.why][:5]
-    notes = kb.store.notes([*asked, *most, *(end for link in dissent for end in (link.source, link.target))])
+    shown_inquiries = list(dict.fromkeys([*stale, *inquiries]))[:6]
+    most_linked = [note_id for note_id, _ in degree.most_common(10)] or [row[0] for row in titles[:10]]
+    contradictions = [link for link in links if link.type is LinkType.CONTRADICTS and link.why][:5]
+    ends = [end for link in contradictions for end in (link.source, link.target)]
+    notes = kb.store.notes([*shown_inquiries, *most_linked, *ends])
     return start_html(
-        [notes[i] for i in asked],
-        [(notes[i], degree[i]) for i in most if i in notes],
-        [(link, notes[link.source], notes[link.target]) for link in dissent if {link.source, link.target} <= set(notes)],
+        [notes[i] for i in shown_inquiries],
+        [(notes[i], degree[i]) for i in most_linked if i in notes],
+        [(link, notes[link.source], notes[link.target]) for link in contradictions if {link.source, link.target} <= set(notes)],
         stale,
     )
 
 
-def found_html(kb: KnowledgeBase, query: str) -> str:
-    """Titles that hold the words, then passages; one entry a note."""
+def search_html(kb: KnowledgeBase, query: str) -> Markup:
+    """Titles that contain the words, then passages, with each note once."""
     query = str(query)[:300]
     if not query.strip():
-        return ""
+        return Markup()
     titles = kb.suggest_titles(query, 6)
-    seen: set[str] = {note_id for note_id, _ in titles}
+    shown: set[str] = {note_id for note_id, _ in titles}
     hits: list[Hit] = []
     for hit in kb.search(query, 20, widen=False)[1] if len(query.strip()) > 2 else ():
-        if hit.note_id not in seen and len(hits) < 6:
-            seen.add(hit.note_id)
+        if hit.note_id not in shown and len(hits) < 6:
+            shown.add(hit.note_id)
             hits.append(hit)
     return results_html(query, titles, hits)
 
 
-def href_of(kb: KnowledgeBase, note_id: str) -> NoteHref:
-    """How the links in a note's text resolve: as they did when it was read, else by a title only one bears."""
+def note_link_resolver(kb: KnowledgeBase, note_id: str) -> NoteHref:
+    """Resolves the links in a note's text as the index did, otherwise by a title that only one note has."""
     note = kb.store.note(note_id)
-    known: dict[str, str] = {}
+    indexed: dict[str, str] = {}
     for link in kb.store.links(note_id) if note else ():
-        written = _TARGET.search(note.text[link.start : link.end]) if note and link.start >= 0 else None
-        if written:
-            known[(written[1] or unquote(written[2] or "")).strip().casefold()] = link.target
+        match = _TARGET.search(note.text[link.start : link.end]) if note and link.start >= 0 else None
+        if match:
+            indexed[(match[1] or unquote(match[2] or "")).strip().casefold()] = link.target
 
-    def href(target: str) -> str | None:
-        if target.casefold() in known:
-            return known[target.casefold()]
-        named = kb.store.ids_by_name(target)
-        return named[0] if len(named) == 1 else None
+    def resolve(target: str) -> str | None:
+        if target.casefold() in indexed:
+            return indexed[target.casefold()]
+        matches = kb.store.ids_by_name(target)
+        return matches[0] if len(matches) == 1 else None
 
-    return href
+    return resolve

@@ -27,7 +27,7 @@
     showSources(false);
     openTab("experiments");
     if (push) remember(run ? `?run=${encodeURIComponent(run)}` : "");
-    send("run", { run });
+    send("open_run", { run });
     scrollTo({ top: 0 });
   };
 
@@ -37,7 +37,7 @@
     showSources(false);
     openTab("experiments");
     if (push) remember(claim ? `?claim=${encodeURIComponent(claim)}` : "");
-    send("fill", { claim, preset, spec });
+    send("fill_form", { claim, preset, spec });
     scrollTo({ top: 0 });
   };
 
@@ -53,7 +53,7 @@
     showSources(false);
     openTab("notes");
     if (push) remember(note ? `?note=${encodeURIComponent(note)}` : "");
-    send("walk", { note });
+    send("open_note", { note });
     scrollTo({ top: 0 });
   };
 
@@ -62,12 +62,12 @@
     closeSheet();
     showSources(false);
     openTab("ask");
-    if (push) asked(question);
-    send("question", { question, mode });
+    if (push) rememberQuestion(question);
+    send("ask_question", { question, mode });
     scrollTo({ top: 0 });
   };
 
-  const asked = (question) => {
+  const rememberQuestion = (question) => {
     const words = String(question ?? "").split(/\s+/).join(" ").trim();
     if (words && words.length <= 2000) remember(`?q=${encodeURIComponent(words)}`);
     document.title = words ? `${words.slice(0, 80)} · passkb` : "passkb";
@@ -152,11 +152,11 @@
   };
   const restore = () => {
     const entries = remembered();
-    if (entries.length) send("restore", { records: entries.map((entry) => entry.text) });
+    if (entries.length) send("restore_history", { records: entries.map((entry) => entry.text) });
   };
   const forget = () => {
     localStorage.removeItem(STORE);
-    send("forget", {});
+    send("clear_history", {});
   };
 
   // -- an answer as Markdown ------------------------------------------------------------------------------------------------
@@ -193,20 +193,20 @@
     if (!toggle || document.documentElement.classList.contains("sources-open") === open) return;
     document.documentElement.classList.toggle("sources-open", open);
     toggle.setAttribute("aria-expanded", String(open));
-    if (open) send("sources", {});
+    if (open) send("open_sources", {});
   };
 
   // -- experiments: only a person's own click starts, stops or resumes one; a click that a script makes is not trusted ---------
 
   const act = (button) => {
     const { start, stop, goOn, keep, tend, of, from, to, type, why } = button.dataset;
-    if (tend !== undefined) send("tend", { act: tend, of, from, to, type, why });
+    if (tend !== undefined) send("change_note", { act: tend, of, from, to, type, why });
     else if (keep !== undefined) {
       const exchange = button.closest("[data-exchange]") ?? button.closest(".kept")?.previousElementSibling;
-      send("keep", { key: exchange?.dataset.exchange, replace: button.hasAttribute("data-replace") });
-    } else if (start !== undefined) send("start", { claim: start, again: button.hasAttribute("data-again") });
-    else if (stop !== undefined) send("stop", { run: stop });
-    else send("resume", { run: goOn });
+      send("save_answer", { key: exchange?.dataset.exchange, replace: button.hasAttribute("data-replace") });
+    } else if (start !== undefined) send("start_run", { claim: start, again: button.hasAttribute("data-again") });
+    else if (stop !== undefined) send("cancel_run", { run: stop });
+    else send("resume_run", { run: goOn });
     button.disabled = true;
     setTimeout(() => (button.disabled = false), 4000);
   };
@@ -307,10 +307,10 @@
   };
   document.addEventListener("passkb-ready", begin);
   /* The form was sent: the run that it opens is remembered in the address once it has come. */
-  const opened = () => {
+  const expectRun = () => {
     awaiting = { before: find("#experiment-list [aria-current] [data-run]")?.dataset.run };
   };
 
-  window.passkb = { asked, opened };
+  window.passkb = { rememberQuestion, expectRun };
   if (window.passkbSend) begin();
 })();

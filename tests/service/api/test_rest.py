@@ -18,8 +18,7 @@ from kb.knowledge_base import KnowledgeBase
 from service.api import schemas
 from service.api.rest import EXAMPLES
 from service.llm.client import LanguageModel
-from service.web.experiments.form import filled
-from service.web.experiments.form import read as read_form
+from service.web.experiments.form import form_values, parse_spec
 from tests.service.answering.scripted_server import Reply, said, serving
 from tests.service.api.conftest import contents
 from tests.service.api.examples import REQUESTS, asked, client
@@ -220,11 +219,11 @@ def test_a_proposed_spec_fills_the_form_as_it_was_proposed(web: TestClient, know
     spec = {**DRY, "name": "ärger & <b>co</b> #1", "question": "Does 50% + 1 hold?"}
     proposed = web.post("/api/v1/experiments/propose", json={"spec": spec}).json()
     (carried,) = parse_qs(urlsplit(proposed["link"]).query)["spec"]
-    text, wrong = filled(known, "", "", carried)
-    assert wrong == "" and text.startswith("# This came with the link that you opened: read it")
-    assert read_form(known, text).to_json() == proposed["spec"] and proposed["plan"]["problems"] == 50
-    text, wrong = filled(known, "", "", carried[:-5])
-    assert "The link&#x27;s spec is not JSON" in wrong or "spec is not JSON" in wrong
+    text, wrong = form_values(known, "", "", carried)
+    assert wrong == "" and text.startswith("# This spec came with a link. Read it")
+    assert parse_spec(known, text).to_json() == proposed["spec"] and proposed["plan"]["problems"] == 50
+    text, wrong = form_values(known, "", "", carried[:-5])
+    assert "is not valid JSON" in wrong
 
 
 def test_a_file_that_a_program_names_is_not_opened(web: TestClient, tmp_path: Path) -> None:

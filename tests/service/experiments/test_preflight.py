@@ -26,7 +26,7 @@ from service.experiments.execution.run_store import Runs, RunStatus
 from service.experiments.preflight import NotReady
 from service.experiments.spec import from_mapping
 from service.experiments.types import ProblemSet
-from service.web.experiments.form import checked_html
+from service.web.experiments.form import check_spec
 from tests.conftest import Vault
 
 SAMPLE = Path(__file__).parents[3] / "samples" / "models" / "countdown" / "base"
@@ -200,10 +200,10 @@ def test_the_command_line_and_the_form_refuse_alike(
         out, err = capsys.readouterr()
         assert not out and err.count("\n") == 1 and "models.base: the folder ./absent does not exist: correct the path" in err
     with KnowledgeBase(home, HashedWords()) as kb:
-        html, fits = checked_html(kb, text)
+        html, fits = check_spec(kb, text)
         assert not fits and "does not exist" in html
         asked = spec({"model": "gemma", "engine": "openai", "url": "http://127.0.0.1:9/v1"})
-        assert checked_html(kb, json.dumps(asked.to_json()))[1], "a form that a link filled asks no server"
+        assert check_spec(kb, json.dumps(asked.to_json()))[1], "a form that a link filled asks no server"
     with pytest.raises(NotReady):
         checks.preflight(home, asked, ProblemSet("none", (), ""))
 

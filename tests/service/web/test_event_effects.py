@@ -14,8 +14,8 @@ from service.web.app import build
 from service.web.event_effects import effects, protect, reads, writes
 
 WRITING = {
-    "sync the sources", "stop an answer", "keep an answer as an inquiry", "start a run", "start a run again",
-    "cancel a run", "resume a run", "import results", "accept, dismiss or take back a link, or ask an inquiry again",
+    "sync the sources", "stop an answer", "save an answer as an inquiry", "start a run", "start a run again",
+    "cancel a run", "resume a run", "import results", "accept, dismiss or remove a link, or ask an inquiry again",
 }  # fmt: skip
 
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from kb.notes import Note, NoteKind
 from service.answering.answer import (
     Answer,
@@ -21,8 +23,8 @@ from service.answering.answer import (
 from service.answering.check.error_rates import describe, load_checker_rates, save_judge_rates
 from service.web.ask.answer import Offer, answer_html
 from service.web.ask.help import help_html
-from service.web.ask.progress import LONGEST, earlier_html, refused
-from service.web.ask.source_panel import Finding, opened_html, slot_html, sources_html
+from service.web.ask.progress import MAX_QUESTION, history_html, question_problem
+from service.web.ask.source_panel import Finding, source_articles_html, sources_html
 
 TEXT = "Intro words.\n\nPass@k **shows reach**. It hides the rest.\n"
 QUOTE = "Pass@k **shows reach**."
@@ -64,7 +66,7 @@ def test_every_statement_carries_marks_that_name_their_source(audit: Any) -> Non
     html = answer_html(answer(), "a1")
     assert '<a class="cite" href="#source-a1-1" data-cite="1" aria-label="Source 1: Note A"' in html
     assert '<p class="lede"><span class="statement">Pass@k <strong>shows reach</strong>.' in html
-    assert 'aria-label="only partly supported by what it cites"' in html
+    assert 'aria-label="only partly supported by its sources"' in html
     audit(html)
 
 
@@ -77,12 +79,12 @@ def test_disagreement_names_both_sides_and_the_reason() -> None:
 
 def test_while_streaming_nothing_stands_after_the_statements() -> None:
     html = answer_html(answer(), "a1", 1)
-    assert "shows reach" in html and "It hides" not in html and "Where they disagree" not in html
+    assert "shows reach" in html and "It hides" not in html and "Where the notes disagree" not in html
 
 
 def test_a_source_shows_its_paragraph_with_the_sentence_marked(audit: Any) -> None:
     notes = {"v/a": Note("v/a", "Note A", NoteKind.PAPER, TEXT)}
-    html = opened_html(answer(), "a1", notes, lambda _: lambda target: None)
+    html = source_articles_html(answer(), "a1", notes, lambda _: lambda target: None)
     assert audit(html).marked == "Pass@k shows reach."
     assert 'id="source-a1-1"' in html and "It hides the rest." in html and "Intro words" not in html
     assert "paper" in html and "Open note" in html
@@ -91,7 +93,7 @@ def test_a_source_shows_its_paragraph_with_the_sentence_marked(audit: Any) -> No
 def test_a_refusal_is_plain_and_shows_what_is_near() -> None:
     html = answer_html(refusal(), "a1")
     assert "The notes are about models." in html and "<strong>sourdough</strong>" in html and "Note A" in html
-    assert "What the notes say" not in html and sources_html(refusal()) == slot_html()
+    assert "What the notes say" not in html and sources_html(refusal()) == sources_html()
     assert "Sources" not in sources_html(refusal()) and 'class="slot"' in sources_html(refusal())
 
 
@@ -100,36 +102,36 @@ def test_nothing_in_an_answer_runs(evil: str, harmless: Callable[[str], None]) -
     hostile = answer(evil)
     harmless(answer_html(hostile, "a1"))
     harmless(sources_html(hostile))
-    harmless(opened_html(hostile, "a1", notes, lambda _: lambda target: target))
+    harmless(source_articles_html(hostile, "a1", notes, lambda _: lambda target: target))
     harmless(answer_html(refusal(evil), "a1"))
-    harmless(earlier_html([]))
+    harmless(history_html([]))
 
 
 def test_questions_that_are_not_asked() -> None:
-    assert "Write a question" in refused("")
-    assert "2,000 characters" in refused("word " * 10_000) and refused("w" * LONGEST) == ""
+    assert "Enter a question" in question_problem("")
+    assert "2,000 characters" in question_problem("word " * 10_000) and question_problem("w" * MAX_QUESTION) == ""
 
 
 def test_an_open_claim_offers_its_test_with_what_it_costs() -> None:
     html = answer_html(answer(), "a1", None, {"v/a#c": Offer("4,000 attempts, tokens unknown")})
     assert '<button type="button" class="act" data-start="v/a#c" aria-label="Run this experiment: Claim">' in html
     assert "4,000 attempts" in html and 'href="/?claim=v%2Fa%23c" data-fill="v/a#c"' in html
-    again = answer_html(answer(), "a1", None, {"v/a#c": Offer("4,000 attempts", ran=True)})
-    assert 'data-start="v/a#c" data-again' in again and "Run it again with a new seed</button>" in again
+    again = answer_html(answer(), "a1", None, {"v/a#c": Offer("4,000 attempts", has_run=True)})
+    assert 'data-start="v/a#c" data-again' in again and "Run again with a new seed</button>" in again
 
 
 def test_a_test_that_can_not_be_run_says_why_and_has_no_button() -> None:
     html = answer_html(answer(), "a1", None, {"v/a#c": Offer("", problem="there is no key 'limitt'")})
-    assert "there is no key &#x27;limitt&#x27;" in html and "data-start" not in html
+    assert "there is no key &#39;limitt&#39;" in html and "data-start" not in html
     assert "data-start" not in answer_html(answer(), "a1")
 
 
 def test_evidence_is_cited_with_a_number_of_its_own_that_opens(audit: Any) -> None:
-    found = {"v/e": Finding(citation(3, "v/e", "Run"), "<svg></svg>")}
+    found = {"v/e": Finding(citation(3, "v/e", "Run"), Markup("<svg></svg>"))}
     html = answer_html(answer(), "a1", None, None, found)
     assert 'data-cite="3"' in html and '<div class="curve"><svg></svg></div>' in html and "2026-01-02" in html
     notes = {"v/e": Note("v/e", "Run", NoteKind.EVIDENCE, TEXT), "v/a": Note("v/a", "Note A", text=TEXT)}
-    opened = opened_html(answer(), "a1", notes, lambda note_id: lambda target: None, found)
+    opened = source_articles_html(answer(), "a1", notes, lambda note_id: lambda target: None, found)
     assert 'id="source-a1-3" data-number="3"' in opened and "<mark>Pass@k </mark>" in opened
     audit(html)
 
@@ -145,9 +147,9 @@ def test_the_help_tells_how_often_the_check_errs(home: Path, audit: Any) -> None
     figures = load_checker_rates()
     html = help_html(home)
     audit(html)
-    assert describe(figures)[1] in html and "errs as a judge" not in html
+    assert describe(figures)[1] in html and "as a judge" not in html
     save_judge_rates(home, replace(figures, check="<b>judge", read=150))
-    assert "How often &lt;b&gt;judge errs as a judge" in help_html(home) and "150 of them" in help_html(home)
+    assert "Error rates of &lt;b&gt;judge as a judge" in help_html(home) and "150 of them" in help_html(home)
     (home / "judge_figures.json").write_text("{")
     assert "cannot be read" in help_html(home)
 
@@ -155,4 +157,4 @@ def test_the_help_tells_how_often_the_check_errs(home: Path, audit: Any) -> None
 def test_a_model_that_judges_and_was_not_measured_is_said_to_be_so(home: Path) -> None:
     home.mkdir()
     (home / "config.toml").write_text("llm_judge = true\n")
-    assert "was not measured here" in help_html(home)
+    assert "has not been measured here" in help_html(home)

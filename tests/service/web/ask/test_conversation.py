@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html as html_lib
 import json
 import threading
 from collections.abc import Callable
@@ -10,11 +11,13 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import Markup
 
 from service.answering.answer import Answer
-from service.web.ask.browser_storage import LONGEST, markdown_html, read_back, record_html
-from service.web.ask.conversation import KEPT, Conversation, Conversations, Exchange
-from service.web.ask.generated_answer import dropped_html, fault_html, growing_html, reasoning_html, waiting_html
+from service.web.ask.answer import answer_html
+from service.web.ask.browser_storage import MAX_LENGTH, load_records, markdown_html, record_html
+from service.web.ask.conversation import MAX_EXCHANGES, Conversation, Conversations, Exchange
+from service.web.ask.generated_answer import draft_html, fault_html, pending_html
 from tests.service.web.ask.test_answer import answer, refusal
 
 JSON = st.recursive(
@@ -25,7 +28,7 @@ JSON = st.recursive(
 
 
 def exchange(question: str, at: str = "2026") -> Exchange:
-    return Exchange(f"k-{question}", Answer(question, False), f"<p>{question}</p>", f"<i>{question}</i>", at)
+    return Exchange(f"k-{question}", Answer(question, False), Markup("<p>"), Markup("<i>"), at)
 
 
 def test_a_new_turn_ends_the_one_before_and_waits_for_it() -> None:
@@ -44,7 +47,7 @@ def test_a_new_turn_ends_the_one_before_and_waits_for_it() -> None:
     with talk.turn() as over:
         order.append("second")
         assert not over()
-        talk.end()
+        talk.cancel()
         assert over()
     thread.join(10)
     assert order == ["first ended", "second"]
@@ -54,75 +57,77 @@ def test_a_new_turn_ends_the_one_before_and_waits_for_it() -> None:
 
 def test_a_page_that_is_closed_ends_what_is_written_for_it() -> None:
     talks = Conversations()
-    with talks.of("page").turn() as over:
+    with talks.get("page").turn() as over:
         talks.close("page")
         assert over()
-    assert talks.of("page") is not None and talks.of("page") is talks.of("page") and talks.of("other") is not talks.of("page")
+    assert (
+        talks.get("page") is not None and talks.get("page") is talks.get("page") and talks.get("other") is not talks.get("page")
+    )
 
 
 def test_the_answer_on_top_is_not_among_the_earlier_ones() -> None:
     talk = Conversation()
     for question in ("a", "b", "a"):
-        talk.ask(question)
+        talk.begin(question)
         assert question not in [entry.question for entry in talk.earlier]
         talk.add(exchange(question))
-    assert talk.top is not None and talk.top.question == "a"
+    assert talk.current is not None and talk.current.question == "a"
     assert [entry.question for entry in talk.earlier] == ["b"]
     talk.restore([exchange("z"), exchange("b")])
     assert [entry.question for entry in talk.exchanges] == ["z", "b", "a"]
-    assert [turn.question for turn in talk.turns("a")] == ["z", "b"]
-    talk.forget()
+    assert [turn.question for turn in talk.history("a")] == ["z", "b"]
+    talk.clear_earlier()
     assert [entry.question for entry in talk.exchanges] == ["a"]
 
 
 def test_a_page_keeps_the_newest() -> None:
     talk = Conversation()
-    for i in range(KEPT + 5):
+    for i in range(MAX_EXCHANGES + 5):
         talk.add(exchange(str(i)))
-    assert len(talk.exchanges) == KEPT and talk.exchanges[-1].question == str(KEPT + 4)
+    assert len(talk.exchanges) == MAX_EXCHANGES and talk.exchanges[-1].question == str(MAX_EXCHANGES + 4)
 
 
 def test_a_record_comes_back_as_it_went() -> None:
     for given_ in (answer(), replace(answer(), mode="generated", model="m", dropped=answer().statements), refusal()):
         html = record_html(given_, "2026-11-27T10:00:00")
         kept = html[html.index(">") + 1 : html.rindex("<")]
-        for escaped, plain in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#x27;", "'"), ("&amp;", "&")):
-            kept = kept.replace(escaped, plain)
-        (record,) = read_back([kept], 5)
-        assert record.answer == replace(given_, seconds=round(given_.seconds, 3)) and record.at.startswith("2026-11-27")
+        (record,) = load_records([html_lib.unescape(kept)], 5)
+        assert record.answer == replace(given_, seconds=round(given_.seconds, 3)) and record.asked_at.startswith("2026-11-27")
 
 
 @given(st.lists(JSON.map(json.dumps) | st.text() | JSON, max_size=5) | JSON)
 def test_whatever_a_browser_sends_is_read_or_left(records: Any) -> None:
-    for record in read_back(records, 3):
+    for record in load_records(records, 3):
         assert isinstance(record.answer, Answer)
 
 
 def test_an_endless_record_is_left() -> None:
-    assert read_back(["x" * (LONGEST + 1)], 5) == [] and read_back("a string", 5) == [] and read_back(None, 5) == []
+    assert load_records(["x" * (MAX_LENGTH + 1)], 5) == [] and load_records("a string", 5) == [] and load_records(None, 5) == []
 
 
 def test_what_a_model_wrote_is_only_text(evil: str, harmless: Callable[[str], None]) -> None:
     hostile = replace(
         answer(evil), mode="generated", fault=evil, incomplete=True, reasoning=evil, dropped=answer(evil).statements
     )
-    harmless(growing_html(evil, f"{evil} [1]\n\n{evil} <think"))
-    harmless(waiting_html(evil, evil, writing=True))
-    for part in (fault_html, dropped_html, reasoning_html):
-        assert part(hostile)
-        harmless(part(hostile))
+    harmless(draft_html(evil, f"{evil} [1]\n\n{evil} <think"))
+    harmless(pending_html(evil, evil, writing=True))
+    assert fault_html(hostile)
+    harmless(fault_html(hostile))
+    html = answer_html(hostile, "a1")
+    assert 'class="dropped"' in html and 'class="thoughts"' in html and 'class="fault"' in html
+    harmless(html)
     harmless(record_html(hostile, evil))
     harmless(markdown_html(hostile, evil))
 
 
 @given(st.text())
 def test_half_written_words_nest_whatever_they_are(written: str) -> None:
-    html = growing_html("q", written)
+    html = draft_html("q", written)
     assert html.count("<article") == html.count("</article>") == 1 and html.count("<p") == html.count("</p>")
 
 
 def test_a_fault_is_told_as_a_sentence_with_its_address_as_it_is() -> None:
     told = fault_html(replace(answer(), fault="http://127.0.0.1:9/v1 does not answer: see to the server"))
-    assert "The model’s server http://127.0.0.1:9/v1 does not answer" in told and 'data-mode="generated"' in told
+    assert "The model server http://127.0.0.1:9/v1 does not answer" in told and 'data-mode="generated"' in told
     assert "Stopped before" in fault_html(replace(answer(), fault="stopped before the model finished", incomplete=True))
     assert fault_html(answer()) == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kb.notes import Claim, ClaimStatus, Note
-from service.web.claims.page import chosen, claims_html, note_ids
+from service.web.claims.page import claims_html, filter_claims, note_ids
 from service.web.experiments.run_view import RunLine
 
 TEST = {"problems": {"set": "countdown"}}
@@ -22,17 +22,17 @@ NOTES = {
 
 
 def test_filters_are_by_status_and_by_all_words() -> None:
-    assert chosen(LEDGER, NOTES) == LEDGER
-    assert [claim.text for _, claim in chosen(LEDGER, NOTES, "refuted")] == ["Zebras graze."]
-    assert [claim.id for _, claim in chosen(LEDGER, NOTES, "", "COVERAGE narrows")] == ["d"]
-    assert [claim.id for _, claim in chosen(LEDGER, NOTES, "", "rarity")] == ["c"]
-    assert chosen(LEDGER, NOTES, "supported", "zebras") == []
+    assert filter_claims(LEDGER, NOTES) == LEDGER
+    assert [claim.text for _, claim in filter_claims(LEDGER, NOTES, "refuted")] == ["Zebras graze."]
+    assert [claim.id for _, claim in filter_claims(LEDGER, NOTES, "", "COVERAGE narrows")] == ["d"]
+    assert [claim.id for _, claim in filter_claims(LEDGER, NOTES, "", "rarity")] == ["c"]
+    assert filter_claims(LEDGER, NOTES, "supported", "zebras") == []
 
 
 def test_a_line_has_status_in_words_the_newest_evidence_and_a_test_where_there_is_one() -> None:
     html = claims_html(LEDGER, 3, NOTES, {"v/a#c": RunLine("r1", "x", "running")})
     assert html.count("<tr data-claim") == 3 and html.count("data-fill") == 1 and 'data-fill="v/a#c"' in html
-    assert "2026-02-03</a>" in html and "and 1 before" in html and "2026-01-02, 10:00</a>" in html
+    assert "2026-02-03</a>" in html and "and 1 earlier" in html and "2026-01-02, 10:00</a>" in html
     assert ">refuted<" in html and ">not tested yet<" in html and "run running" in html
     assert "data-start" not in html  # nothing starts from the ledger
     assert "2 of 3 claims" in claims_html(LEDGER[:2], 3, NOTES, {})
@@ -42,7 +42,7 @@ def test_a_line_has_status_in_words_the_newest_evidence_and_a_test_where_there_i
 def test_an_empty_ledger_says_how_claims_are_written(harmless: Callable[[str], None]) -> None:
     html = claims_html([], 0, {}, {})
     assert "claims:" in html and "prediction: {kind: crossover}" in html
-    assert "No claim fits" in claims_html([], 3, NOTES, {})
+    assert "No claim matches" in claims_html([], 3, NOTES, {})
     harmless(html)
 
 

@@ -12,10 +12,10 @@ import pytest
 from service.experiments.execution.run_store import Runs, RunStatus, write_json
 from service.experiments.importers.import_run import import_files
 from service.experiments.spec import from_mapping
-from service.web.ask.runs_panel import not_started_html, panel_html
-from service.web.experiments.page import in_short, list_html, status_html, title_html
+from service.web.ask.runs_panel import not_started_html, runs_html
+from service.web.experiments.page import list_html, split_summary, status_html, title_html
 from service.web.experiments.results import DOWNLOADS, results_html
-from service.web.experiments.run_view import RunView, newest_of, run_lines, run_view, stored_curve
+from service.web.experiments.run_view import RunView, load_curve, newest_runs, run_lines, run_view
 
 Counts = Callable[..., Path]
 SPEC = {
@@ -57,7 +57,7 @@ def test_names_from_files_and_specs_are_only_text(
     wild.state.update(error=evil, environment={evil: {"engine": evil, "differs": {evil: [evil, evil]}}})
     for status in RunStatus:
         one = replace(wild, status=status)
-        for html in (title_html(one), status_html(one, evil), results_html(one), panel_html([one], evil)):
+        for html in (title_html(one), status_html(one, evil), results_html(one), runs_html([one], evil)):
             harmless(html)
     harmless(list_html(run_lines(home), run.id) + not_started_html(evil, evil, "succeeded"))
 
@@ -65,7 +65,7 @@ def test_names_from_files_and_specs_are_only_text(
 def test_while_a_run_goes_on_its_elements_stay(audit: Any) -> None:
     """Focus and a screen reader's place survive, because only words and attributes change."""
     skeletons = {
-        status: [tag for tag, _ in audit(panel_html([live(status)])).tags]
+        status: [tag for tag, _ in audit(runs_html([live(status)])).tags]
         for status in (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.INTERRUPTED, RunStatus.CANCELLED)
     }
     assert len({tuple(tags) for tags in skeletons.values()}) == 1
@@ -75,12 +75,12 @@ def test_while_a_run_goes_on_its_elements_stay(audit: Any) -> None:
 @pytest.mark.parametrize(
     ("view", "trouble", "expected", "missing"),
     [
-        (live(RunStatus.RUNNING), "no worker", "Running, base: 6 of 24 attempts, 2 a second, about 9", "no worker"),
-        (live(RunStatus.QUEUED), "the worker ended (no room)", "The worker ended (no room)", "a second"),
+        (live(RunStatus.RUNNING), "no worker", "Running, base: 6 of 24 attempts, 2 attempts/s, about 9", "no worker"),
+        (live(RunStatus.QUEUED), "the worker ended (no room)", "The worker ended (no room)", "attempts/s"),
         (live(RunStatus.FAILED, error="rates.csv has no rate for p1"), "", ">rates.csv has no rate for p1", "left"),
-        (live(RunStatus.INTERRUPTED), "", "the next worker goes on from where it stands", "alert"),
-        (live(RunStatus.SUCCEEDED), "", "the evidence note is being written", "Waiting"),
-        (live(RunStatus.CANCELLED, seconds=61), "", "in 61", "left"),
+        (live(RunStatus.INTERRUPTED), "", "It resumes when a worker starts", "alert"),
+        (live(RunStatus.SUCCEEDED), "", "The evidence note is being written", "Waiting"),
+        (live(RunStatus.CANCELLED, seconds=61), "", "1,200 tokens, 61", "left"),
     ],
 )  # fmt: skip
 def test_every_state_says_where_it_stands(view: RunView, trouble: str, expected: str, missing: str) -> None:
@@ -101,7 +101,7 @@ def test_what_says_nothing_about_large_models_says_so(view: RunView, tmp_path: P
     models = {"base": {"model": str(tmp_path / "toy")}, "tuned": {"model": "somewhere"}}
     run = Runs(home).create(from_mapping({**SPEC, "models": models}))
     shown = run_view(home, run.id)
-    assert shown.toys == ("base",) and "A toy family: base was made from nothing" in status_html(shown)
+    assert shown.toys == ("base",) and "Toy models: base was trained from scratch" in status_html(shown)
 
 
 def test_lists_survive_a_damaged_run(home: Path, view: RunView) -> None:
@@ -110,22 +110,22 @@ def test_lists_survive_a_damaged_run(home: Path, view: RunView) -> None:
     (home / "runs" / "broken" / "run.json").write_text("{")
     html = list_html(run_lines(home), view.id)
     assert html.count("data-run=") == 3 and "unreadable" in html and 'aria-current="page"' in html
-    assert newest_of(home, ["vault/a#c", "vault/a#other"]).keys() == {"vault/a#c"}
-    assert newest_of(home, ["vault/a#c"])["vault/a#c"].id == run.id
-    assert "No experiment was run here yet" in list_html([])
+    assert newest_runs(home, ["vault/a#c", "vault/a#other"]).keys() == {"vault/a#c"}
+    assert newest_runs(home, ["vault/a#c"])["vault/a#c"].id == run.id
+    assert "No runs yet" in list_html([])
 
 
 def test_a_stored_curve_is_drawn_from_figures_and_names_lead_nowhere(home: Path, view: RunView) -> None:
     folder = home / "runs" / view.id
     write_json(folder / "result.json", view.result)
     (folder / "curve.svg").write_text("<svg onload='window.hacked=1'></svg>")
-    assert "<svg" in stored_curve(home, view.id) and "hacked" not in stored_curve(home, view.id)
-    assert stored_curve(home, "../../etc") == stored_curve(home, "") == ""
+    assert "<svg" in load_curve(home, view.id) and "hacked" not in load_curve(home, view.id)
+    assert load_curve(home, "../../etc") == load_curve(home, "") == ""
     write_json(folder / "result.json", {"models": 3})
-    assert stored_curve(home, view.id) == ""
+    assert load_curve(home, view.id) == ""
 
 
 def test_long_verdicts_are_led_by_their_first_sentences() -> None:
-    assert in_short("One. Two. Three.") == ("One. Two.", "Three.")
-    assert in_short("At k = 1.5 it holds.") == ("At k = 1.5 it holds.", "")
-    assert in_short(f"{'a' * 300}. Two.")[1] == "Two." and in_short("") == ("", "")
+    assert split_summary("One. Two. Three.") == ("One. Two.", "Three.")
+    assert split_summary("At k = 1.5 it holds.") == ("At k = 1.5 it holds.", "")
+    assert split_summary(f"{'a' * 300}. Two.")[1] == "Two." and split_summary("") == ("", "")

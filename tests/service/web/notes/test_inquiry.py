@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from markupsafe import Markup
+
 from ingest.pipeline import sync
-from kb.knowledge_base import KnowledgeBase
+from kb.knowledge_base import KnowledgeBase, NoteView
 from kb.notes import Link, LinkType, Note, NoteKind
 from service.answering.extractive import ask
 from service.inquiries.answer_diff import ChangedSentence, Changes
@@ -15,16 +17,16 @@ from service.inquiries.staleness import InquiryStatus
 from service.llm.client import LanguageModel
 from service.suggestions.accepted_links import accepted_link_notes
 from service.suggestions.ranking import Signal, Suggestion
-from service.web.notes.actions import tend
+from service.web.notes.actions import apply_action
 from service.web.notes.inquiry import (
-    accepted_html,
-    accepted_list_html,
+    accepted_links_html,
     changes_html,
     edited_html,
-    linked_ids,
-    standing_html,
+    link_note_ids,
+    staleness_html,
     suggestions_html,
 )
+from service.web.notes.page import links_html
 from service.web.notes.tab import note_page, start_page
 from tests.service.answering.scripted_server import said, serving
 from tests.service.answering.zebras import QUESTION, QUICK
@@ -39,61 +41,61 @@ def test_whatever_notes_say_nothing_on_the_page_runs(evil: str, harmless: Callab
     )
     suggestion = Suggestion("v/a", "v/b", "v/b", evil, 0.5, (Signal("mention", evil, 0.5),), LinkType.EXTENDS, evil, evil)
     for html in (
-        standing_html(InquiryStatus(NOTE, RECORD, reasons), ["v/a"]),
-        standing_html(InquiryStatus(NOTE, RECORD, ())),
+        staleness_html(InquiryStatus(NOTE, RECORD, reasons), ["v/a"]),
+        staleness_html(InquiryStatus(NOTE, RECORD, ())),
         changes_html(
             Changes((ChangedSentence(evil, evil),), (ChangedSentence(evil, evil),), (ChangedSentence(evil),), (evil,)),
-            shown=True,
+            is_open=True,
         ),
         suggestions_html("v/a", [suggestion] * 5, can_propose=True),
         edited_html(evil, evil),
-        accepted_html("v/a", Link("v/a", "v/b", LinkType.RELATED, evil, writer=evil)),
-        accepted_list_html("n/links", [Link("v/a", evil, LinkType.RELATED, evil, writer="n/links")], {"v/a": evil}),
+        links_html(NoteView(NOTE, (Link(NOTE.id, evil, LinkType.RELATED, evil, writer=evil),), (), (), ()), {}, {evil}),
+        accepted_links_html("n/links", [Link("v/a", evil, LinkType.RELATED, evil, writer="n/links")], {"v/a": evil}),
     ):
         harmless(html)
 
 
 def test_a_stale_inquiry_says_what_was_and_what_is() -> None:
-    html = standing_html(
+    html = staleness_html(
         InquiryStatus(NOTE, RECORD, (StaleReason("changed", "v/a", "A", "…", "It was so.", "It is so."),)), ["v/a"]
     )
     assert "Stale" in html and "<del>It was so.</del> <ins>It is so.</ins>" in html and 'data-note="v/a">A</a>' in html
-    assert 'data-tend="refresh"' in html and "1 thing it stood on has changed" in html
-    calm = standing_html(InquiryStatus(NOTE, RECORD, ()))
-    assert "Stale" not in calm and "as they were" in calm
+    assert 'data-tend="refresh"' in html and "Its sources have changed" in html
+    calm = staleness_html(InquiryStatus(NOTE, RECORD, ()))
+    assert "Stale" not in calm and "have not changed" in calm
 
 
 def test_a_reason_beside_its_sentence_is_not_told_twice() -> None:
     found = Changes((ChangedSentence("New.", "“A” has changed"),), (ChangedSentence("Old.", "“A” now says: “New.”"),), (),
                     ("“A” no longer says “Old.”; it says “New.”", "“B” is gone"))  # fmt: skip
-    html = changes_html(found, shown=True)
+    html = changes_html(found, is_open=True)
     assert html.count("Old.") == 1 and "“B” is gone" in html and '<details class="changes" open>' in html
-    assert " open" not in changes_html(found, shown=False)
+    assert " open" not in changes_html(found, is_open=False)
 
 
 def test_many_suggestions_are_folded_and_say_what_accepting_does() -> None:
     entry = Suggestion("v/b", "v/a", "v/b", "B", 0.5, (Signal("similar", "alike", 0.5),), LinkType.EXTENDS, "goes on", "tiny")
     html = suggestions_html("v/a", [entry] * 4)
     assert "<details>" in html and 'data-from="v/b" data-to="v/a" data-type="extends" data-why="goes on"' in html
-    assert "extends this, it" in html and "Accept “extends”" in html and "Propose" not in html
+    assert "extends this note" in html and "Accept “extends”" in html and "Propose" not in html
     assert "<details open>" in suggestions_html("v/a", [entry]) and suggestions_html("v/a", []) == ""
 
 
 def test_ids_named_in_code_are_links_for_known_notes_alone() -> None:
-    html = linked_ids("<code>v/a</code> <code>v/b</code>", ["v/a"])
+    html = link_note_ids(Markup("<code>v/a</code> <code>v/b</code>"), ["v/a"])
     assert 'data-note="v/a">v/a</a></code> <code>v/b</code>' in html
 
 
 def test_a_click_that_can_not_be_followed_is_a_sentence(zebra_notes: KnowledgeBase) -> None:
     before = zebra_notes.store.links()
-    for given in (
+    for event in (
         {}, {"act": "loves"}, {"act": "accept", "from": "vault/flies", "to": "nowhere"},
         {"act": "refresh", "of": "vault/flies"},
         {"act": "accept", "from": "vault/flies", "to": "vault/heat"}, {"act": "take_back", "from": "vault/flies", "to": "x"},
         {"act": "propose", "of": "vault/flies"}, {"act": ["accept"], "of": {"x": 1}},
     ):  # fmt: skip
-        done = tend(zebra_notes, given)
-        assert 'class="message" role="alert"' in done.told and done.act == ""
+        done = apply_action(zebra_notes, event)
+        assert 'class="message" role="alert"' in done.message and done.action == ""
     assert zebra_notes.store.links() == before
 
 
@@ -101,15 +103,15 @@ def test_a_click_asks_the_model_and_accepts_nothing(zebra_notes: KnowledgeBase) 
     before = zebra_notes.store.links()
     with serving(said("1. supports: both count flies on coats")) as server:
         model = LanguageModel(server.url, "scripted", "", QUICK)
-        done = tend(zebra_notes, {"act": "propose", "of": "vault/evidence"}, model)
-    assert done.act == "propose" and done.found and done.found[0].type is LinkType.SUPPORTS
+        done = apply_action(zebra_notes, {"act": "propose", "of": "vault/evidence"}, model)
+    assert done.action == "propose" and done.suggestions and done.suggestions[0].type is LinkType.SUPPORTS
     page = note_page(zebra_notes, "vault/evidence", done, can_propose=True)
     assert "both count flies on coats" in page[4] and "(scripted)" in page[4] and "Propose types" in page[4]
     assert zebra_notes.store.links() == before
 
 
 def test_a_note_of_accepted_links_lists_them(zebra_notes: KnowledgeBase) -> None:
-    tend(zebra_notes, {"act": "accept", "from": "vault/evidence", "to": "vault/heat", "why": "warm"})
+    apply_action(zebra_notes, {"act": "accept", "from": "vault/evidence", "to": "vault/heat", "why": "warm"})
     (writer,) = accepted_link_notes(zebra_notes)
     page = note_page(zebra_notes, writer)
     assert "Zebra stripes against heat" in page[3] and "warm" in page[3] and 'data-tend="take_back"' in page[3]
@@ -119,14 +121,14 @@ def test_a_note_of_accepted_links_lists_them(zebra_notes: KnowledgeBase) -> None
 def test_a_click_accepts_and_takes_back(zebra_notes: KnowledgeBase) -> None:
     made = save_inquiry(zebra_notes, ask(zebra_notes, QUESTION))
     ends = {"of": "vault/evidence", "from": "vault/evidence", "to": "vault/heat"}
-    assert tend(zebra_notes, {**ends, "act": "accept", "type": "no such", "why": "<b>x</b>\n"}).act == "accept"
+    assert apply_action(zebra_notes, {**ends, "act": "accept", "type": "no such", "why": "<b>x</b>\n"}).action == "accept"
     (link,) = [link for link in zebra_notes.store.links("vault/evidence") if link.target == "vault/heat"]
     assert (link.type, link.why) == (LinkType.RELATED, "<b>x</b>") and link.writer.startswith("notes/links/")
-    assert tend(zebra_notes, {**ends, "act": "take_back"}).act == "take_back"
+    assert apply_action(zebra_notes, {**ends, "act": "take_back"}).action == "take_back"
     assert not [link for link in zebra_notes.store.links("vault/evidence") if link.target == "vault/heat"]
     assert 'class="stale-mark"' not in start_page(zebra_notes)
     (zebra_notes.home.parent / "vault" / "season.md").unlink()
     sync(zebra_notes)
     assert start_page(zebra_notes).count('class="stale-mark"') == 1
-    assert tend(zebra_notes, {"act": "refresh", "of": made.id}).act == "refresh"
+    assert apply_action(zebra_notes, {"act": "refresh", "of": made.id}).action == "refresh"
     assert 'class="stale-mark"' not in start_page(zebra_notes)

@@ -8,7 +8,7 @@ from typing import Any
 from kb.graph import NoteGraph
 from kb.knowledge_base import NoteView
 from kb.notes import Claim, Hit, Link, LinkType, Note, NoteKind
-from service.web.notes.map import WIDTH, map_html, shortened
+from service.web.notes.map import WIDTH, map_html, shorten
 from service.web.notes.page import links_html, results_html, text_html, title_html
 
 EVIL = "</title><script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
@@ -49,7 +49,7 @@ def test_a_page_shows_text_claims_and_evidence(audit: Any) -> None:
 def test_a_stub_says_that_nobody_has_written_it_and_who_refers_to_it(harmless: Callable[[str], None]) -> None:
     view = NoteView(NOTES["v/s"], (), (LINKS[2],), (), ())
     html = text_html(view, NOTES, lambda _: None)
-    assert "Nobody has written this note yet." in html and "1 note refers to it" in html and "Does it hold?" in html
+    assert "This note does not exist yet." in html and "1 note refers to it" in html and "Does it hold?" in html
     harmless(html)
 
 
@@ -76,5 +76,5 @@ def test_search_results_are_harmless_and_say_when_there_are_none(harmless: Calla
 
 
 def test_long_titles_are_cut_between_words() -> None:
-    assert shortened("Does it hold for every model?", 20) == "Does it hold for…"
-    assert shortened("x" * 40, 20) == "x" * 19 + "…"
+    assert shorten("Does it hold for every model?", 20) == "Does it hold for…"
+    assert shorten("x" * 40, 20) == "x" * 19 + "…"

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from kb.knowledge_base import KnowledgeBase
 from service.api.operations import Access
 from service.auth.accounts import Accounts
-from service.web.app import build, look
+from service.web.app import appearance, build
 from service.web.middleware import middleware_stack
 from service.web.security.session_token import HEADER, SessionTokens
 from service.web.security.sessions import Sessions
@@ -48,7 +48,7 @@ def app(kb: KnowledgeBase, clock: Clock) -> Any:
     blocks = build(kb, sessions=sessions, can_sign_out=True)
     access = Access(kb, lambda: None, ADDRESS)
     middleware = middleware_stack("127.0.0.1", access, Accounts([("ada", "se:cret")]), sessions, launched)
-    blocks.theme = look()["theme"]  # as `launch` does
+    blocks.theme = appearance()["theme"]  # as `launch` does
     blocks.config = blocks.get_config_file()
     return gr.routes.App.create_app(blocks, app_kwargs={"middleware": middleware})
 
