@@ -1,7 +1,4 @@
-"""Notes that passkb writes itself: files in the home's folder `notes`, indexed through the same door as any other.
-
-Knows nothing about what stands in them.
-"""
+"""Notes that passkb writes itself: files in the home's folder `notes`, indexed like any other notes."""
 
 from __future__ import annotations
 
@@ -19,19 +16,21 @@ def app_notes_folder(home: Path) -> Path:
 
 
 def index_app_note(kb: KnowledgeBase, path: Path) -> str:
-    """Reads the home's notes again, and gives the id of the one at `path`; empty when nothing stands there.
+    """Indexes the home's notes and returns the id of the note at `path`; empty when the file does not exist.
 
-    They are a source of their own, also where the home lies inside a registered folder. Raises PasskbError when what stands
-    there could not be indexed.
+    The home's notes are a separate source, even when the home is inside a registered folder. Raises PasskbError when the file
+    could not be indexed.
     """
     notes = app_notes_folder(kb.home)
     with lock_home(kb.home):
-        Registry(kb.home).add(notes, apart=True)
+        Registry(kb.home).add(notes, separate=True)
     report = ingest(kb, [notes])
-    wanted = str(path)
-    if reasons := [reason for failed, reason in report.failed if failed == wanted]:
-        raise PasskbError(f"{wanted} could not be indexed: {reasons[0]}")
-    ids = [record.note_id for record in kb.store.files() if record.path == wanted and record.note_id]
+    expected = str(path)
+    if reasons := [reason for failed, reason in report.failed if failed == expected]:
+        raise PasskbError(f"{expected} could not be indexed: {reasons[0]}")
+    ids = [record.note_id for record in kb.store.files() if record.path == expected and record.note_id]
     if not ids and path.exists():
-        raise PasskbError(f"{wanted} was written, but not indexed: is it left out by an ignore file? `passkb sync` tries again")
+        raise PasskbError(
+            f"{expected} was written but not indexed: check whether an ignore file excludes it, then run `passkb sync`"
+        )
     return ids[0] if ids else ""

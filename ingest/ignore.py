@@ -1,4 +1,4 @@
-"""Which files of a source are left out, and by which rule: `.passkbignore`, and Obsidian's own excluded files."""
+"""Ignore rules of a source: `.passkbignore` and Obsidian's excluded files."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ Ignored = Callable[[str], str]
 
 
 def ignore_rules(root: Path) -> Ignored:
-    """A function from a path below `root` (POSIX) to the reason why it is left out; empty when it is not.
+    """A function from a path below `root` (POSIX) to the reason why the file is ignored; empty when it is not.
 
-    `.passkbignore` has the syntax of `.gitignore`. Raises PasskbError when it cannot be read: leaving its rules out would
-    index what should not be.
+    `.passkbignore` has the syntax of `.gitignore`. Raises PasskbError when it cannot be read, because private files could be
+    indexed without its rules.
     """
-    spec, excluded = _own_rules(root / IGNORE_FILE), _obsidians(root / OBSIDIAN_SETTINGS)
+    spec, filters = _read_rules(root / IGNORE_FILE), _read_obsidian_filters(root / OBSIDIAN_SETTINGS)
 
     def reason(relative: str) -> str:
-        found = spec.check_file(relative)
-        if found.include and found.index is not None:
-            return f"left out by {IGNORE_FILE}, line {found.index + 1}: {lines[found.index]}"
-        for rule, matches in excluded:
+        result = spec.check_file(relative)
+        if result.include and result.index is not None:
+            return f"ignored by {IGNORE_FILE}, line {result.index + 1}: {lines[result.index]}"
+        for rule, matches in filters:
             if matches(relative):
-                return f"left out by Obsidian's excluded files: {rule}"
+                return f"ignored by Obsidian's excluded files: {rule}"
         return ""
 
-    lines = _lines(root / IGNORE_FILE)
+    lines = _read_lines(root / IGNORE_FILE)
     return reason
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
     except (OSError, UnicodeDecodeError) as error:
-        otherwise = "mend it, or delete it, and sync again"
-        raise PasskbError(f"{path} cannot be read {explanation(error, otherwise)}") from error
+        default = "correct or delete it, then sync again"
+        raise PasskbError(f"{path} cannot be read {explanation(error, default)}") from error
 
 
-def _own_rules(path: Path) -> GitIgnoreSpec:
-    return GitIgnoreSpec.from_lines(_lines(path))
+def _read_rules(path: Path) -> GitIgnoreSpec:
+    return GitIgnoreSpec.from_lines(_read_lines(path))
 
 
-def _obsidians(path: Path) -> list[tuple[str, Callable[[str], bool]]]:
-    """Obsidian's `userIgnoreFilters`: the beginnings of paths, or regular expressions between slashes."""
+def _read_obsidian_filters(path: Path) -> list[tuple[str, Callable[[str], bool]]]:
+    """Obsidian's `userIgnoreFilters`: path prefixes, or regular expressions between slashes."""
     try:
         settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError:
         return []
-    except OSError as error:  # notes that are to be left out must not be read for want of the rules
-        raise PasskbError(f"{path} cannot be read {explanation(error, 'mend it, and sync again')}") from error
+    except OSError as error:  # without the rules, private notes could be indexed
+        raise PasskbError(f"{path} cannot be read {explanation(error, 'correct it, then sync again')}") from error
     filters = settings.get("userIgnoreFilters") if isinstance(settings, dict) else None
     rules: list[tuple[str, Callable[[str], bool]]] = []
     for rule in filters if isinstance(filters, list) else []:
@@ -65,17 +65,17 @@ def _obsidians(path: Path) -> list[tuple[str, Callable[[str], bool]]]:
             continue
         if len(rule) > 2 and rule.startswith("/") and rule.endswith("/"):
             try:
-                rules.append((rule, _searches(re.compile(rule[1:-1]))))
+                rules.append((rule, _match_pattern(re.compile(rule[1:-1]))))
             except re.error:
                 continue
         else:
-            rules.append((rule, _begins(rule)))
+            rules.append((rule, _match_prefix(rule)))
     return rules
 
 
-def _searches(pattern: re.Pattern[str]) -> Callable[[str], bool]:
+def _match_pattern(pattern: re.Pattern[str]) -> Callable[[str], bool]:
     return lambda relative: bool(pattern.search(relative))
 
 
-def _begins(start: str) -> Callable[[str], bool]:
-    return lambda relative: relative.startswith(start)
+def _match_prefix(prefix: str) -> Callable[[str], bool]:
+    return lambda relative: relative.startswith(prefix)

@@ -1,4 +1,4 @@
-"""The Markdown made of pages and PDFs, in the home's folder `notes/imported`: where each stands, and what nobody needs."""
+"""The Markdown made from pages and PDFs, in the home's folder `notes/imported`: its paths, and removal of unused files."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from kb.store.queries import FileRecord
 
 
 def markdown_path(home: Path, record: FileRecord) -> Path:
-    """Where the Markdown of a page or a PDF stands."""
-    *folders, name = map(_fitting, (record.note_id or "unread").split("/"))
+    """The path of the Markdown made from a page or a PDF."""
+    *folders, name = map(_shorten_name, (record.note_id or "unread").split("/"))
     return imported_folder(home).joinpath(*folders, f"{name}.md")
 
 
 def remove_orphans(kb: KnowledgeBase) -> None:
-    """Removes what no page or PDF stands behind: those that were given up, by this process or by one that was killed."""
-    needed = {str(markdown_path(kb.home, record)) for record in kb.store.files() if record.note_id and _is_imported(record)}
+    """Removes imported notes whose page or PDF is no longer indexed."""
+    expected = {str(markdown_path(kb.home, record)) for record in kb.store.files() if record.note_id and _is_imported(record)}
     for folder, _, names in os.walk(imported_folder(kb.home), topdown=False):
         for name in names:
             path = os.path.join(folder, name)
-            if name.endswith(".md") and path not in needed:
+            if name.endswith(".md") and path not in expected:
                 Path(path).unlink(missing_ok=True)
-        with suppress(OSError):  # it is not empty
+        with suppress(OSError):  # not empty
             os.rmdir(folder)
 
 
 def remove_leftovers(kb: KnowledgeBase) -> None:
-    """What killed processes left in the home: orphans, and files they were writing. For who holds the home."""
+    """Removes orphans and the scratch files of killed processes. The caller holds the lock of the home."""
     remove_orphans(kb)
     remove_scratch_files(kb.home)
     for name in ("notes", "pages"):
@@ -41,8 +41,8 @@ def remove_leftovers(kb: KnowledgeBase) -> None:
             remove_scratch_files(Path(folder))
 
 
-def _fitting(name: str) -> str:
-    """A part of an id as file systems take it, with their 255 bytes."""
+def _shorten_name(name: str) -> str:
+    """A part of an id, shortened to the 255 bytes of a file name."""
     data = name.encode()
     return name if len(data) < 250 else f"{data[:200].decode(errors='ignore')}-{hashlib.sha256(data).hexdigest()[:8]}"
 

@@ -1,4 +1,4 @@
-"""From files to a knowledge base: read what changed, resolve its links, embed new text, change everything together."""
+"""Indexes sources: reads changed files, resolves links, embeds new text and stores everything in one transaction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ingest.completeness import is_database_lost, mark_sources_read
 from ingest.fetched_pages import Fetch, PageStore, is_address, store_pages
 from ingest.imported_notes import markdown_path, remove_leftovers, remove_orphans
 from ingest.links import Name, Names, Resolution, resolve
-from ingest.lock import PATIENCE, lock_home
+from ingest.lock import TIMEOUT_S, lock_home
 from ingest.readers.formats import read_bytes, read_file
 from ingest.readers.markdown import ParsedNote
 from ingest.report import IngestReport
@@ -21,17 +21,19 @@ from ingest.sources import Registry, Source, printable
 from kb.files import write_atomic
 from kb.knowledge_base import KnowledgeBase, Progress
 from kb.notes import Chunk, PasskbError
-from kb.store.queries import Transaction, Unresolved, passage
+from kb.store.queries import FileRecord, Transaction, Unresolved, passage
 from kb.store.schema import DatabaseDamaged
+
+_Entry = tuple[ParsedNote, tuple[Chunk, ...]]
 
 
 def ingest(
     kb: KnowledgeBase, paths: Iterable[str | Path], progress: Progress | None = None, *, fetch: Fetch | None = None
 ) -> IngestReport:
-    """Registers folders and files and indexes what is new in them. What cannot be read is in the report.
+    """Registers folders and files and indexes what is new in them. The report lists what cannot be read.
 
-    What stands at a web address among `paths` is fetched (by `fetch`; by default nothing of a private network is), kept in the
-    home and indexed from there.
+    Pages at web addresses among `paths` are fetched (by `fetch`; by default not from private networks), stored in the home and
+    indexed from there.
     """
     paths, report, sources = list(paths), IngestReport(), dict[Path, Source]()
     if addresses := list(dict.fromkeys(str(path) for path in paths if is_address(path))):
@@ -58,7 +60,7 @@ def ingest(
 
 
 def _fetch() -> Fetch:
-    from ingest.fetch import fetch  # only an address pays for loading an HTTP client
+    from ingest.fetch import fetch  # loads an HTTP client, which only addresses need
 
     return fetch
 
@@ -69,61 +71,61 @@ def sync(
     dry_run: bool = False,
     forget: Collection[str] = (),
     progress: Progress | None = None,
-    patience: float = PATIENCE,
+    timeout: float = TIMEOUT_S,
 ) -> IngestReport:
-    """Reads the registered sources again, only what changed, and makes again what was lost of what is derived from them.
-    With `dry_run` nothing is written, and `would` says what would be.
+    """Indexes changed files of the registered sources and recreates lost derived data. With `dry_run` nothing is written, and
+    the report's `planned` lists the changes.
 
-    Where most notes of a source are gone at once, they are kept and `held` says so, unless `forget` names the source, or is
-    EVERY. Raises PasskbError for a name in `forget` that is none, and when another process holds the home for longer than
-    `patience` seconds.
+    When most notes of a source are missing at once, they stay indexed and the report's `pending_deletions` names them, unless
+    `forget` contains the source or ALL_SOURCES. Raises PasskbError for an unknown name in `forget`, and when another process
+    locks the home for longer than `timeout` seconds.
     """
     registry = Registry(kb.home)
     _check_names(kb, forget)
     if dry_run:
         with kb.store.reading():
-            return _update(kb, registry.all(), IngestReport(dry_run=True), progress, forget=forget, whole=True)
-    with lock_home(kb.home, patience=patience):
+            return _update(kb, registry.all(), IngestReport(dry_run=True), progress, forget=forget, all_sources=True)
+    with lock_home(kb.home, timeout=timeout):
         registry.renew()
-        written_here = kb.home / "notes"
-        if written_here.is_dir():
-            registry.add(written_here.resolve())
-        return _update(kb, registry.all(), IngestReport(), progress, forget=forget, whole=True)
+        app_notes = kb.home / "notes"
+        if app_notes.is_dir():
+            registry.add(app_notes.resolve())
+        return _update(kb, registry.all(), IngestReport(), progress, forget=forget, all_sources=True)
 
 
 def forget(kb: KnowledgeBase, name: str, progress: Progress | None = None) -> IngestReport:
-    """Unregisters the sources of that name and drops their notes; the files stay as they are.
+    """Unregisters the sources called `name` and removes their notes from the index; their files stay unchanged.
 
-    Raises PasskbError when there is none. A process killed in between leaves notes that the next sync asks about.
+    Raises PasskbError when there is none. After an interruption the next sync asks to confirm the deletion.
     """
     with lock_home(kb.home):
         _check_names(kb, [name])
         registry = Registry(kb.home)
         registry.renew()
         registry.remove(name)
-        return _update(kb, registry.all(), IngestReport(), progress, forget=[name], whole=True)
+        return _update(kb, registry.all(), IngestReport(), progress, forget=[name], all_sources=True)
 
 
-def _check_names(kb: KnowledgeBase, given: Collection[str]) -> None:
+def _check_names(kb: KnowledgeBase, requested: Collection[str]) -> None:
     names = {source.name for source in Registry(kb.home).all()} | {record.source for record in kb.store.files()}
-    for name in given:
+    for name in requested:
         if name != ALL_SOURCES and name not in names:
-            raise PasskbError(f"no source is called {name!r}: there are {', '.join(sorted(names)) or 'none'}")
+            raise PasskbError(f"there is no source {name!r}: the sources are {', '.join(sorted(names)) or 'none'}")
 
 
 def rebuild(home: Path, open_kb: type[KnowledgeBase] = KnowledgeBase, progress: Progress | None = None) -> IngestReport:
-    """Makes the database and the vector index of a home again, from its sources.
+    """Recreates the database and the vector index of a home from its sources.
 
-    Whoever has the home open goes on with the old state until the new one takes its place in one transaction; so does a home
-    whose rebuild is killed. A damaged database is replaced. Raises PasskbError when the home cannot be used, belongs to a
-    newer passkb or to another program, or when a rebuild would forget notes because their folder is not there.
+    Other processes keep the old state until the new one replaces it in one transaction; an interrupted rebuild changes
+    nothing. A damaged database is replaced. Raises PasskbError when the home cannot be used, belongs to a newer passkb or
+    another program, or when a rebuild would lose notes because their folder is missing.
     """
     with lock_home(home):
         Registry(home).renew()
         sources = Registry(home).all()
         missing = [source.path for source in sources if not source.path.exists()]
         if missing:
-            raise PasskbError(f"{missing[0]} is not there: mount it or put it back first, a rebuild would forget its notes")
+            raise PasskbError(f"{missing[0]} is missing: mount or restore it first, because a rebuild would lose its notes")
         try:
             kb = open_kb(home)
         except DatabaseDamaged:
@@ -134,13 +136,11 @@ def rebuild(home: Path, open_kb: type[KnowledgeBase] = KnowledgeBase, progress: 
                 kb.close()
                 _discard(home)
             else:
-                held = IngestReport()
-                plan_changes(kb, sources, held, whole=True)
-                if held.pending_deletions:
-                    raise PasskbError(
-                        f"{held.pending_deletions[0].path}: {held.pending_deletions[0].reason}. A rebuild would forget them"
-                    )
-            return _update(kb, sources, IngestReport(), progress, whole=True, anew=True)
+                check = IngestReport()
+                plan_changes(kb, sources, check, all_sources=True)
+                for deletion in check.pending_deletions:
+                    raise PasskbError(f"{deletion.path}: {deletion.reason}. A rebuild would lose them")
+            return _update(kb, sources, IngestReport(), progress, all_sources=True, from_scratch=True)
 
 
 def _discard(home: Path) -> None:
@@ -155,17 +155,17 @@ def _update(
     progress: Progress | None,
     *,
     forget: Collection[str] = (),
-    whole: bool = False,
-    anew: bool = False,
+    all_sources: bool = False,
+    from_scratch: bool = False,
 ) -> IngestReport:
     started = time.perf_counter()
-    plan = plan_changes(kb, sources, report, forget=forget, whole=whole, anew=anew)
+    plan = plan_changes(kb, sources, report, forget=forget, all_sources=all_sources, from_scratch=from_scratch)
     if not report.dry_run:
-        if anew or plan.reread or plan.gone or plan.touched:
-            _apply(kb, plan, report, progress, anew)
+        if from_scratch or plan.reread or plan.removed or plan.touched:
+            _apply(kb, plan, report, progress, from_scratch)
         kb.embed_missing(progress)
-        _settle(kb, report)
-        if whole:
+        _sync_index(kb, report)
+        if all_sources:
             remove_leftovers(kb)
             mark_sources_read(kb, sources, report)
     _describe(kb, report)
@@ -173,75 +173,84 @@ def _update(
     return report
 
 
-def _settle(kb: KnowledgeBase, report: IngestReport) -> None:
-    """The vector index last: what it cannot take is in the report, and all else is kept and can be searched."""
+def _sync_index(kb: KnowledgeBase, report: IngestReport) -> None:
+    """Updates the vector index. A failure goes into the report; the notes are stored and searchable without it."""
     try:
         if kb.sync_index():
-            report.warnings.append((str(kb.index.folder), "was damaged, and has been made again from what is known"))
+            report.warnings.append((str(kb.index.folder), "was damaged and has been rebuilt"))
     except PasskbError as error:
         report.failed.append((str(kb.index.folder), str(error)))
 
 
-def _apply(kb: KnowledgeBase, plan: Plan, report: IngestReport, progress: Progress | None, anew: bool) -> None:
-    entries: list[tuple[ParsedNote, tuple[Chunk, ...]]] = []
-    records, pages = list(plan.touched), PageStore(kb.home)
-    before = [] if anew else _names(kb)
-    for done, entry in enumerate(plan.reread, 1):
-        path, place, record = entry.file.path, markdown_path(kb.home, entry.record), entry.record
-        try:
-            data = read_bytes(path, entry.file.size)
-            record = update_record(record, data)
-            read = read_file(
-                data,
-                path=path,
-                note_id=record.note_id,
-                source=entry.source.name,
-                kept_at=place,
-                origin=pages.origin(path),
-            )
-        except OSError as error:  # it could be a moment ago: what was known of it is kept for the next sync
-            report.count(entry.change, -1)
-            report.failed.append((path, f"cannot be read any more ({error.strerror}): sync again"))
-            continue
-        except Exception as error:  # one bad file never stops the run, whatever its reader makes of it
-            report.count(entry.change, -1)
-            report.deleted += entry.change != "added"
-            reason = str(error).removeprefix(f"{path}: ")
-            if not isinstance(error, PasskbError):
-                reason = f"its reader failed ({type(error).__name__}: {reason}): a fault of passkb, please report it"
-            report.failed.append((path, reason))
-            lasts = isinstance(error, PasskbError) and not isinstance(error.__cause__, ImportError)
-            records.append(replace(record, mtime_ns=record.mtime_ns if lasts else -1, note_id="", failure=reason))
-            continue
-        reading = read.reading
-        if read.imported:
-            write_atomic(place, read.imported, durable=False)
-        report.warnings.extend((path, warning) for warning in reading.warnings)
-        records.append(replace(record, warnings=reading.warnings))
-        entries.append((reading, chunk(reading.note)))
-        if progress and (done % 50 == 0 or done == len(plan.reread)):
-            progress("reading", done, len(plan.reread))
-    passages = [passage(reading.note, part) for reading, parts in entries for part in parts]
-    report.embedded = kb.embed(passages, progress, recompute=anew)
+def _apply(kb: KnowledgeBase, plan: Plan, report: IngestReport, progress: Progress | None, from_scratch: bool) -> None:
+    before = [] if from_scratch else _names(kb)
+    entries, records = _read_files(kb, plan, report, progress)
+    passages = [passage(parsed.note, part) for parsed, parts in entries for part in parts]
+    report.embedded = kb.embed(passages, progress, recompute=from_scratch)
     failed = {record.path for record in records if record.failure}
-    former = [*plan.gone, *(record for path, record in plan.known.items() if path in failed)]
-    removed = [record.note_id for record in former if record.note_id]
-    with kb.store.writing() as change:
-        if anew:
-            change.clear()
-        for record in plan.gone:
-            change.delete_file(record.path)
+    obsolete = [*plan.removed, *(record for path, record in plan.known.items() if path in failed)]
+    removed_ids = [record.note_id for record in obsolete if record.note_id]
+    with kb.store.writing() as transaction:
+        if from_scratch:
+            transaction.clear()
+        for record in plan.removed:
+            transaction.delete_file(record.path)
         for record in records:
-            change.put_file(record)
-        if anew or entries or removed:
-            _rewrite(kb, change, entries, removed, before)
-            change.drop_unused_vectors()
-    if former:
+            transaction.put_file(record)
+        if from_scratch or entries or removed_ids:
+            _write_notes(kb, transaction, entries, removed_ids, before)
+            transaction.drop_unused_vectors()
+    if obsolete:
         remove_orphans(kb)
 
 
+def _read_files(
+    kb: KnowledgeBase, plan: Plan, report: IngestReport, progress: Progress | None
+) -> tuple[list[_Entry], list[FileRecord]]:
+    """The changed files as notes with their chunks, and the records of all files whose record changes."""
+    entries: list[_Entry] = []
+    records, pages = list(plan.touched), PageStore(kb.home)
+    for done, changed in enumerate(plan.reread, 1):
+        path, target, record = changed.file.path, markdown_path(kb.home, changed.record), changed.record
+        try:
+            data = read_bytes(path, changed.file.size)
+            record = update_record(record, data)
+            result = read_file(
+                data,
+                path=path,
+                note_id=record.note_id,
+                source=changed.source.name,
+                markdown_path=target,
+                origin=pages.origin(path),
+            )
+        except OSError as error:  # it was readable a moment ago: keep its indexed note until the next sync
+            report.count(changed.change, -1)
+            report.failed.append((path, f"can no longer be read ({error.strerror}): sync again"))
+            continue
+        except Exception as error:  # a bad file must not stop the run, whatever its reader raises
+            report.count(changed.change, -1)
+            report.deleted += changed.change != "added"
+            reason = str(error).removeprefix(f"{path}: ")
+            if not isinstance(error, PasskbError):
+                reason = f"its reader failed ({type(error).__name__}: {reason}): please report this bug of passkb"
+            report.failed.append((path, reason))
+            is_permanent = isinstance(error, PasskbError) and not isinstance(error.__cause__, ImportError)
+            records.append(replace(record, mtime_ns=record.mtime_ns if is_permanent else -1, note_id="", failure=reason))
+            continue
+        parsed = result.parsed
+        if result.markdown:
+            write_atomic(target, result.markdown, durable=False)
+        report.warnings.extend((path, warning) for warning in parsed.warnings)
+        records.append(replace(record, warnings=parsed.warnings))
+        entries.append((parsed, chunk(parsed.note)))
+        if progress and (done % 50 == 0 or done == len(plan.reread)):
+            progress("reading", done, len(plan.reread))
+    return entries, records
+
+
 def _names(kb: KnowledgeBase) -> list[Name]:
-    """What can be linked. A page or a PDF is called as its own file is, not as the Markdown that was made of it."""
+    """The names by which notes can be linked. Pages and PDFs are called by their own files, not by the Markdown made from
+    them."""
     roots = {source.name: source.root for source in Registry(kb.home).all()}
     files = {record.note_id: record.path for record in kb.store.files()}
     return [
@@ -250,32 +259,26 @@ def _names(kb: KnowledgeBase) -> list[Name]:
     ]
 
 
-def _rewrite(
-    kb: KnowledgeBase,
-    change: Transaction,
-    entries: Sequence[tuple[ParsedNote, tuple[Chunk, ...]]],
-    removed: Sequence[str],
-    before: Sequence[Name],
+def _write_notes(
+    kb: KnowledgeBase, transaction: Transaction, entries: Sequence[_Entry], removed_ids: Sequence[str], before: Sequence[Name]
 ) -> None:
-    """Notes in and out, then their links: all links again when a name came, went or changed, else those of `entries`."""
-    for note_id in removed:
-        change.delete_note(note_id)
-    for reading, parts in entries:
-        change.put_note(reading.note, parts, reading.links)
+    """Removes and stores notes, then resolves the links of `entries`, or all links when any name has changed since `before`."""
+    for note_id in removed_ids:
+        transaction.delete_note(note_id)
+    for parsed, parts in entries:
+        transaction.put_note(parsed.note, parts, parsed.links)
     after = _names(kb)
     names = Names(after)
-    inward = any(link.form == "inward" for reading, _ in entries for link in reading.links) or kb.store.has_inward_links()
+    inward = any(link.form == "inward" for parsed, _ in entries for link in parsed.links) or kb.store.has_inward_links()
+    writers: list[str] | None = None
     if before == after and not inward:
-        resolutions = [resolve(names, reading.note.id, reading.links) for reading, _ in entries]
-        of: list[str] | None = [reading.note.id for reading, _ in entries]
+        resolutions = [resolve(names, parsed.note.id, parsed.links) for parsed, _ in entries]
+        writers = [parsed.note.id for parsed, _ in entries]
     else:
-        resolutions, of = (
-            [resolve(names, note_id, links) for note_id, links in kb.store.written_links().items()],
-            None,
-        )
+        resolutions = [resolve(names, note_id, links) for note_id, links in kb.store.written_links().items()]
     links = [link for resolution in resolutions for link in resolution.links]
-    change.set_links(links, _unresolved(resolutions), of)
-    change.set_stubs({stub: title for resolution in resolutions for stub, title in resolution.stubs.items()})
+    transaction.set_links(links, _unresolved(resolutions), writers)
+    transaction.set_stubs({stub: title for resolution in resolutions for stub, title in resolution.stubs.items()})
 
 
 def _unresolved(resolutions: Sequence[Resolution]) -> list[Unresolved]:

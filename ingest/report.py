@@ -1,4 +1,4 @@
-"""What an ingest or a sync did, and what it could not do."""
+"""The report of an ingest or a sync."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class PendingDeletion:
-    """Notes of a source that are gone, and were not deleted: so many at once are asked about. `reason` says what to do."""
+    """Missing notes of a source whose deletion waits for confirmation, because so many are missing at once.
+
+    `notes`: their number. `reason`: the cause and the remedy.
+    """
 
     source: str
     path: str
@@ -18,21 +21,21 @@ class PendingDeletion:
 
 @dataclass(frozen=True, slots=True)
 class PlannedChange:
-    """A file's change: `added`, `updated`, `moved` (`former`: from where) or `deleted`."""
+    """A file's change: `added`, `updated`, `moved` (`moved_from`: the previous path) or `deleted`."""
 
     path: str
     change: str
-    former: str = ""
+    moved_from: str = ""
 
     def to_json(self) -> dict[str, str]:
-        return {"path": self.path, "change": self.change} | ({"from": self.former} if self.former else {})
+        return {"path": self.path, "change": self.change} | ({"from": self.moved_from} if self.moved_from else {})
 
 
 @dataclass(slots=True)
 class IngestReport:
-    """Counts are files; `failed` and `skipped` hold (path, reason); `warnings` (path, what was odd).
+    """Counts of files; `failed` and `skipped` contain (path, reason), `warnings` (path, warning).
 
-    `would` lists the files that were counted, but for the unchanged: in a dry run, what a sync would do.
+    `planned` lists the added, updated, moved and deleted files; a dry run prints them as what a sync would do.
     """
 
     added: int = 0
@@ -54,9 +57,9 @@ class IngestReport:
     ambiguous: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
     seconds: float = 0.0
 
-    def count(self, change: str, by: int) -> None:
-        """`change`: the name of a count."""
-        setattr(self, change, getattr(self, change) + by)
+    def count(self, change: str, amount: int) -> None:
+        """Adds to the count named `change`."""
+        setattr(self, change, getattr(self, change) + amount)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""The deployment's settings, read once: flags over environment over `config.toml` over defaults."""
+"""Deployment settings. Precedence: flags, environment, `config.toml`, defaults."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from kb.notes import PasskbError
 from kb.os_errors import explanation
 from service.log import LEVELS
 
-MAX_WAITING = 128  # questions that may wait for their turn
-_TRUTH = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
+MAX_WAITING = 128
+_BOOLEANS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,37 +43,37 @@ def home_folder(flag: str | None) -> Path:
 
 
 def read_config(home: Path) -> Config:
-    """Raises PasskbError that names a key nobody knows, or a value of the wrong kind."""
+    """The settings of a home. Raises PasskbError for an unknown key or a value of the wrong type."""
     path = home / "config.toml"
     values: dict[str, object] = {}
     if path.exists():
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise PasskbError(f"{path} cannot be read {explanation(error, 'mend it or delete it')}") from error
+            raise PasskbError(f"{path} cannot be read {explanation(error, 'correct or delete it')}") from error
     for field in fields(Config):
         variable = os.environ.get(f"PASSKB_{field.name.upper()}")
         if variable:
-            values[field.name] = _of_kind(variable, type(field.default))
+            values[field.name] = _parse_variable(variable, type(field.default))
     known = {field.name: type(field.default) for field in fields(Config)}
     for key, value in values.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-            hint = f", did you mean {near[0]!r}?" if near else f": known are {', '.join(known)}"
+            matches = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+            hint = f", did you mean {matches[0]!r}?" if matches else f": the settings are {', '.join(known)}"
             raise PasskbError(f"{path}: there is no setting {key!r}{hint}")
         if type(value) is not known[key]:
-            wanted = "true or false" if known[key] is bool else known[key].__name__
-            raise PasskbError(f"setting {key!r} wants {wanted}, got {value!r}")
+            expected = "true or false" if known[key] is bool else known[key].__name__
+            raise PasskbError(f"setting {key!r} must be {expected}, not {value!r}")
     config = Config(**values)  # type: ignore[arg-type]
     if config.log_level not in ("", *LEVELS):
-        raise PasskbError(f"setting 'log_level' is one of {', '.join(LEVELS)}, not {config.log_level!r}")
+        raise PasskbError(f"setting 'log_level' must be one of {', '.join(LEVELS)}, not {config.log_level!r}")
     if config.max_waiting < 0:
-        raise PasskbError(f"setting 'max_waiting' is 0 or more, got {config.max_waiting}")
+        raise PasskbError(f"setting 'max_waiting' must be 0 or more, not {config.max_waiting}")
     return config
 
 
-def _of_kind(variable: str, kind: type) -> object:
-    """A variable's text as a number or a truth value where one is wanted and it is one, else as it is."""
+def _parse_variable(variable: str, kind: type) -> object:
+    """An environment variable as an integer or a boolean if `kind` requires it and the text allows it, otherwise unchanged."""
     if kind is int and variable.isdecimal():
         return int(variable)
-    return _TRUTH.get(variable.strip().lower(), variable) if kind is bool else variable
+    return _BOOLEANS.get(variable.strip().lower(), variable) if kind is bool else variable

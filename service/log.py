@@ -1,7 +1,7 @@
-"""The log of the whole application: one format, one level, on standard error.
+"""Logging of the application to standard error, in one format.
 
-Loggers of passkb are named `passkb` or `passkb.PART`. Those of libraries stay at warning, whatever level passkb has.
-Text of questions and notes is private: it is never logged at info or above.
+Loggers are named `passkb` or `passkb.PART`; libraries always log at warning. The text of questions and notes is private and
+never logged at info or above.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TextIO
 
 LEVELS = ("debug", "info", "warning", "error")
 ROOT = "passkb"
-_LINES = {
+_FORMATTERS = {
     False: logging.Formatter("passkb: %(message)s"),
     True: logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S"),
 }
@@ -22,7 +22,7 @@ _requested = ""
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes to whatever standard error is at that moment."""
+    """Writes to the current `sys.stderr`, which may be replaced at any time."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
@@ -32,7 +32,7 @@ class _Handler(logging.StreamHandler[TextIO]):
         super().emit(record)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Not what a library has written by a handler of its own."""
+        """Drops records that a library's own handler has already written."""
         source: logging.Logger | None = logging.getLogger(record.name)
         while source is not None and source is not logging.root:
             if source.handlers:
@@ -41,7 +41,7 @@ class _Handler(logging.StreamHandler[TextIO]):
         return bool(super().filter(record))
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """A log that nobody reads any more must not stop what is logged."""
+        """Ignores errors: a closed stream must not stop the application."""
 
 
 _handler = _Handler()
@@ -53,24 +53,25 @@ def logger(part: str) -> logging.Logger:
 
 
 def configure(level: str, *, timestamps: bool = False, requested: str = "") -> None:
-    """Sets up the log of this process; may be called again. `timestamps`: for processes that run for long, each line with
-    its time, level and logger; else `passkb: MESSAGE`. `requested`: the level that an option asked for, for child processes.
+    """Configures logging for this process; can be called again. `timestamps`: for long-running processes, adds time, level and
+    logger to each line; otherwise a line is `passkb: MESSAGE`. `requested`: the level of the option, passed on to child
+    processes.
     """
     global _requested
     _requested = requested
-    root, own = logging.getLogger(), logging.getLogger(ROOT)
-    _handler.setFormatter(_LINES[timestamps or level == "debug"])
+    root, passkb_logger = logging.getLogger(), logging.getLogger(ROOT)
+    _handler.setFormatter(_FORMATTERS[timestamps or level == "debug"])
     if _handler not in root.handlers:
         root.addHandler(_handler)
     root.setLevel(logging.WARNING)
-    own.setLevel(level.upper())
+    passkb_logger.setLevel(level.upper())
 
 
 def child_options() -> list[str]:
-    """The global options with which a child process logs at the same level."""
+    """The global options that make a child process log at the same level."""
     return ["--log-level", _requested] if _requested else []
 
 
 def strip_prefix(line: str) -> str:
-    """A line of a log without its time, level and logger."""
+    """A log line without its time, level and logger."""
     return _PREFIX.sub("", line.strip(), count=1)

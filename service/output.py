@@ -162,7 +162,8 @@ def report(done: IngestReport) -> str:
     ]  # fmt: skip
     lines = [", ".join([*counts, f"{done.unchanged} unchanged"]) + f" in {done.seconds:.1f} s"]
     if done.dry_run:
-        lines += [f"  {entry.change}  {f'{entry.former} -> ' * bool(entry.former)}{entry.path}" for entry in done.planned]
+        origins = [(entry, f"{entry.moved_from} -> " if entry.moved_from else "") for entry in done.planned]
+        lines += [f"  {entry.change}  {origin}{entry.path}" for entry, origin in origins]
     lines.append(f"{done.notes} notes, {done.links} links, {done.stubs} stubs (linked, not written yet)")
     if done.ambiguous:
         lines.append(f"{len(done.ambiguous)} ambiguous links:")
@@ -230,7 +231,7 @@ def _first(lines: Sequence[str], most: int = 20) -> list[str]:
 def findings(entries: Sequence[CheckResult]) -> str:
     lines = []
     for entry in entries:
-        lines.append(f"{'works  ' if entry.ok else 'missing'}  {entry.name}: {entry.found}")
+        lines.append(f"{'works  ' if entry.ok else 'missing'}  {entry.name}: {entry.detail}")
         if not entry.ok and entry.remedy:
             lines.append(f"         -> {entry.remedy}")
     return "\n".join(lines)

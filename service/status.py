@@ -1,9 +1,8 @@
-"""What is indexed, per source and per file; what failed, was left out or waits, and why. Reads only."""
+"""The index per source and file: indexed, failed, ignored and pending files, with reasons. Writes nothing."""
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,19 +11,18 @@ from enum import StrEnum
 from pathlib import Path, PurePath
 from typing import Any
 
+from ingest.changes import SourceScan, is_below, scan_source
 from ingest.readers.formats import READABLE
 from ingest.recovery import find_losses
-from ingest.sources import FoundFile, Registry, Source, printable, scan
+from ingest.sources import Registry, Source, printable
 from kb.knowledge_base import KnowledgeBase
-from kb.notes import PasskbError
 from kb.store.queries import FileRecord
 from kb.store.schema import READ_ONLY_REMEDY
 
-HIDDEN_FILE = "hidden file: its name begins with a dot"
-HIDDEN_FOLDER = "hidden folder: its name begins with a dot"
-_UNCOUNTED = frozenset({".git", ".hg", ".svn", ".obsidian", ".venv", ".cache"})  # large, and never notes
-_LOOKED_AT = 5_000  # entries of one hidden folder
-_HASHED = 2**20  # bytes of a file
+HIDDEN_FILE = "hidden file (name begins with a dot)"
+HIDDEN_FOLDER = "hidden folder (name begins with a dot)"
+_UNCOUNTED = frozenset({".git", ".hg", ".svn", ".obsidian", ".venv", ".cache"})
+_MAX_ENTRIES = 5_000  # of a hidden folder, beyond which it is not counted
 
 
 class State(StrEnum):
@@ -36,7 +34,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """One file of a source. `note_id` and `chunks` are what is indexed of it now, also while it waits."""
+    """One file of a source. `note_id` and `chunks` describe its indexed version, also while a change waits for a sync."""
 
     path: str
     state: State
@@ -47,7 +45,7 @@ class FileState:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """What a rule left out: a file, or a hidden folder with the `files` in it that could be notes; None: not counted."""
+    """An ignored file or hidden folder. `files`: the number of possible notes in a folder; None: not counted."""
 
     path: str
     reason: str
@@ -56,7 +54,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """A source as it is known, against what stands on disk. The pairs are (path, reason)."""
+    """The indexed state of a source compared with its files. The pairs are (path, reason); `waiting`: for the next sync."""
 
     name: str
     path: str
@@ -71,10 +69,10 @@ class SourceState:
 
 
 def status(kb: KnowledgeBase, *, files: bool = False) -> dict[str, Any]:
-    """CONTRACT: `status`. With `files` every file of every source is listed with its state."""
+    """The JSON of `passkb status`. `files`: includes every file with its state."""
     with kb.store.reading():
         kinds, types, chunks = kb.store.counts()
-        sources, wrong = survey(kb), problems(kb)
+        sources, messages = survey(kb), problems(kb)
     return {
         "notes": kinds,
         "links": types,
@@ -82,20 +80,20 @@ def status(kb: KnowledgeBase, *, files: bool = False) -> dict[str, Any]:
         "sources": [_source_json(source, files) for source in sources],
         "embedder": kb.embedder.name,
         "synced": last_synced(kb),
-        "problems": wrong,
+        "problems": messages,
     }
 
 
 def problems(kb: KnowledgeBase) -> list[str]:
-    """What is wrong with the home itself, and what to do, a sentence each."""
+    """Messages about problems of the home with their remedies."""
     home = kb.store.database
     if home.read_only:
         return [f"{home.path.parent} is read-only: {READ_ONLY_REMEDY}", *find_losses(kb).messages]
-    return [f"{sentence}; `passkb sync` makes it again" for sentence in find_losses(kb).messages]
+    return [f"{message}; run `passkb sync`" for message in find_losses(kb).messages]
 
 
 def last_synced(kb: KnowledgeBase) -> str | None:
-    """When the sources were last read, in UTC; None when they never were. Whoever writes a home leaves its mark there."""
+    """The time (UTC, ISO 8601) of the last write to the home; None when there was none."""
     try:
         written = (kb.home / "writing.pid").stat().st_mtime
     except OSError:
@@ -104,15 +102,16 @@ def last_synced(kb: KnowledgeBase) -> str | None:
 
 
 def survey(kb: KnowledgeBase) -> list[SourceState]:
-    """Every registered source. Files are compared by size and time, and by their bytes where no time is known."""
+    """The state of every registered source. Compares files like a sync does."""
     registered = Registry(kb.home).all()
     chunks = Counter(note_id for _, _, note_id, _ in kb.store.chunk_rows())
     records = {record.path: record for record in kb.store.files()}
-    return [_surveyed(kb, source, registered, records, chunks) for source in registered]
+    home = kb.home.resolve()
+    return [_survey_source(scan_source(home, source, registered, records), home, chunks) for source in registered]
 
 
 def group_by_rule(skipped: Sequence[Skipped]) -> list[tuple[str, list[Skipped]]]:
-    """(rule, what it left out), the rule that left out most first."""
+    """(rule, entries), the rule with most entries first."""
     rules: dict[str, list[Skipped]] = {}
     for entry in skipped:
         rules.setdefault(entry.reason, []).append(entry)
@@ -120,49 +119,28 @@ def group_by_rule(skipped: Sequence[Skipped]) -> list[tuple[str, list[Skipped]]]
 
 
 def path_in_source(path: str, source: str) -> str:
-    """A path as it is called within its source."""
+    """A path relative to its source."""
     return path.removeprefix(source.rstrip("/") + "/")
 
 
-def _surveyed(
-    kb: KnowledgeBase,
-    source: Source,
-    registered: Sequence[Source],
-    records: Mapping[str, FileRecord],
-    chunks: Mapping[str, int],
-) -> SourceState:
-    inner = [str(other.path) for other in registered if other.path != source.path and other.path.is_relative_to(source.path)]
-    inner.append(str(kb.home.resolve() / "notes" / "imported"))
-
-    def belongs(path: str) -> bool:
-        return _below(path, str(source.path)) and not any(_below(path, other) for other in inner)
-
-    known = {path: record for path, record in records.items() if record.source == source.name and belongs(path)}
-    failed = {path: record.failure for path, record in known.items() if record.failure}
-    warnings = tuple((path, warning) for path, record in sorted(known.items()) for warning in record.warnings)
+def _survey_source(scanned: SourceScan, home: Path, chunks: Mapping[str, int]) -> SourceState:
+    source, known = scanned.source, scanned.known
+    failed = {path: record.failure for path, record in known.items() if record.failure} | dict(scanned.failed)
     indexed = {path: record.note_id for path, record in known.items() if record.note_id and not record.failure}
-    waiting: dict[str, str] = {}
-    skipped: list[Skipped] = []
     others: Counter[str] = Counter()
-    try:
-        found = scan(source)
-    except PasskbError as error:
-        failed[str(source.path)] = str(error).removeprefix(f"{source.path}: ").removeprefix(f"{source.path} is ")
-    else:
-        failed |= {path: reason for path, reason in found.closed}
-        skipped = [Skipped(path, reason) for path, reason in found.skipped if belongs(path)]
-        skipped += [entry for entry in _hidden(source, others) if not _below(str(kb.home.resolve()), entry.path.rstrip("/"))]
-        present = {file.path: file for file in found.files if belongs(file.path)}
-        for path, file in present.items():
-            if (record := known.get(path)) is None:
-                waiting[path] = "new"
-            elif _changed(record, file):
-                waiting[path] = f"changed since it failed: {record.failure}" if record.failure else "changed"
-        left_out = {entry.path: entry.reason for entry in skipped}
-        for path in known.keys() - present.keys():
-            if not any(_below(path, folder) for folder, _ in found.closed):
-                waiting[path] = f"to be left out: {left_out[path]}" if path in left_out else "gone from the disk"
-    files = _files(known, failed, waiting, skipped, chunks)
+    ignored = dict(scanned.skipped)
+    skipped = [Skipped(path, reason) for path, reason in scanned.skipped]
+    if source.path.exists():
+        skipped += [entry for entry in _find_hidden(source, others) if not is_below(str(home), entry.path.rstrip("/"))]
+    waiting = {
+        path: f"will be removed from the index: {ignored[path]}" if path in ignored else "deleted from the disk"
+        for path in (record.path for record in scanned.missing)
+    }
+    for file, sha256 in scanned.changed:
+        if (record := known.get(file.path)) is None:
+            waiting[file.path] = "new"
+        elif record.sha256 != sha256:
+            waiting[file.path] = f"changed since it failed: {record.failure}" if record.failure else "changed"
     return SourceState(
         name=source.name,
         path=str(source.path),
@@ -170,21 +148,21 @@ def _surveyed(
         chunks=sum(chunks.get(note_id, 0) for note_id in indexed.values()),
         failed=tuple(sorted(failed.items())),
         skipped=tuple(sorted(skipped, key=lambda entry: entry.path)),
-        warnings=warnings,
+        warnings=tuple((path, warning) for path, record in sorted(known.items()) for warning in record.warnings),
         waiting=tuple(sorted(waiting.items())),
-        others={} if _below(str(source.path), str(kb.home.resolve())) else dict(others.most_common()),
-        files=files,
+        others={} if is_below(str(source.path), home) else dict(others.most_common()),
+        files=_list_files(known, failed, waiting, skipped, chunks),
     )
 
 
-def _files(
+def _list_files(
     known: Mapping[str, FileRecord],
     failed: Mapping[str, str],
     waiting: Mapping[str, str],
     skipped: Sequence[Skipped],
     chunks: Mapping[str, int],
 ) -> tuple[FileState, ...]:
-    """Each file once: what waits comes before what is known of it, what is known before the rule that leaves it out."""
+    """The state of each file. A pending change takes precedence over the record, the record over an ignore rule."""
     states: dict[str, FileState] = {entry.path: FileState(entry.path, State.SKIPPED, reason=entry.reason) for entry in skipped}
     for path in known.keys() | failed.keys() | waiting.keys():
         note_id = known[path].note_id if path in known and not known[path].failure else ""
@@ -194,44 +172,30 @@ def _files(
     return tuple(states[path] for path in sorted(states))
 
 
-def _changed(record: FileRecord, file: FoundFile) -> bool:
-    """A file that failed, or was written just before it was read, is known without its time; its bytes tell then."""
-    if record.size != file.size or record.mtime_ns >= 0:
-        return record.size != file.size or record.mtime_ns != file.mtime_ns
-    try:
-        return file.size <= _HASHED and hashlib.sha256(Path(file.path).read_bytes()).hexdigest() != record.sha256
-    except OSError:
-        return False
-
-
-def _below(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
-def _hidden(source: Source, others: Counter[str]) -> Iterator[Skipped]:
-    """Hidden files that could be notes, and hidden folders with how many they hold; files of other kinds are counted."""
+def _find_hidden(source: Source, others: Counter[str]) -> Iterator[Skipped]:
+    """Hidden files in supported formats, and hidden folders with their number; counts files of other formats by suffix."""
     for folder, folders, names in os.walk(source.path):
         for name in sorted(folders):
             path = printable(os.path.join(folder, name))
-            if name.startswith(".") and (number := _could_be_notes(Path(folder, name))) != 0:
+            if name.startswith(".") and (number := _count_possible_notes(Path(folder, name))) != 0:
                 yield Skipped(path + "/", HIDDEN_FOLDER, number)
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in sorted(names):
             suffix = PurePath(name).suffix.lower()
             if not name.startswith("."):
-                others.update([suffix or "no ending"] if suffix not in READABLE else [])
+                others.update([suffix or "no suffix"] if suffix not in READABLE else [])
             elif suffix in READABLE:
                 yield Skipped(printable(os.path.join(folder, name)), HIDDEN_FILE)
 
 
-def _could_be_notes(folder: Path) -> int | None:
-    """How many files of a hidden folder could be notes; None when it is not worth counting, or too large."""
+def _count_possible_notes(folder: Path) -> int | None:
+    """The number of possible notes in a hidden folder; None for tool folders and large ones."""
     if folder.name in _UNCOUNTED:
         return None
     number = seen = 0
     for _, folders, names in os.walk(folder):
         seen += len(folders) + len(names)
-        if seen > _LOOKED_AT:
+        if seen > _MAX_ENTRIES:
             return None
         number += sum(PurePath(name).suffix.lower() in READABLE for name in names)
     return number

@@ -1,4 +1,4 @@
-"""The version of this passkb, from its package metadata or, in a checkout that is not installed, from pyproject.toml."""
+"""The version of passkb, from its package metadata or, in a checkout that is not installed, from pyproject.toml."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNKNOWN = "unknown"
 
 @cache
 def version() -> str:
-    """Such as "0.3.0"; "unknown" where neither the metadata nor a pyproject.toml of passkb is there."""
+    """Such as "0.3.0"; "unknown" without package metadata and pyproject.toml."""
     try:
         return version_of("passkb")
     except PackageNotFoundError:
@@ -22,7 +22,7 @@ def version() -> str:
 
 
 def version_in(project: Path) -> str:
-    """The version that a pyproject.toml gives to passkb, or "unknown"."""
+    """passkb's version in a pyproject.toml, or "unknown"."""
     try:
         table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
         return str(table["version"]) if table["name"] == "passkb" else UNKNOWN

@@ -1,7 +1,4 @@
-"""What is read from a page or a PDF, and the Markdown note that passkb makes of it. Pure: values in, values out.
-
-Knows nothing about HTML or PDF, nor about where the note is kept.
-"""
+"""The content extracted from a page or a PDF, and the Markdown note made from it."""
 
 from __future__ import annotations
 
@@ -21,9 +18,9 @@ _START = re.compile(r"[ \t]*(?:#{1,6}(?=[ \t]|$)|[>|]|[-+](?=[ \t]|$)|-{2,}[ \t]
 
 @dataclass(frozen=True, slots=True)
 class ExtractedDocument:
-    """A page or a PDF as read. `text` is Markdown with line ends `\\n`; `pages` holds, for a PDF, the offset in `text` (a
-    `str` index) at which each page begins, a page without text where the next one does; ascending. `lines` holds, for a page,
-    all of its text as lines, by which saved pages of knowledge bases and reviews are known."""
+    """The content of a page or a PDF. `text` is Markdown with line ends `\\n`. `pages`: for a PDF, the ascending offsets in
+    `text` (`str` indices) at which its pages begin; an empty page has the offset of the next one. `lines`: for a page, its
+    complete text as lines, by which saved pages of knowledge bases and reviews are recognized."""
 
     title: str
     text: str
@@ -32,14 +29,14 @@ class ExtractedDocument:
     lines: str = ""
 
 
-def format_note(imported: ExtractedDocument, original: str, when: date) -> str:
-    """The file for `notes/imported/`: front matter, then `imported.text` unchanged, so that `pages` stay true of the note's
-    text. `original` is the path or the address read, `when` the day on which it was."""
+def format_note(imported: ExtractedDocument, original: str, day: date) -> str:
+    """The content of a file in `notes/imported/`: front matter, then `imported.text` unchanged, so that `pages` are offsets
+    in the note's text. `original`: the path or address of the original, `day`: of the import."""
     properties: dict[str, object] = {
         "title": imported.title,
         "kind": "note",
         "original": remove_unwritable(original),
-        "imported": when,
+        "imported": day,
     }
     if imported.pages:
         properties["pages"] = list(imported.pages)
@@ -48,7 +45,7 @@ def format_note(imported: ExtractedDocument, original: str, when: date) -> str:
 
 
 def remove_unwritable(text: str) -> str:
-    """The text without characters that a UTF-8 text file cannot hold or no one can see; line ends as `\\n`."""
+    """The text without invisible characters and those that UTF-8 cannot encode; line ends become `\\n`."""
     return _UNWRITABLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\x0c", "\n"))
 
 
@@ -57,18 +54,18 @@ def one_line(text: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """One line of text with a backslash before whatever Markdown would take for markup, or passkb for a link."""
+    """One line of text with a backslash before each character that Markdown reads as markup, or passkb as a link."""
     return _MARKUP.sub(r"\\\g<0>", text)
 
 
 def escape_block_starts(text: str) -> str:
-    """Escaped text, its lines kept from opening a heading, a list, a quote or a table."""
-    return "\n".join(_guarded(line) for line in text.split("\n"))
+    """Escaped text whose lines cannot begin a heading, a list, a quote or a table."""
+    return "\n".join(_escape_line(line) for line in text.split("\n"))
 
 
-def _guarded(line: str) -> str:
+def _escape_line(line: str) -> str:
     m = _START.match(line)
     if m is None:
         return line
-    at = m.end("number") if m["number"] else len(line) - len(line.lstrip())
-    return f"{line[:at]}\\{line[at:]}"
+    position = m.end("number") if m["number"] else len(line) - len(line.lstrip())
+    return f"{line[:position]}\\{line[position:]}"

@@ -1,4 +1,4 @@
-"""One file's bytes as a note, whatever its format. Writes nothing; knows nothing about stores."""
+"""Reads the bytes of one file, of any supported format, as a note."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TEXT = frozenset({".md", ".markdown", ".txt"})
 PAGES = frozenset({".html", ".htm"})
 PDF = frozenset({".pdf"})
 READABLE = TEXT | PAGES | PDF
-_LARGEST = dict.fromkeys(TEXT | PAGES, 64) | dict.fromkeys(PDF, 512)  # MB: what can be held, and made passages of, in memory
+_MAX_MEGABYTES = dict.fromkeys(TEXT | PAGES, 64) | dict.fromkeys(PDF, 512)  # that fit into memory with their passages
 
 
 @dataclass(frozen=True, slots=True)
 class PageOrigin:
-    """Where a page that was fetched came from, what its server called its encoding (or nothing), and the day."""
+    """The address of a fetched page, the encoding that its server declared (or empty), and the day of the fetch."""
 
     address: str
     charset: str
@@ -30,64 +30,65 @@ class PageOrigin:
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """A note as read. `imported` is the Markdown that stands for a page or a PDF, to be kept at `note.path`; else empty."""
+    """A note as read. `markdown`: the Markdown made from a page or a PDF, to be stored at `note.path`; otherwise empty."""
 
-    reading: ParsedNote
-    imported: str = ""
+    parsed: ParsedNote
+    markdown: str = ""
 
 
 def read_bytes(path: str, size: int) -> bytes:
-    """Raises PasskbError for a file too large to be held, OSError for one that cannot be read."""
-    most = _LARGEST[PurePath(path).suffix.lower()]
-    if size > most * 2**20:
-        raise PasskbError(f"{path}: larger than {most} MB: split it, or leave it out by a line in .passkbignore")
+    """The content of a file of `size` bytes. Raises PasskbError when it is too large, OSError when it cannot be read."""
+    limit = _MAX_MEGABYTES[PurePath(path).suffix.lower()]
+    if size > limit * 2**20:
+        raise PasskbError(f"{path}: larger than {limit} MB: split it or add it to .passkbignore")
     return Path(path).read_bytes()
 
 
 def read_file(
-    data: bytes, *, path: str, note_id: str, source: str, kept_at: Path, origin: PageOrigin | None = None
+    data: bytes, *, path: str, note_id: str, source: str, markdown_path: Path, origin: PageOrigin | None = None
 ) -> ReadResult:
-    """`kept_at`: where the Markdown made of a page or a PDF will stand; `origin`: where the file came from, if it was fetched.
-    Raises PasskbError that names what is wrong."""
+    """`markdown_path`: the path for the Markdown made from a page or a PDF. `origin`: of a fetched file. Raises PasskbError
+    with the cause when the file cannot be read as a note."""
     suffix = PurePath(path).suffix.lower()
     if suffix in TEXT:
         if origin is None:
-            return ReadResult(_text(data, path=path, note_id=note_id, source=source))
-        return ReadResult(_from(origin, _text(_in_utf8(data, origin.charset), path=path, note_id=note_id, source=source), path))
+            return ReadResult(_read_text(data, path=path, note_id=note_id, source=source))
+        parsed = _read_text(_to_utf8(data, origin.charset), path=path, note_id=note_id, source=source)
+        return ReadResult(_add_origin(origin, parsed, path))
     from ingest.readers.saved_page.reader import named_works
 
-    imported = _import(data, suffix, path, origin)
-    when = origin.day if origin else datetime.datetime.now(datetime.UTC).date()
-    page = _page(imported.lines, path=str(kept_at), note_id=note_id, source=source)
+    document = _extract(data, suffix, path, origin)
+    day = origin.day if origin else datetime.datetime.now(datetime.UTC).date()
+    page = _read_saved_page(document.lines, path=str(markdown_path), note_id=note_id, source=source)
     if page:
-        imported = replace(imported, title=page.note.title, text=imported.lines, warnings=page.warnings)
-    text = format_note(imported, origin.address if origin else path, when)
-    reading = read_markdown(text.encode(), path=str(kept_at), note_id=note_id, source=source)
-    if page and page.note.text == reading.note.text:
-        note = replace(page.note, properties={**reading.note.properties, **page.note.properties})
+        document = replace(document, title=page.note.title, text=document.lines, warnings=page.warnings)
+    text = format_note(document, origin.address if origin else path, day)
+    parsed = read_markdown(text.encode(), path=str(markdown_path), note_id=note_id, source=source)
+    if page and page.note.text == parsed.note.text:
+        note = replace(page.note, properties={**parsed.note.properties, **page.note.properties})
         return ReadResult(replace(page, note=note), text)
-    links = (*reading.links, *named_works(reading.note.text)) if suffix in PAGES else reading.links
-    return ReadResult(replace(reading, links=links, warnings=(*imported.warnings, *reading.warnings)), text)
+    links = (*parsed.links, *named_works(parsed.note.text)) if suffix in PAGES else parsed.links
+    return ReadResult(replace(parsed, links=links, warnings=(*document.warnings, *parsed.warnings)), text)
 
 
-def _from(origin: PageOrigin, reading: ParsedNote, path: str) -> ParsedNote:
-    """A text keeps its bytes, so where it came from stands beside what its front matter says, not in it."""
-    note = reading.note
-    title = _named(origin.address) if note.title == PurePath(path).stem else note.title
-    return replace(reading, note=replace(note, title=title, properties={**note.properties, "original": origin.address}))
+def _add_origin(origin: PageOrigin, parsed: ParsedNote, path: str) -> ParsedNote:
+    """Adds the origin as a property: the text itself stays unchanged."""
+    note = parsed.note
+    title = _title_from_address(origin.address) if note.title == PurePath(path).stem else note.title
+    return replace(parsed, note=replace(note, title=title, properties={**note.properties, "original": origin.address}))
 
 
-def _named(address: str) -> str:
-    """What a page without a title is called."""
+def _title_from_address(address: str) -> str:
+    """The title of a page that has none."""
     return re.sub(r"^\w+://|[?#].*|/$", "", address)
 
 
-def _in_utf8(data: bytes, charset: str) -> bytes:
-    """A server's word on the encoding counts where the bytes do not tell. Latin-1 is what servers call Windows-1252."""
+def _to_utf8(data: bytes, charset: str) -> bytes:
+    """Decodes by the declared encoding unless the bytes are UTF-8 or UTF-16. Servers declare Windows-1252 as Latin-1."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data
-    latin = re.fullmatch(r"iso[-_]?8859[-_]1|latin-?1|(?:us-)?ascii", charset, re.I)
-    for name in ("utf-8", "cp1252" if latin else charset):
+    is_latin1 = re.fullmatch(r"iso[-_]?8859[-_]1|latin-?1|(?:us-)?ascii", charset, re.I)
+    for name in ("utf-8", "cp1252" if is_latin1 else charset):
         try:
             return data.decode(name).encode("utf-8")
         except (LookupError, ValueError):
@@ -95,14 +96,14 @@ def _in_utf8(data: bytes, charset: str) -> bytes:
     return data
 
 
-def _import(data: bytes, suffix: str, path: str, origin: PageOrigin | None) -> ExtractedDocument:
-    imported = _import_any(data, suffix, path, origin)
-    if origin and imported.title == PurePath(path).stem:
-        return replace(imported, title=_named(origin.address))
-    return imported
+def _extract(data: bytes, suffix: str, path: str, origin: PageOrigin | None) -> ExtractedDocument:
+    document = _run_extractor(data, suffix, path, origin)
+    if origin and document.title == PurePath(path).stem:
+        return replace(document, title=_title_from_address(origin.address))
+    return document
 
 
-def _import_any(data: bytes, suffix: str, path: str, origin: PageOrigin | None) -> ExtractedDocument:
+def _run_extractor(data: bytes, suffix: str, path: str, origin: PageOrigin | None) -> ExtractedDocument:
     try:
         if suffix in PDF:
             from ingest.readers.pdf.subprocess import read_pdf_in_subprocess
@@ -115,22 +116,23 @@ def _import_any(data: bytes, suffix: str, path: str, origin: PageOrigin | None) 
         raise PasskbError(f"{path}: {error.name} is not installed: run `make install`") from error
 
 
-def _text(data: bytes, *, path: str, note_id: str, source: str) -> ParsedNote:
-    """A saved page is read by its structure; else it is Markdown, and a text file's named works are mentions of notes."""
+def _read_text(data: bytes, *, path: str, note_id: str, source: str) -> ParsedNote:
+    """Reads a saved page by its structure, any other text as Markdown. Works named in a .txt file become mentions."""
     from ingest.readers.saved_page.reader import named_works
 
-    reading = read_markdown(data, path=path, note_id=note_id, source=source)
-    if reading.note.properties or data[:16].lstrip(b"\xef\xbb\xbf").startswith(b"---"):
-        return reading
-    if page := _page(decode(data, path, []), path=path, note_id=note_id, source=source):
-        return replace(page, warnings=(*reading.warnings, *page.warnings))
+    parsed = read_markdown(data, path=path, note_id=note_id, source=source)
+    if parsed.note.properties or data[:16].lstrip(b"\xef\xbb\xbf").startswith(b"---"):
+        return parsed
+    if page := _read_saved_page(decode(data, path, []), path=path, note_id=note_id, source=source):
+        return replace(page, warnings=(*parsed.warnings, *page.warnings))
     if PurePath(path).suffix.lower() == ".txt":
-        return replace(reading, links=(*reading.links, *named_works(reading.note.text)))
-    return reading
+        return replace(parsed, links=(*parsed.links, *named_works(parsed.note.text)))
+    return parsed
 
 
-def _page(text: str, *, path: str, note_id: str, source: str) -> ParsedNote | None:
-    """A saved page of a knowledge base or a review, with the links it says others have; None for any other text."""
+def _read_saved_page(text: str, *, path: str, note_id: str, source: str) -> ParsedNote | None:
+    """A saved page of a knowledge base or a review, including the links that it states for other notes; None for any other
+    text."""
     from ingest.readers.saved_page.reader import read_page
 
     page = read_page(text, path=path, note_id=note_id, source=source)

@@ -1,8 +1,4 @@
-"""What a note says about itself outside prose and front matter, as in Logseq and Obsidian: properties at its head, ids of
-its blocks, tags within its text, and what the name of its file spells. Pure.
-
-Knows nothing about front matter, links, or which notes exist.
-"""
+"""Metadata of a note outside its front matter, as in Logseq and Obsidian: page properties, block ids, tags, file names."""
 
 from __future__ import annotations
 
@@ -18,54 +14,54 @@ from kb.markdown.opaque_spans import opaque_spans
 from kb.markdown.sentences import TAG
 from kb.notes import NoteKind
 
-_HEAD = 200  # lines in which properties are looked for
-_MOST_TAGS = 1000
+_MAX_HEAD_LINES = 200
+_MAX_TAGS = 1000
 _KINDS = {kind.value for kind in NoteKind}
-_OF_BLOCKS = frozenset(("id", "collapsed", "links", "claims"))  # not said of the page, or said otherwise in front matter
-_LISTS = frozenset(("alias", "aliases", "tag", "tags"))
+_BLOCK_PROPERTIES = frozenset(("id", "collapsed", "links", "claims"))  # of blocks, or with another syntax in front matter
+_LIST_PROPERTIES = frozenset(("alias", "aliases", "tag", "tags"))
 _TITLE_LINE = re.compile(r"#[ \t]")
-_LISTED = re.compile(r"#?\[\[([^\[\]]+)\]\]|#([^\s,]+)|([^,\s][^,]*)")
+_LIST_ENTRY = re.compile(r"#?\[\[([^\[\]]+)\]\]|#([^\s,]+)|([^,\s][^,]*)")
 _BLOCK_ID = re.compile(rf"^[ \t]*(?:[-*+][ \t]+)?id::[ \t]+({UUID})[ \t]*$", re.M)
 _NO_TAGS = frozenset(("code", "math", "comment", "rule", "definition", "heading"))
-_COLOUR = re.compile(r"(?i)(?=\D*\d|([a-f])\1+$)(?:[0-9a-f]{3}|[0-9a-f]{6}|[0-9a-f]{8})")
+_COLOR = re.compile(r"(?i)(?=\D*\d|([a-f])\1+$)(?:[0-9a-f]{3}|[0-9a-f]{6}|[0-9a-f]{8})")
 _JOURNAL = re.compile(r"(\d{4})([-_])(\d\d)\2(\d\d)")
 _NAMESPACE = re.compile(r"(?<=[^_])___(?=[^_])")
 _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
 def page_properties(body: str) -> dict[str, str | list[str]]:
-    """The `key:: value` lines at the head of a body, in its first bullet or bare, below its title where it has one: keys in
-    lower case, lists for aliases and tags, else text without markup. Typed links are not among them."""
+    """The `key:: value` lines at the beginning of a body, plain or in its first bullet, below an optional title. Keys are in
+    lower case; aliases and tags are lists, other values text without markup. Typed links are omitted."""
     found: dict[str, str | list[str]] = {}
     if "::" not in body[:4000]:
         return found
-    for line in islice(body[:40_000].split("\n"), _HEAD):
-        words = line.strip()
-        if not words or words == "-" or (not found and _TITLE_LINE.match(words)):
+    for line in islice(body[:40_000].split("\n"), _MAX_HEAD_LINES):
+        stripped = line.strip()
+        if not stripped or stripped == "-" or (not found and _TITLE_LINE.match(stripped)):
             continue
-        words = words.removeprefix("- ").lstrip()
-        m = PROPERTY.match(words)
-        if FIELD.match(words) or (m and m[1].lower() in _OF_BLOCKS):
+        stripped = stripped.removeprefix("- ").lstrip()
+        m = PROPERTY.match(stripped)
+        if FIELD.match(stripped) or (m and m[1].lower() in _BLOCK_PROPERTIES):
             continue
         if m is None:
             break
-        key, value = m[1].lower(), words[m.end() :].strip()
-        names = [next(filter(None, part.groups())).strip() for part in _LISTED.finditer(value)]
-        found[key] = list(filter(None, names)) if key in _LISTS else plain(value)
+        key, value = m[1].lower(), stripped[m.end() :].strip()
+        names = [next(filter(None, part.groups())).strip() for part in _LIST_ENTRY.finditer(value)]
+        found[key] = list(filter(None, names)) if key in _LIST_PROPERTIES else plain(value)
     kind = str(found.get("type", "")).lower()
     return {"kind": kind, **found} if kind in _KINDS - {NoteKind.STUB} else found
 
 
 def block_ids(body: str) -> tuple[str, ...]:
-    """The names by which the blocks that bear an `id::` can be referred to, as `((…))`."""
+    """The references `((…))` to the blocks that have an `id::`."""
     if "id::" not in body:
         return ()
     return tuple(dict.fromkeys(f"(({m[1].lower()}))" for m in _BLOCK_ID.finditer(body)))
 
 
 def title_from_filename(path: str) -> tuple[str, tuple[str, ...]]:
-    """The title that a file's name spells, and the other names it gives: `A___B` and `A%2FB` are `A/B`, and
-    `journals/2024_05_01` is the day 2024-05-01, which Logseq also calls May 1st, 2024."""
+    """The title encoded in a file's name, and further names: `A___B` and `A%2FB` are `A/B`; `journals/2024_05_01` is
+    2024-05-01, which Logseq also calls May 1st, 2024."""
     file = PurePosixPath(path)
     stem = title = file.stem
     if file.parent.name == "journals" and (m := _JOURNAL.fullmatch(stem)):
@@ -85,32 +81,32 @@ def title_from_filename(path: str) -> tuple[str, tuple[str, ...]]:
 
 
 def inline_tags(body: str) -> list[str]:
-    """The `#tags` in the text, in order, each once in any case of letters. What stands in code, formulas, comments, links,
-    addresses and headings is none, nor is a number or a colour."""
+    """The `#tags` in the text, in order, without repetition (ignoring case). Code, formulas, comments, links, addresses and
+    headings contain no tags; numbers and colors are none."""
     found: dict[str, str] = {}
     for block in blocks(body) if "#" in body else ():
         if block.kind in _NO_TAGS or body.find("#", block.body, block.end) < 0:
             continue
         for name in _tags_of(body, block):
             found.setdefault(name.casefold(), name)
-        if len(found) > _MOST_TAGS:
+        if len(found) > _MAX_TAGS:
             break
-    return list(islice(found.values(), _MOST_TAGS))
+    return list(islice(found.values(), _MAX_TAGS))
 
 
 def _tags_of(body: str, block: Block) -> list[str]:
-    masked: list[tuple[int, int]] | None = None
+    excluded: list[tuple[int, int]] | None = None
     found: list[str] = []
     for m in TAG.finditer(body, block.body, block.end):
         name = (m[1] or m[2]).strip().rstrip("/")
-        if name.replace("/", "").isdigit() or not name.strip("/_-") or _COLOUR.fullmatch(name):
+        if name.replace("/", "").isdigit() or not name.strip("/_-") or _COLOR.fullmatch(name):
             continue
-        if masked is None:
+        if excluded is None:
             links = (link.span() for link in LINK.finditer(body, block.body, block.end))
-            masked = sorted([*opaque_spans(body, block.body, block.end), *links])
-            starts = [start for start, _ in masked]
+            excluded = sorted([*opaque_spans(body, block.body, block.end), *links])
+            starts = [start for start, _ in excluded]
         i = bisect_right(starts, m.start())
-        if not any(m.start() < end for _, end in masked[max(0, i - 2) : i]):
+        if not any(m.start() < end for _, end in excluded[max(0, i - 2) : i]):
             found.append(name)
     return found
 

@@ -178,7 +178,7 @@ def _ingest(options: argparse.Namespace) -> int:
 def _fetch(options: argparse.Namespace) -> Any:
     from ingest.fetch import fetch
 
-    return functools.partial(fetch, private=read_config(home_folder(options.home)).allow_private_addresses)
+    return functools.partial(fetch, allow_private=read_config(home_folder(options.home)).allow_private_addresses)
 
 
 def _sync(options: argparse.Namespace) -> int:
@@ -355,7 +355,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from service.doctor import run_checks
 
     findings = run_checks(home_folder(options.home))
-    result = {"checks": [{"name": f.name, "ok": f.ok, "found": f.found, "remedy": f.remedy} for f in findings]}
+    result = {"checks": [{"name": f.name, "ok": f.ok, "found": f.detail, "remedy": f.remedy} for f in findings]}
     _print_result(options, result, lambda: output.findings(findings))
     return DONE if all(finding.ok for finding in findings if finding.needed) else PART
 

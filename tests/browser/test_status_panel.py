@@ -59,7 +59,7 @@ def test_failures_and_rules_are_shown_with_their_reasons(app: App) -> None:
     page = opened(app)
     assert "2 files failed" in page.inner_text("#status")
     failed, skipped = page.inner_text("#sources-list .failed"), page.inner_text("#sources-list .skipped")
-    assert "paper.pdf" in failed and "damaged or cut short" in failed and "not a text file" in failed
+    assert "paper.pdf" in failed and "damaged or incomplete" in failed and "not a text file" in failed
     assert ".passkbignore, line 1: drafts/" in skipped and "drafts/one.md" in skipped and EVIL in skipped
     assert "Obsidian's excluded files: templates/" in skipped and ".trash/ (1 file)" in skipped
     assert page.get_attribute("#status-toggle", "aria-expanded") == "true"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.chunking import GOAL, MOST, chunk
+from ingest.chunking import MAX_SIZE, TARGET_SIZE, chunk
 from kb.notes import Note
 
 WORDS = "It rises with k and then stays. "
@@ -47,12 +47,12 @@ def test_sections_are_chunks_and_small_ones_join() -> None:
 
 def test_what_is_long_is_cut_where_it_hurts_least() -> None:
     prose = chunks(WORDS * 100)
-    assert all(text.endswith("stays.") and len(text) <= GOAL for _, text in prose)
+    assert all(text.endswith("stays.") and len(text) <= TARGET_SIZE for _, text in prose)
     code = "```\n" + "line = 1\n" * 150 + "```"
     assert chunks(f"{WORDS * 20}\n\n{code}")[1][1] == code, "whole while under the hard limit"
     cut = chunks("```\n" + "line = 1\n" * 400 + "```")
     assert all(text.startswith(("```", "line")) and text.endswith(("1", "```")) for _, text in cut)
-    assert [len(text) for _, text in chunks("x" * 4000)] == [GOAL, GOAL, GOAL, 4000 - 3 * GOAL]
+    assert [len(text) for _, text in chunks("x" * 4000)] == [TARGET_SIZE, TARGET_SIZE, TARGET_SIZE, 4000 - 3 * TARGET_SIZE]
 
 
 @given(st.one_of(st.lists(st.sampled_from(PIECES), max_size=30).map("".join), st.text()))
@@ -65,7 +65,7 @@ def test_chunks_tile_any_text(text: str) -> None:
     end = 0
     for c in found:
         assert not text[end : c.start].strip(), "nothing is left out"
-        assert end <= c.start < c.end and c.end - c.start <= MOST
+        assert end <= c.start < c.end and c.end - c.start <= MAX_SIZE
         assert text[c.start : c.end] == text[c.start : c.end].strip()
         end = c.end
     assert not text[end:].strip()

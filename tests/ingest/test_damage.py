@@ -165,7 +165,7 @@ def test_a_damaged_vector_index_is_made_again_by_the_next_change(name: str, home
     with WithHashedWords(home) as kb:
         report = sync(kb)
         assert not report.failed and report.added == 1 and report.embedded == 1
-        assert report.warnings == [(str(home / "chroma"), "was damaged, and has been made again from what is known")]
+        assert report.warnings == [(str(home / "chroma"), "was damaged and has been rebuilt")]
         assert kb.index.ids() == sorted(kb.catalogue.chunk_ids)
         assert kb.index.nearest(kb.embedder(["new\nHerons."])[0], 1)[0][0] == "vault/new@0"
 

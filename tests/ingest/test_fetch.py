@@ -63,7 +63,7 @@ def test_what_is_public_is_not_refused(site: Site) -> None:
     site.put("/", HTML.format(""))
     network = Internet()
     for host in (PUBLIC, f"[{OTHER}]"):
-        assert fetch(f"http://{host}:{site.port}", network=network).asked == f"http://{host}:{site.port}/"
+        assert fetch(f"http://{host}:{site.port}", network=network).requested == f"http://{host}:{site.port}/"
     assert network.reached == [PUBLIC, OTHER]
     translated = Internet("64:ff9b::5db8:d822")
     assert "no connection" in refusal("http://[64:ff9b::5db8:d822]/", network=translated)
@@ -98,25 +98,25 @@ def test_a_redirect_inwards_is_refused(site: Site, target: str) -> None:
     site.put("/", "", status=302, Location=target.format(port=site.port))
     network = Internet()
     said = refusal(f"http://out.test:{site.port}/", resolve=names(out=PUBLIC, inward="127.0.0.1"), network=network)
-    assert said.startswith(f"http://out.test:{site.port}/: leads to http://") and "of a private network" in said
+    assert said.startswith(f"http://out.test:{site.port}/: redirects to http://") and "of a private network" in said
     assert network.reached == [PUBLIC] and [path for _, path in site.asked] == ["/"]
 
 
 @pytest.mark.parametrize(
     ("target", "said"),
-    [("/loop", "redirects in a loop"), ("file:///etc/passwd", "file addresses are not read"),
-     ("ftp://x/y", "ftp addresses are not read"), ("http://u:secret@x/", "user name or a password"),
+    [("/loop", "redirects in a loop"), ("file:///etc/passwd", "file addresses are not supported"),
+     ("ftp://x/y", "ftp addresses are not supported"), ("http://u:secret@x/", "user name or password"),
      ("http://[", "not a web address"), ("http://h:x/", "Invalid URL in location header")],
 )  # fmt: skip
 def test_redirects_that_lead_nowhere(site: Site, target: str, said: str) -> None:
-    told = refusal(site.put("/loop", "", status=302, Location=target), private=True)
+    told = refusal(site.put("/loop", "", status=302, Location=target), allow_private=True)
     assert said in told and "secret" not in told and len(site.asked) <= 6
 
 
 def test_a_proxy_of_the_environment_is_no_way_around(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert fetch(site.put("/", HTML.format("")), private=True).data
+    assert fetch(site.put("/", HTML.format("")), allow_private=True).data
 
 
 def test_tls_is_asked_for_by_name(site: Site) -> None:
@@ -135,8 +135,8 @@ def test_tls_is_asked_for_by_name(site: Site) -> None:
 
     assert fetch("https://out.test/", resolve=names(out=PUBLIC), network=Network()).data == b"Words"
     assert asked_for == ["out.test"]
-    said = refusal(f"https://127.0.0.1:{site.port}/", private=True)
-    assert "no secure connection" in said and "whether it is http" in said
+    said = refusal(f"https://127.0.0.1:{site.port}/", allow_private=True)
+    assert "no secure connection" in said and "whether it uses http" in said
 
 
 def endless(wait: float = 0.0, start: bytes = b"<html>", head: bool = True) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -160,18 +160,18 @@ def endless(wait: float = 0.0, start: bytes = b"<html>", head: bool = True) -> C
 
 def test_what_is_too_large_is_stopped_at_the_limit(site: Site) -> None:
     limits = Limits(size=2**20)
-    assert "larger than 1 MB" in refusal(site.answer("/endless", endless()), private=True, limits=limits)
-    assert "larger than 1 MB" in refusal(site.put("/long", b"a" * (2**20 + 1)), private=True, limits=limits)
+    assert "larger than 1 MB" in refusal(site.answer("/endless", endless()), allow_private=True, limits=limits)
+    assert "larger than 1 MB" in refusal(site.put("/long", b"a" * (2**20 + 1)), allow_private=True, limits=limits)
     bomb = gzip.compress(b"a" * 2**24)
     packed = site.put("/bomb", bomb, Content_Encoding="gzip")
-    assert len(bomb) < 2**15 and "larger than 1 MB" in refusal(packed, private=True, limits=limits)
+    assert len(bomb) < 2**15 and "larger than 1 MB" in refusal(packed, allow_private=True, limits=limits)
 
 
 @pytest.mark.parametrize("head", [True, False])
 def test_a_server_that_trickles_is_left(site: Site, head: bool) -> None:
     started = time.monotonic()
-    said = refusal(site.answer("/slow", endless(0.02, head=head)), private=True, limits=Limits(seconds=0.2))
-    assert "not there within 0.2 seconds" in said and time.monotonic() - started < 20  # it would go on for 30
+    said = refusal(site.answer("/slow", endless(0.02, head=head)), allow_private=True, limits=Limits(seconds=0.2))
+    assert "no complete answer within 0.2 seconds" in said and time.monotonic() - started < 20  # it would go on for 30
 
 
 def test_a_name_that_takes_too_long_is_left() -> None:
@@ -179,7 +179,7 @@ def test_a_name_that_takes_too_long_is_left() -> None:
         time.sleep(1)
         return [PUBLIC]
 
-    assert "not there within 0.1 seconds" in refusal("http://slow.test/", resolve=slow, limits=Limits(seconds=0.1))
+    assert "no complete answer within 0.1 seconds" in refusal("http://slow.test/", resolve=slow, limits=Limits(seconds=0.1))
 
 
 def broken(handler: BaseHTTPRequestHandler) -> None:
@@ -188,20 +188,20 @@ def broken(handler: BaseHTTPRequestHandler) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "said"),
-    [((404, {}, b"no"), "nothing at this address"), ((403, {}, b"no"), "save it from your browser"),
+    [((404, {}, b"no"), "does not exist"), ((403, {}, b"no"), "from your browser"),
      ((500, {}, b"no"), "try again later (HTTP 500)"), ((418, {}, b"no"), "check the address (HTTP 418)"),
      ((200, {"Content-Type": "image/png"}, b"\x89PNG"), "is image/png: passkb reads"),
      ((200, {"Content-Type": "application/zip"}, b"PK" * 2000), "is application/zip: passkb reads"),
-     ((200, {}, b"\x00\x01"), "of no declared type"), ((200, {"Content-Type": "text/html"}, b""), "it is empty"),
-     ((200, {"Content-Type": "application/pdf"}, b"<html>Sign in</html>"), "said to be a PDF, and is none"),
-     ((200, {"Content-Type": "text/html", "Content-Encoding": "br"}, b"x"), "compresses it as 'br'"),
-     ((200, {"Content-Type": "text/html", "Content-Encoding": "gzip"}, b"x" * 50), "came damaged"),
-     ((200, {"Content-Type": "text/html", "Content-Encoding": "gzip"}, gzip.compress(b"x" * 50)[:-9]), "cut short"),
-     (broken, "broke off"), (lambda handler: handler.wfile.write(b"SSH-2.0-x\r\n\r\n"), "does not speak HTTP")],
+     ((200, {}, b"\x00\x01"), "of no declared type"), ((200, {"Content-Type": "text/html"}, b""), "page is empty"),
+     ((200, {"Content-Type": "application/pdf"}, b"<html>Sign in</html>"), "declared as a PDF but is none"),
+     ((200, {"Content-Type": "text/html", "Content-Encoding": "br"}, b"x"), "unsupported compression 'br'"),
+     ((200, {"Content-Type": "text/html", "Content-Encoding": "gzip"}, b"x" * 50), "is damaged"),
+     ((200, {"Content-Type": "text/html", "Content-Encoding": "gzip"}, gzip.compress(b"x" * 50)[:-9]), "is incomplete"),
+     (broken, "ended the connection"), (lambda handler: handler.wfile.write(b"SSH-2.0-x\r\n\r\n"), "does not speak HTTP")],
 )  # fmt: skip
 def test_what_a_server_may_answer_instead(site: Site, answer: Answer, said: str) -> None:
     site.pages["/"] = answer
-    told = refusal(site.root + "/", private=True)
+    told = refusal(site.root + "/", allow_private=True)
     assert told.startswith(site.root + "/: ") and said in told
 
 
@@ -212,18 +212,20 @@ def test_a_compressed_page_is_unpacked(site: Site) -> None:
         gzip.compress(body[:70_000]) + gzip.compress(body[70_000:]),
         gzip.compress(body) + b"\0" * 9,
     ):
-        assert fetch(site.put("/", packed, Content_Encoding="gzip"), private=True).data == body
+        assert fetch(site.put("/", packed, Content_Encoding="gzip"), allow_private=True).data == body
     bombs = gzip.compress(b"a" * 2**19) * 8
-    assert "larger than 1 MB" in refusal(site.put("/", bombs, Content_Encoding="gzip"), private=True, limits=Limits(size=2**20))
+    assert "larger than 1 MB" in refusal(
+        site.put("/", bombs, Content_Encoding="gzip"), allow_private=True, limits=Limits(size=2**20)
+    )
 
 
 def test_no_host_and_no_server_are_told(site: Site) -> None:
     def nobody(host: str, port: int) -> list[str]:
         raise OSError("Name or service not known")
 
-    assert "no host 'nobody.test' is known" in refusal("http://nobody.test/", resolve=nobody)
-    assert "no host" in refusal("http://nobody.test/", resolve=lambda *_: [])
-    assert "no connection" in refusal("http://127.0.0.1:9/", private=True)
+    assert "host 'nobody.test' not found" in refusal("http://nobody.test/", resolve=nobody)
+    assert "not found" in refusal("http://nobody.test/", resolve=lambda *_: [])
+    assert "no connection" in refusal("http://127.0.0.1:9/", allow_private=True)
     for odd in (
         "http:///x",
         "http://h:0/",
@@ -236,4 +238,4 @@ def test_no_host_and_no_server_are_told(site: Site) -> None:
         "http://" + "a" * 70_000,
     ):
         assert "check its spelling" in refusal(odd), odd
-    assert "no host" in refusal("http://" + "a" * 70 + "..test/")
+    assert "not found" in refusal("http://" + "a" * 70 + "..test/")

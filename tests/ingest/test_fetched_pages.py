@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.ingest.conftest import Site
 
 HTML = "<html><head><title>On otters</title></head><body><h1>On otters</h1><p>Otters keep a stone.</p>{}</body></html>"
-near = functools.partial(fetch, private=True)
+near = functools.partial(fetch, allow_private=True)
 
 
 def counts(report: IngestReport) -> dict[str, int]:
@@ -106,10 +106,10 @@ def test_one_bad_address_stops_neither_the_others_nor_files(kb: KnowledgeBase, s
     report = ingest(kb, paths, fetch=faulty)
     reasons = dict(report.failed)
     assert counts(report) == {"added": 2} and reasons.keys() == {*paths} - {folder, good, paths[5]} | {"http://h/x"}
-    assert "nothing at this address" in reasons[gone] and "(HTTP 404)" in reasons[gone]
-    assert "only http and https" in reasons["ftp://x/y"] and "check its spelling" in reasons["http://["]
-    assert "user name or a password" in reasons["http://h/x"] and "secret" not in str(report.to_json())
-    assert "a fault of passkb" in reasons[site.root + "/fault"]
+    assert "does not exist" in reasons[gone] and "(HTTP 404)" in reasons[gone]
+    assert "use http or https" in reasons["ftp://x/y"] and "check its spelling" in reasons["http://["]
+    assert "user name or password" in reasons["http://h/x"] and "secret" not in str(report.to_json())
+    assert "report this bug" in reasons[site.root + "/fault"]
 
 
 def test_a_rebuild_makes_the_same_note_of_a_kept_page(home: Path, site: Site) -> None:
@@ -197,7 +197,7 @@ def test_the_setting_is_true_or_false(home: Path, monkeypatch: pytest.MonkeyPatc
     wrong: Mapping[str, str] = {"allow_private_addresses = 1": "", "allow_private_addresses = 'yes'": "", "": "maybe"}
     for text, variable in wrong.items():
         monkeypatch.setenv("PASSKB_ALLOW_PRIVATE_ADDRESSES", variable)
-        with pytest.raises(PasskbError, match="allow_private_addresses' wants true or false"):
+        with pytest.raises(PasskbError, match="allow_private_addresses' must be true or false"):
             written(text)
 
 

@@ -64,12 +64,12 @@ WIDE = ", ".join(f"k{i}: 1" for i in range(1000))
     [
         ("a0: &a0 [x]\n" + "\n".join(LEVELS), "aliases"),
         (f"a0: &a0 {{{WIDE}}}\n" + "\n".join(MERGES), "aliases"),
-        ("a: &a [*a, *a]", "refers to itself"),
+        ("a: &a [*a, *a]", "self-referential"),
         ("a: " + "[" * 20_000 + "]" * 20_000, "nested"),
         ("a: " + "[" * 900 + "]" * 900, "too large"),
         ("a: 1" + ":59" * 9000, "number is too long"),
         ("a: " + "9" * 9000, ""),
-        ("title: A\ntitle: B", "'title' twice"),
+        ("title: A\ntitle: B", "repeats 'title'"),
         ("tags:\n\t- a", "not valid YAML"),
         ("a: !!python/object/apply:os.system [id]", "not valid YAML"),
         ("".join(f"key{i}: value\n" for i in range(20_000)), "256 kB"),
@@ -88,7 +88,7 @@ def test_front_matter_that_is_made_to_hurt_is_left_out_with_a_warning(front: str
 @pytest.mark.parametrize("suffix", [".md", ".markdown", ".txt"])
 @pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf", b"\n", b" \r\n\t\r\n"])
 def test_an_empty_file_is_an_empty_note(data: bytes, suffix: str) -> None:
-    got = read_file(data, path=f"a/Empty{suffix}", note_id="id", source="s", kept_at=ROOT).reading
+    got = read_file(data, path=f"a/Empty{suffix}", note_id="id", source="s", markdown_path=ROOT).parsed
     assert (got.note.title, got.note.gist, got.links, got.warnings) == ("Empty", "", (), ())
     assert not got.note.text.strip() and chunk(got.note) == () == sentences(got.note.text)
 

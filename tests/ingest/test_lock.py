@@ -38,7 +38,7 @@ def other(home: Path) -> subprocess.Popen[str]:
 
 def test_the_second_gives_up_with_the_name_of_the_first(home: Path, other: subprocess.Popen[str]) -> None:
     told: list[str] = []
-    with pytest.raises(PasskbError, match=f"process {other.pid}"), lock_home(home, told.append, patience=0.2):
+    with pytest.raises(PasskbError, match=f"process {other.pid}"), lock_home(home, told.append, timeout=0.2):
         pass
     assert len(told) == 1 and "waiting" in told[0]
     other.kill()
@@ -63,5 +63,5 @@ def test_reading_does_not_wait(kb: KnowledgeBase, vault: Vault) -> None:
 def test_it_is_free_again_after_an_error(home: Path) -> None:
     with pytest.raises(ValueError), lock_home(home):
         raise ValueError
-    with lock_home(home, patience=0):
+    with lock_home(home, timeout=0):
         pass

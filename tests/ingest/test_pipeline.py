@@ -192,9 +192,9 @@ def test_a_vault_that_vanished_loses_nothing(kb: KnowledgeBase, vault: Vault, tm
     before = state(kb)
     (tmp_path / "vault").rename(tmp_path / "unplugged")
     report = sync(kb)
-    assert counts(report) == {"unchanged": 1} and "is not there" in report.failed[0][1]
+    assert counts(report) == {"unchanged": 1} and "is missing" in report.failed[0][1]
     assert state(kb) == before
-    with pytest.raises(PasskbError, match="is not there"):
+    with pytest.raises(PasskbError, match="is missing"):
         rebuild(kb.home, _WithHashedWords)
     assert state(kb) == before
     (tmp_path / "unplugged").rename(tmp_path / "vault")

@@ -32,9 +32,9 @@ def test_a_vanished_database_is_made_again(home: Path, vault: Vault) -> None:
         before = whole_state(kb)
     lose_database(home)
     with WithHashedWords(home) as kb:
-        assert "was missing or empty, although 1 sources are registered" in find_losses(kb).blocking[0]
+        assert "was missing or empty, although sources are registered (1)" in find_losses(kb).blocking[0]
         (said,) = recover(kb)
-        assert "read again from the sources, 3 notes" in said
+        assert "indexed 3 notes again from the sources" in said
         assert whole_state(kb) == before and not recover(kb)
 
 
@@ -63,7 +63,7 @@ def test_a_loss_whose_source_is_away_is_said_again_and_made_good_later(home: Pat
     folder.rename(tmp_path / "away")
     with WithHashedWords(home) as kb:
         for _ in range(2):
-            assert any("is not there" in sentence for sentence in recover(kb))
+            assert any("is missing" in sentence for sentence in recover(kb))
         (tmp_path / "away").rename(folder)
         assert "1 notes" in recover(kb)[0] and not recover(kb)
 

@@ -36,7 +36,7 @@ def test_a_damaged_registry_says_which_file_to_mend(home: Path) -> None:
     home.mkdir()
     for damage in ("{", '[{"name": "x"}]', "7", "\x00"):
         (home / "sources.json").write_text(damage)
-        with pytest.raises(PasskbError, match=r"sources\.json cannot be read .* mend it"):
+        with pytest.raises(PasskbError, match=r"sources\.json cannot be read .* correct it"):
             Registry(home).all()
 
 
@@ -79,11 +79,11 @@ def test_a_name_that_is_not_unicode_is_left_out_with_its_reason(vault: Vault) ->
 def test_a_single_file_is_a_source_relative_to_its_folder(vault: Vault) -> None:
     folder = vault({"a.md": "x", "b.md": "x", "c.docx": "x"})
     assert relative(Source("vault", folder / "a.md")) == ["a.md"]
-    assert "not notes" in scan(Source("vault", folder / "c.docx")).skipped[0][1]
+    assert "unsupported format" in scan(Source("vault", folder / "c.docx")).skipped[0][1]
 
 
 def test_a_source_that_is_not_there_is_an_error_not_an_empty_one(tmp_path: Path) -> None:
-    with pytest.raises(PasskbError, match="gone is not there: nothing of 'v' was touched"):
+    with pytest.raises(PasskbError, match="gone is missing, and its notes stay indexed"):
         scan(Source("v", tmp_path / "gone"))
 
 
@@ -109,4 +109,4 @@ def test_a_folder_that_can_not_be_opened_is_named(vault: Vault, monkeypatch: pyt
     monkeypatch.setattr(os, "scandir", scandir)
     found = scan(Source("v", root))
     assert [file.relative for file in found.files] == ["open.md"]
-    assert found.closed[0][0].endswith("shut") and "permissions" in found.closed[0][1]
+    assert found.inaccessible[0][0].endswith("shut") and "permissions" in found.inaccessible[0][1]

@@ -88,7 +88,7 @@ def test_a_lost_index_changes_no_answer_and_is_made_again(
         assert ranked(kb, "stone 17 pebble") == expected
         assert "the vector index is not used" in caplog.text
         report = sync(kb)
-        assert report.warnings == [(str(large / "chroma"), "was damaged, and has been made again from what is known")]
+        assert report.warnings == [(str(large / "chroma"), "was damaged and has been rebuilt")]
         assert not report.embedded and not kb.index_sync.find_damage() and not kb.index_sync.problem()
         assert kb.index.count() == len(kb.catalogue.chunk_ids)
         assert not sync(kb).warnings

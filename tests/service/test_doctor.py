@@ -17,7 +17,7 @@ def finding(name: str, home: Path) -> doctor.CheckResult:
 def test_a_python_without_vllm_is_not_taken_for_vllms(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PASSKB_VLLM_PYTHON", sys.executable)
     found = finding("vllm", home)
-    assert not found.ok and "none in" in found.found and "make vllm" in found.remedy
+    assert not found.ok and "not installed in" in found.detail and "make vllm" in found.remedy
     monkeypatch.setenv("PASSKB_VLLM_PYTHON", str(home / "nothing"))
     assert not finding("vllm", home).ok
 
@@ -27,4 +27,4 @@ def test_vllms_version_is_told_where_it_is_installed(home: Path) -> None:
     if not python.exists():
         pytest.skip("vLLM is not installed: make vllm")
     found = finding("vllm", home)
-    assert found.ok and found.found.startswith("vllm 0.")
+    assert found.ok and found.detail.startswith("vllm 0.")

@@ -45,9 +45,9 @@ def test_a_script_is_told_and_decides_by_an_option(emptied: Path, capsys: pytest
         status, report, err = passkb(capsys, *arguments)
         assert status == 3 and report["deleted"] == 0 and report["notes"] == 7
         assert report["held"][0]["source"] == "vault" and report["held"][0]["notes"] == 6
-        assert "all 6 notes are gone at once" in err and "passkb sync --forget vault" in err
+        assert "all 6 notes are missing at once" in err and "passkb sync --forget vault" in err
     status, report, err = passkb(capsys, "sync", "--forget", "nobody")
-    assert status == 1 and "no source is called 'nobody': there are other, vault" in err
+    assert status == 1 and "there is no source 'nobody': the sources are other, vault" in err
     status, report, _ = passkb(capsys, "sync", "--forget", "--dry-run")
     assert status == 0 and report["deleted"] == 6 and report["notes"] == 7 and len(report["would"]) == 6
     status, report, _ = passkb(capsys, "sync", "--forget")
@@ -57,7 +57,7 @@ def test_a_script_is_told_and_decides_by_an_option(emptied: Path, capsys: pytest
 def test_a_source_is_forgotten_when_it_is_confirmed(emptied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     emptied.rmdir()
     status, _, err = passkb(capsys, "sync")
-    assert status == 3 and "is not there" in err and "passkb forget vault" in err
+    assert status == 3 and "is missing" in err and "passkb forget vault" in err
     status, _, err = passkb(capsys, "forget", "vault")
     assert status == 1 and "6 notes" in err and "--yes" in err
     status, report, _ = passkb(capsys, "forget", "vault", "--yes")
@@ -87,7 +87,7 @@ def at_a_terminal(home: Path, reply: str, *arguments: str) -> str:
 
 def test_a_person_is_asked(home: Path, emptied: Path) -> None:
     seen = at_a_terminal(home, "n\n", "sync")
-    assert "all 6 notes are gone at once" in seen and "Delete them now?" in seen and "deleted" not in seen.splitlines()[-2]
+    assert "all 6 notes are missing at once" in seen and "Delete them now?" in seen and "deleted" not in seen.splitlines()[-2]
     assert "6 deleted" in at_a_terminal(home, "y\n", "sync")
     assert "Forget 'other' and its 1 notes?" in at_a_terminal(home, "\n", "forget", "other")
     assert "1 deleted" in at_a_terminal(home, "yes\n", "forget", "other")

@@ -75,5 +75,5 @@ def test_an_option_a_variable_or_a_setting_shows_the_timings_of_an_answer(sample
 def test_a_level_that_is_none_is_refused(home: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
     (home / "config.toml").write_text('log_level = "loud"\n')
-    with pytest.raises(PasskbError, match="'log_level' is one of debug, info, warning, error, not 'loud'"):
+    with pytest.raises(PasskbError, match="'log_level' must be one of debug, info, warning, error, not 'loud'"):
         read_config(home)

@@ -25,14 +25,16 @@ def test_a_question_reads_the_notes_again_first(without_database: Path, capsys: 
     assert main(["--home", str(without_database), "ask", QUESTION, "--json"]) == 0
     out, errors = capsys.readouterr()
     assert json.loads(out)["answered"]
-    assert "kb.sqlite was missing or empty, although 1 sources are registered: read again from the sources, 62 notes" in errors
+    assert (
+        "kb.sqlite was missing or empty, although sources are registered (1): indexed 62 notes again from the sources" in errors
+    )
     assert main(["--home", str(without_database), "search", "entropy", "--json"]) == 0
     assert capsys.readouterr().err == ""
 
 
 def test_status_and_doctor_say_it(without_database: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--home", str(without_database), "status"]) == 0
-    assert "problem: " in (out := capsys.readouterr().out) and "`passkb sync` makes it again" in out
+    assert "problem: " in (out := capsys.readouterr().out) and "run `passkb sync`" in out
     assert main(["--home", str(without_database), "doctor", "--json"]) == 3
     (check,) = [c for c in json.loads(capsys.readouterr().out)["checks"] if c["name"] == "index"]
     assert not check["ok"] and check["remedy"] == "run `passkb sync`"

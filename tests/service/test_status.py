@@ -56,8 +56,8 @@ def test_what_failed_and_what_each_rule_left_out(kb: KnowledgeBase, root: Path) 
     assert (source["notes"], source["chunks"]) == (1, 1)
     assert list(reasons(source["failed"], root)) == ["bad.pdf"] and reasons(source["failed"], root)["bad.pdf"]
     left_out = reasons(source["skipped"], root)
-    assert left_out["drafts/one.md"] == left_out["drafts/two.md"] == "left out by .passkbignore, line 2: drafts/"
-    assert left_out["templates/day.md"] == "left out by Obsidian's excluded files: templates/"
+    assert left_out["drafts/one.md"] == left_out["drafts/two.md"] == "ignored by .passkbignore, line 2: drafts/"
+    assert left_out["templates/day.md"] == "ignored by Obsidian's excluded files: templates/"
     assert left_out[".hidden.md"] == HIDDEN_FILE
     assert {path for path, why in left_out.items() if why == HIDDEN_FOLDER} == {".trash/", ".git/", ".obsidian/"}
     assert {entry["path"][-7:-1]: entry["files"] for entry in source["skipped"]}[".trash"] == 2
@@ -72,8 +72,8 @@ def test_what_changed_came_or_went_waits_until_the_next_sync(kb: KnowledgeBase, 
     (root / "second.md").unlink()
     (root / ".passkbignore").write_text("drafts/\nthird.md\n", encoding="utf-8")
     waiting = reasons(only_source(kb)["waiting"], root)
-    assert waiting["new.md"] == "new" and waiting["good.md"] == "changed" and waiting["second.md"] == "gone from the disk"
-    assert waiting["third.md"] == "to be left out: left out by .passkbignore, line 2: third.md"
+    assert waiting["new.md"] == "new" and waiting["good.md"] == "changed" and waiting["second.md"] == "deleted from the disk"
+    assert waiting["third.md"] == "will be removed from the index: ignored by .passkbignore, line 2: third.md"
     assert waiting["bad.pdf"].startswith("changed since it failed: ") and len(waiting) == 5
     text = output.status(status(kb))
     assert "next: run `passkb sync` to read 5 pending files and retry 1 failed files" in text
@@ -103,7 +103,7 @@ def test_a_source_that_is_not_there_keeps_its_notes_and_says_so(kb: KnowledgeBas
     root.rename(root.with_name("unmounted"))
     source = only_source(kb)
     assert source["notes"] == 1 and source["waiting"] == []
-    assert "put it back" in reasons(source["failed"], root)[str(root)]
+    assert "mount or restore it" in reasons(source["failed"], root)[str(root)]
 
 
 def test_rules_that_can_not_be_read_are_a_failure(kb: KnowledgeBase, root: Path) -> None:
@@ -133,9 +133,7 @@ def test_a_source_within_a_source_and_single_files_count_once(kb: KnowledgeBase,
 def test_the_text_names_reasons_and_is_short_about_rules(kb: KnowledgeBase, root: Path) -> None:
     text = output.status(status(kb, files=True))
     assert f"vault ({root}): 1 notes, 1 chunks, 1 failed, 7 ignored" in text
-    assert (
-        "  failed: bad.pdf: " in text and "  ignored: drafts/one.md, drafts/two.md: left out by .passkbignore, line 2" in text
-    )
+    assert "  failed: bad.pdf: " in text and "  ignored: drafts/one.md, drafts/two.md: ignored by .passkbignore, line 2" in text
     assert ".trash/ (2)" in text and "other kinds of files: 1 .png" in text and "last sync: " in text
     assert "  indexed  good.md: vault/good, 1 chunks" in text
 

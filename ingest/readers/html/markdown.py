@@ -1,7 +1,6 @@
-"""An HTML tree into Markdown: headings, lists, tables, links, emphasis, code, formulas.
+"""Renders an HTML tree as Markdown: headings, lists, tables, links, emphasis, code, formulas.
 
-Knows nothing about which parts of a page are worth reading: `skip` says that. Linear in the size of the tree but for
-nesting, which is followed `_DEEPEST` elements down; below that only the text is kept.
+Takes linear time in the size of the tree. Structure is kept down to `_MAX_DEPTH` levels, below that only text.
 """
 
 from __future__ import annotations
@@ -29,18 +28,19 @@ BLOCK_TAGS = frozenset(
 _MARKS = {"b": "**", "strong": "**", "i": "*", "em": "*", "cite": "*", "var": "*", "dfn": "*"} | dict.fromkeys(
     ("s", "del", "strike"), "~~"
 )
-_RAISED = dict(zip("0123456789+-−=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿ", strict=True))
-_LOWERED = dict(zip("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎", strict=True))
+_SUPERSCRIPTS = dict(zip("0123456789+-−=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿ", strict=True))
+_SUBSCRIPTS = dict(zip("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎", strict=True))
 _LANGUAGE = re.compile(r"(?:^|\s)(?:language-|lang-|highlight-source-|brush:\s*)([\w+#-]{1,20})")
 _BREAK = "\ue001"
 _HASHES = re.compile(r"#{1,6} ")
 _FENCED = re.compile(r"(`{3,})[^`\n]*\n([^`]*)\n\1")
-_DEEPEST, _DEEPEST_LIST = 100, 20
-_WIDEST = 200  # columns
+_MAX_DEPTH, _MAX_LIST_DEPTH = 100, 20
+_MAX_COLUMNS = 200  # columns
 
 
 class Renderer:
-    """Renders one tree. `address` is where the page was, against which its links are resolved; empty when unknown."""
+    """Renders one tree. `skip`: whether to omit an element. `address`: of the page, to resolve its links; empty when
+    unknown."""
 
     def __init__(self, root: Element, skip: Skip, address: str = "") -> None:
         self.skip, self.address = skip, address
@@ -54,8 +54,8 @@ class Renderer:
     def markdown(self, root: Element) -> str:
         return "\n\n".join(self.blocks(root, 0)).replace(_BREAK, "\n").strip("\n") + "\n"
 
-    def unread(self, element: Element) -> bool:
-        """Comments and processing instructions, what is no text, and what the page hides."""
+    def is_skipped(self, element: Element) -> bool:
+        """Whether an element is a comment, a processing instruction, not text, hidden, or omitted by `skip`."""
         if not isinstance(element.tag, str) or element.tag in NON_TEXT_TAGS or element.get("hidden") is not None:
             return True
         if "katex-html" in element.get("class", "") or re.search(r"display:\s*none", element.get("style", "")):
@@ -63,34 +63,34 @@ class Renderer:
         return self.skip(element)
 
     def blocks(self, element: Element, depth: int) -> list[str]:
-        """The blocks within an element, each without blank lines around it."""
-        if depth > _DEEPEST:
+        """The blocks inside an element, each without surrounding blank lines."""
+        if depth > _MAX_DEPTH:
             words = escape_markdown(one_line(" ".join(self.words(element))))
             return [escape_block_starts(words)] if words else []
         found: list[str] = []
         line = escape_markdown(remove_unwritable(element.text or ""))
         for child in element:
-            if not self.unread(child):
+            if not self.is_skipped(child):
                 if child.tag in BLOCK_TAGS or child in self.holds_blocks:
-                    found += [*self._flowing(line), *self.block(child, depth + 1)]
+                    found += [*self._to_block(line), *self.block(child, depth + 1)]
                     line = ""
                 else:
                     line += self.inline(child, depth + 1)
             line += escape_markdown(remove_unwritable(child.tail or ""))
-        return [*found, *self._flowing(line)]
+        return [*found, *self._to_block(line)]
 
     def words(self, element: Element) -> Iterator[str]:
-        """The text below an element, by walking and not by calling, so that no depth is too deep."""
-        waiting: list[Any] = [element]
-        while waiting:
-            at = waiting.pop()
+        """The texts below an element, without recursion, so that any depth is allowed."""
+        stack: list[Any] = [element]
+        while stack:
+            at = stack.pop()
             if isinstance(at, str):
                 yield at
-            elif at is element or not self.unread(at):
-                waiting += [part for child in reversed(at) for part in (child.tail or "", child)]
+            elif at is element or not self.is_skipped(at):
+                stack += [part for child in reversed(at) for part in (child.tail or "", child)]
                 yield at.text or ""
 
-    def _flowing(self, line: str) -> list[str]:
+    def _to_block(self, line: str) -> list[str]:
         lines = [" ".join(part.split()) for part in line.split(_BREAK)]
         text = "\n".join(part for part in lines if part)
         return [escape_block_starts(text)] if text else []
@@ -112,7 +112,7 @@ class Renderer:
         return self.blocks(element, depth)
 
     def line(self, element: Element, depth: int) -> str:
-        """All that an element holds, on one line."""
+        """The content of an element on one line."""
         flat = (
             _FENCED.sub(r"`\2`", _HASHES.sub("", block) if _HASHES.match(block) else block)
             for block in self.blocks(element, depth)
@@ -124,20 +124,20 @@ class Renderer:
         ordered, level = element.tag == "ol", sum(1 for _ in element.iterancestors("ul", "ol", "dl", "menu"))
         lines: list[str] = []
         for item in element:
-            if self.unread(item):
+            if self.is_skipped(item):
                 continue
             inner = self.block(item, depth + 1)
             if not inner:
                 continue
-            hangs = item.tag == "dd" or (item.tag in ("ul", "ol") and bool(lines))
+            is_continuation = item.tag == "dd" or (item.tag in ("ul", "ol") and bool(lines))
             marker = f"{number}. " if ordered else "- "
             if item.tag == "dt":
                 inner[0] = f"**{inner[0]}**" if "\n" not in inner[0] and "**" not in inner[0] else inner[0]
-            elif hangs:
+            elif is_continuation:
                 inner[0] = inner[0] if item.tag != "dd" or _is_item(inner[0]) else f"- {inner[0]}"
             text = "\n".join(inner) if all(_is_item(part) for part in inner[1:]) else "\n\n".join(inner)
-            pad = " " * len(marker) if level < _DEEPEST_LIST else ""
-            if not hangs and not _is_item(inner[0]):
+            pad = " " * len(marker) if level < _MAX_LIST_DEPTH else ""
+            if not is_continuation and not _is_item(inner[0]):
                 text = marker + text.replace("\n", f"\n{pad}")
                 number += 1
             else:
@@ -157,7 +157,7 @@ class Renderer:
         return [f"{fence}{language}\n{text}\n{fence}"]
 
     def table(self, element: Element, depth: int) -> list[str]:
-        """A Markdown table; one that only lays out a page, or has one column, as the blocks in it."""
+        """A Markdown table, or the blocks of a table that has one column or only serves layout."""
         caption = [block for e in element.iterchildren("caption") for block in self.blocks(e, depth + 1)]
         rows = [row for part in (element, *element.iterchildren("thead", "tbody", "tfoot")) for row in part.iterchildren("tr")]
         nested = next(element.iterdescendants("table"), None) is not None
@@ -183,36 +183,36 @@ class Renderer:
             text = one_line("".join(self.words(element)))
             fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
             edge = " " if text.startswith("`") or text.endswith("`") else ""
-            whole = "".join(self.words(element))
-            before, after = (" " if part.isspace() else "" for part in (whole[:1], whole[-1:]))
+            complete = "".join(self.words(element))
+            before, after = (" " if part.isspace() else "" for part in (complete[:1], complete[-1:]))
             return f"{before}{fence}{edge}{text}{edge}{fence}{after}" if text else " "
-        if depth > _DEEPEST:
+        if depth > _MAX_DEPTH:
             return escape_markdown(one_line(" ".join(self.words(element))))
         inner = escape_markdown(remove_unwritable(element.text or ""))
         for child in element:
-            if not self.unread(child):
+            if not self.is_skipped(child):
                 inner += self.inline(child, depth + 1)
             inner += escape_markdown(remove_unwritable(child.tail or ""))
         if tag == "a" and element.get("href", "").startswith("#") and inner.strip() in ("#", "¶", "§", "🔗", "↩", "↑"):
             return ""
         if tag in _MARKS:
-            return _around(inner, _MARKS[tag], _MARKS[tag]) if _MARKS[tag] not in inner else inner
+            return _wrap(inner, _MARKS[tag], _MARKS[tag]) if _MARKS[tag] not in inner else inner
         if tag in ("sup", "sub"):
-            small = _RAISED if tag == "sup" else _LOWERED
+            small = _SUPERSCRIPTS if tag == "sup" else _SUBSCRIPTS
             bare = inner.strip()
             return "".join(small[c] for c in bare) if bare and all(c in small for c in bare) else inner
         if tag == "a" and (target := self.target(element.get("href", ""))) and "](" not in inner:
-            return _around(inner.replace(_BREAK, " "), "[", f"]({target})")
+            return _wrap(inner.replace(_BREAK, " "), "[", f"]({target})")
         return f"“{inner}”" if tag == "q" and inner.strip() else inner
 
     def picture(self, element: Element) -> str:
-        """The words for a picture, unless a caption says more."""
+        """The alternative text of a picture without caption; otherwise empty."""
         figure = next(element.iterancestors("figure"), None)
         captioned = figure is not None and next(figure.iter("figcaption"), None) is not None
         return "" if captioned else escape_markdown(one_line(element.get("alt", "")))
 
     def target(self, href: str) -> str:
-        """The address of a link; empty when it leads nowhere outside the page."""
+        """The address of a link; empty when it stays inside the page or uses an unsupported scheme."""
         href = "".join(remove_unwritable(href).split("\n")).strip()
         if not href or href.startswith("#") or re.match(r"(?!https?:|mailto:|ftp:|doi:)[a-z][a-z0-9+.-]*:", href, re.I):
             return ""
@@ -227,8 +227,8 @@ def _is_item(text: str) -> bool:
     return re.match(r" *(?:- |\d+\. )", text) is not None
 
 
-def _around(inner: str, before: str, after: str) -> str:
-    """The marks set close to the words, white space left outside."""
+def _wrap(inner: str, before: str, after: str) -> str:
+    """The words between the marks, with surrounding white space outside of them."""
     bare = inner.strip(f" \t\n\xa0{_BREAK}")
     if not bare:
         return inner
@@ -237,7 +237,7 @@ def _around(inner: str, before: str, after: str) -> str:
 
 
 def _formula(element: Element) -> str:
-    """TeX, which pages that were made of TeX carry along; else the symbols."""
+    """The TeX source in a formula's annotation, otherwise its symbols as text."""
     notes = [e.text or "" for e in element.iter("annotation") if "tex" in e.get("encoding", "")]
     tex = one_line(element.get("alttext", "") or next(iter(notes), ""))
     if not tex or "$" in tex:
@@ -247,31 +247,31 @@ def _formula(element: Element) -> str:
 
 
 def _grid(rows: list[list[tuple[Element, str]]]) -> list[list[str]]:
-    """The words of a table's cells in rows; a cell that spans several places stands in each, while that stays small."""
+    """The texts of a table in rows. A spanning cell is repeated in each place that it covers, within a limit."""
     budget = 200 + 3 * sum(map(len, rows))
-    taken: dict[tuple[int, int], str] = {}
+    cells: dict[tuple[int, int], str] = {}
     for y, row in enumerate(rows):
         x = 0
         for cell, words in row:
-            while (y, x) in taken:
+            while (y, x) in cells:
                 x += 1
-            if x >= _WIDEST:
+            if x >= _MAX_COLUMNS:
                 break
             wide, high = (int(n) if re.fullmatch(r"[1-9]\d{0,2}", n := cell.get(k, "1")) else 1 for k in ("colspan", "rowspan"))
-            wide, high = min(wide, _WIDEST - x), min(high, len(rows) - y)
+            wide, high = min(wide, _MAX_COLUMNS - x), min(high, len(rows) - y)
             if len(words) * wide * high > 20_000 or wide * high > budget:
                 wide = high = 1
             budget -= wide * high
             for down in range(high):
                 for right in range(wide):
-                    taken.setdefault((y + down, x + right), re.sub(r"(?<!\\)\|", r"\\|", words))
+                    cells.setdefault((y + down, x + right), re.sub(r"(?<!\\)\|", r"\\|", words))
             x += wide
     widths = [0] * len(rows)
-    for y, x in taken:
+    for y, x in cells:
         widths[y] = max(widths[y], x + 1)
     only_spans = [bool(row) and all(cell.get("rowspan", "1") != "1" for cell, _ in row) for row in rows]
     return [
-        [taken.get((y, x), "") for x in range(width)]
+        [cells.get((y, x), "") for x in range(width)]
         for y, width in enumerate(widths)
         if not (only_spans[y] and y + 1 < len(rows) and width < widths[y + 1])  # its words stand in the next rows
     ]

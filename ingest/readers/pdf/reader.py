@@ -1,7 +1,6 @@
-"""A PDF into Markdown: its lines by pdfium, their order, paragraphs and headings by `ingest.readers.pdf.layout` and
-`ingest.readers.pdf.markdown`.
+"""Reads a PDF with pdfium: its text as lines with positions, without rendering pages or running scripts.
 
-Pure: bytes in, values out. Nothing is drawn, no script or link of the document is followed. Knows nothing about layout.
+`ingest.readers.pdf.layout` orders the lines, `ingest.readers.pdf.markdown` finds paragraphs and headings.
 """
 
 from __future__ import annotations
@@ -23,34 +22,34 @@ from ingest.readers.pdf.layout import HYPHEN, Line, Page
 from ingest.readers.pdf.markdown import find_title, to_markdown
 from kb.notes import PasskbError
 
-_MOST_PAGES = 5_000
-_MOST_CHARACTERS = 100_000  # of one page
-_GAP = 1.2  # of the height of a line: a wider gap parts two columns or two cells
+_MAX_PAGES = 5_000
+_MAX_CHARACTERS = 100_000  # per page
+_GAP = 1.2  # line heights; a wider gap separates columns or cells
 _NO_TITLE = re.compile(
     r"untitled|document\d*$|microsoft (?:word|powerpoint)|\.(?:docx?|tex|dvi|indd|pdf|pptx?|qxd|rtf|odt)$|^.{0,3}$", re.I
 )
 _ALEFS = "اأإآ"
 _LAM = "ل"
-_ITALIC = 0x40  # of the flags of a font
-_STRONG = re.compile(rb"Bold|Black|BX\d|Heavy|Semibold|Italic|Oblique")
-_LEFTWARDS = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
-_one_at_a_time = threading.Lock()  # pdfium is not safe in threads
+_ITALIC = 0x40  # font flag
+_EMPHASIZED_FONT = re.compile(rb"Bold|Black|BX\d|Heavy|Semibold|Italic|Oblique")
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
+_pdfium_lock = threading.Lock()  # pdfium is not thread-safe
 
 
 def read_pdf(data: bytes, *, path: str) -> ExtractedDocument:
-    """Read one PDF, at most its first 5,000 pages. `path` names it, in errors and for want of a title.
+    """Reads one PDF, at most its first 5,000 pages. `path` serves for errors and as the default title.
 
-    Raises PasskbError when it is empty, no PDF, damaged, encrypted, or without text.
+    Raises PasskbError when the file is empty, not a PDF, damaged, encrypted, or without text.
     """
     if not data:
         raise PasskbError(f"{path}: the file is empty: copy or download it again")
     if b"%PDF-" not in data[:1024]:
-        raise PasskbError(f"{path}: not a PDF{_taken_for(data)}: rename it to what it is, or download it again")
-    with _one_at_a_time:
+        raise PasskbError(f"{path}: not a PDF{_describe_type(data)}: correct its suffix, or download it again")
+    with _pdfium_lock:
         return _read(data, path)
 
 
-def _taken_for(data: bytes) -> str:
+def _describe_type(data: bytes) -> str:
     if data.startswith(b"PK\x03\x04"):
         return " but a zip archive"
     return " but a web page" if re.match(rb"\s*<(?:!doctype|html)", data[:200], re.I) else ""
@@ -62,16 +61,18 @@ def _read(data: bytes, path: str) -> ExtractedDocument:
     except pypdfium2.PdfiumError as error:
         if getattr(error, "err_code", None) == pdfium.FPDF_ERR_PASSWORD:
             raise PasskbError(f"{path}: encrypted PDF: remove the password and sync again") from error
-        raise PasskbError(f"{path}: damaged or cut short: download or copy it again") from error
+        raise PasskbError(f"{path}: damaged or incomplete: download or copy it again") from error
     try:
         warnings: list[str] = []
         pages = list(_pages(document, warnings))
-        bare = [number for number, page in enumerate(pages, 1) if not any(line.text.strip() for line in page.lines)]
-        if len(bare) == len(pages):
-            raise PasskbError(f"{path}: no text in it: run OCR first")
-        if bare:
-            shown = ", ".join(map(str, bare[:10])) + (" and more" if len(bare) > 10 else "")
-            warnings.append(f"{len(bare)} of {len(pages)} pages hold no text (page {shown}): if they are scans, run OCR first")
+        empty = [number for number, page in enumerate(pages, 1) if not any(line.text.strip() for line in page.lines)]
+        if len(empty) == len(pages):
+            raise PasskbError(f"{path}: it contains no text: run OCR first")
+        if empty:
+            listed = ", ".join(map(str, empty[:10])) + (" and more" if len(empty) > 10 else "")
+            warnings.append(
+                f"{len(empty)} of {len(pages)} pages have no text (page {listed}): if they are scans, run OCR first"
+            )
         title = one_line(document.get_metadata_dict().get("Title") or "")
         if not title or _NO_TITLE.search(title):
             title = find_title(pages) or PurePosixPath(path).stem or "Untitled"
@@ -82,12 +83,12 @@ def _read(data: bytes, path: str) -> ExtractedDocument:
 
 
 def _pages(document: Any, warnings: list[str]) -> Iterator[Page]:
-    """The pages one by one, each closed before the next is opened."""
+    """The pages, each closed before the next one is opened."""
     count = len(document)
-    if count > _MOST_PAGES:
-        warnings.append(f"it has {count:,} pages: the first {_MOST_PAGES:,} were read; split it to have the rest")
+    if count > _MAX_PAGES:
+        warnings.append(f"it has {count:,} pages: only the first {_MAX_PAGES:,} were read; split it to read the others")
     unreadable = []
-    for number in range(min(count, _MOST_PAGES)):
+    for number in range(min(count, _MAX_PAGES)):
         try:
             page = document[number]
             try:
@@ -98,7 +99,7 @@ def _pages(document: Any, warnings: list[str]) -> Iterator[Page]:
             unreadable.append(number + 1)
             yield Page(0, 0, ())
     if unreadable:
-        warnings.append(f"{len(unreadable)} pages are damaged and were left out, the first of them page {unreadable[0]}")
+        warnings.append(f"{len(unreadable)} pages are damaged and were ignored, the first is page {unreadable[0]}")
 
 
 def _page(page: Any, number: int, warnings: list[str]) -> Page:
@@ -107,25 +108,25 @@ def _page(page: Any, number: int, warnings: list[str]) -> Page:
     textpage = page.get_textpage()
     try:
         count = textpage.count_chars()
-        if count > _MOST_CHARACTERS:
-            warnings.append(f"page {number} holds {count:,} characters: the first {_MOST_CHARACTERS:,} were read")
+        if count > _MAX_CHARACTERS:
+            warnings.append(f"page {number} has {count:,} characters: only the first {_MAX_CHARACTERS:,} were read")
         lines: list[Line] = []
-        upended: list[Line] = []
-        for line, upright in _lines(textpage, min(count, _MOST_CHARACTERS), left, bottom):
-            (lines if upright else upended).append(line)
+        rotated: list[Line] = []
+        for line, upright in _lines(textpage, min(count, _MAX_CHARACTERS), left, bottom):
+            (lines if upright else rotated).append(line)
     finally:
         textpage.close()
-    if sum(len(line.text) for line in upended) > 0.3 * sum(len(line.text) for line in lines):
-        lines += upended  # a page set on its side; otherwise a stamp in the margin
+    if sum(len(line.text) for line in rotated) > 0.3 * sum(len(line.text) for line in lines):
+        lines += rotated  # a rotated page; a smaller share is a stamp in the margin
     return Page(width, height, tuple(lines))
 
 
 def _lines(textpage: Any, count: int, left: float, bottom: float) -> Iterator[tuple[Line, bool]]:
-    """The runs of characters on one base line without a wide gap, in the order of the file, and whether they stand upright."""
+    """The runs of characters on one base line without a wide gap, in the order of the file, and whether each is upright."""
     box = pdfium.FS_RECTF()
     run: list[tuple[str, float, float, float, float]] = []
     first, last = 0, 0
-    backwards = False  # such text jumps at every word that runs the other way: there a gap means nothing
+    is_right_to_left = False  # in such text, left-to-right words cause jumps, so gaps have no meaning
     for i in range(count):
         code = pdfium.FPDFText_GetUnicode(textpage, i)
         if code in (10, 13):
@@ -136,17 +137,17 @@ def _lines(textpage: Any, count: int, left: float, bottom: float) -> Iterator[tu
         pdfium.FPDFText_GetLooseCharBox(textpage, i, box)
         character = HYPHEN if code in (2, 0xFFFE) else chr(code) if 0 < code < 0x110000 else ""
         x0, y0, x1, y1 = box.left, box.bottom, box.right, box.top
-        if character and not character.isspace() and (inked := next((c for c in reversed(run) if not c[0].isspace()), None)):
-            tall = max(inked[4] - inked[2], 1.0)
-            apart = max(x0 - inked[3], inked[1] - x1)
-            shifted = min(y1, inked[4]) - max(y0, inked[2]) < 0.2 * min(tall, max(y1 - y0, 0.1))
-            backwards = backwards or bool(_LEFTWARDS.match(character))
-            if not backwards and (apart > _GAP * tall or (shifted and y1 > y0)):
+        if character and not character.isspace() and (visible := next((c for c in reversed(run) if not c[0].isspace()), None)):
+            height_of_last = max(visible[4] - visible[2], 1.0)
+            gap = max(x0 - visible[3], visible[1] - x1)
+            is_shifted = min(y1, visible[4]) - max(y0, visible[2]) < 0.2 * min(height_of_last, max(y1 - y0, 0.1))
+            is_right_to_left = is_right_to_left or bool(_RIGHT_TO_LEFT.match(character))
+            if not is_right_to_left and (gap > _GAP * height_of_last or (is_shifted and y1 > y0)):
                 yield _line(textpage, first, last, run, left, bottom)
                 run = []
         if not run:
-            first, last, backwards = i, i, False
-        backwards = backwards or bool(_LEFTWARDS.match(character))
+            first, last, is_right_to_left = i, i, False
+        is_right_to_left = is_right_to_left or bool(_RIGHT_TO_LEFT.match(character))
         if character and not character.isspace():
             last = i
         if character:
@@ -159,32 +160,32 @@ def _line(
     textpage: Any, first: int, last: int, run: list[tuple[str, float, float, float, float]], left: float, bottom: float
 ) -> tuple[Line, bool]:
     characters = [c[0] for c in run]
-    for i in range(1, len(run)):  # the ligature of lam and alef comes as two characters in one place, the second first
+    for i in range(1, len(run)):  # pdfium gives the lam-alef ligature as two characters in one place, in reverse order
         if characters[i] == _LAM and characters[i - 1] in _ALEFS and run[i][1:] == run[i - 1][1:]:
             characters[i - 1], characters[i] = characters[i], characters[i - 1]
     text = "".join(characters)
     if not text.isascii():
         text = "".join(unicodedata.normalize("NFKC", c) if "\ufb00" <= c <= "\ufefc" else c for c in text)
-    inked = [c for c in run if not c[0].isspace()] or run
-    heights = sorted(c[4] - c[2] for c in inked)
-    bold = _stands_out(textpage, first) and _stands_out(textpage, last)
+    visible = [c for c in run if not c[0].isspace()] or run
+    heights = sorted(c[4] - c[2] for c in visible)
+    bold = _is_emphasized(textpage, first) and _is_emphasized(textpage, last)
     upright = abs(math.sin(pdfium.FPDFText_GetCharAngle(textpage, first))) < 0.5
     line = Line(
         text,
-        min(c[1] for c in inked) - left,
-        min(c[2] for c in inked) - bottom,
-        max(c[3] for c in inked) - left,
-        max(c[4] for c in inked) - bottom,
+        min(c[1] for c in visible) - left,
+        min(c[2] for c in visible) - bottom,
+        max(c[3] for c in visible) - left,
+        max(c[4] for c in visible) - bottom,
         heights[len(heights) // 2],
         bold,
     )
     return line, upright
 
 
-def _stands_out(textpage: Any, index: int) -> bool:
+def _is_emphasized(textpage: Any, index: int) -> bool:
     """Whether a character is bold or italic."""
     name, flags = ctypes.create_string_buffer(128), ctypes.c_int()
     pdfium.FPDFText_GetFontInfo(textpage, index, name, 128, ctypes.byref(flags))
-    if flags.value & _ITALIC or _STRONG.search(name.value):
+    if flags.value & _ITALIC or _EMPHASIZED_FONT.search(name.value):
         return True
     return bool(pdfium.FPDFText_GetFontWeight(textpage, index) >= 600)

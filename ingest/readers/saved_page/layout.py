@@ -1,7 +1,6 @@
-"""The plain text of a saved page as lines, sections under known headings, and the items of lists. Pure.
+"""Splits the plain text of a saved page into lines, sections under known headings, and list items.
 
-Knows how text looks once a page is copied out of a browser (markers on lines of their own, wrapped lines, counts behind
-headings), and nothing about what any section means.
+Handles text as copied from a browser: list markers on separate lines, wrapped lines, counts after headings.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ _ASKS = re.compile(
     r"(?:Do|Does|Did|Can|Could|Should|Would|Will|Is|Are|Was|Were|Has|Have|Why|How|What|When|Where|Which|Who|Whose|Whom)\b"
 )
 _WORD = re.compile(r"[^\W\d_][\w'’-]{3,}")
-_LONGEST_HEADING = 120  # characters
-_LONGEST_GIST = 400  # characters
-_WRAPPED = 40  # characters: a shorter line was not broken for want of space
-Listed = TypeVar("Listed", WrittenLink, Referrer)
+_MAX_HEADING = 120  # characters
+_MAX_GIST = 400  # characters
+_MIN_WRAPPED_LINE = 40  # characters; a shorter line was not wrapped
+Entry = TypeVar("Entry", WrittenLink, Referrer)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line that is not blank, without the white space around it; `start` and `end` are its place in the text."""
+    """A non-blank line without surrounding white space; `start` and `end` are its span in the text."""
 
     text: str
     start: int
@@ -44,8 +43,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What stands under one heading, up to the next. `heading` is in lower case and straight apostrophes; `count` is the
-    number that it announces."""
+    """The lines under one heading. `heading` is in lower case with straight apostrophes; `count`: the number in the heading."""
 
     name: str
     heading: str
@@ -54,34 +52,34 @@ class Section:
 
 
 def split_lines(text: str) -> list[Line]:
-    """The lines of a text that are not blank, whatever its line ends."""
+    """The non-blank lines of a text with any line ends."""
     found: list[Line] = []
-    before = 0
+    previous_end = 0
     for m in _LINE.finditer(text):
         words = m[0].strip()
         if words:
             start = m.start() + len(m[0]) - len(m[0].lstrip())
-            blank = max(text.count("\n", before, start), text.count("\r", before, start)) > 1
+            blank = max(text.count("\n", previous_end, start), text.count("\r", previous_end, start)) > 1
             found.append(Line(words, start, start + len(words), start - m.start(), blank))
-            before = start + len(words)
+            previous_end = start + len(words)
     return found
 
 
 def split_sections(lines: Iterable[Line], headings: re.Pattern[str]) -> tuple[list[Line], list[Section]]:
-    """The lines before the first heading, and the sections. `headings` has one named group for each section, and matches
-    whole headings: lower case, straight apostrophes, no Markdown marks, and no count behind them."""
+    """The lines before the first heading, and the sections. `headings` has one named group per section and matches complete
+    headings: in lower case, with straight apostrophes, without Markdown marks and counts."""
     head: list[Line] = []
     opened: list[tuple[str, str, int | None, list[Line]]] = []
     for line in lines:
-        if heading := _heading(line, headings):
+        if heading := _match_heading(line, headings):
             opened.append((*heading, []))
         else:
             (opened[-1][3] if opened else head).append(line)
     return head, [_section(*entry) for entry in opened]
 
 
-def _heading(line: Line, headings: re.Pattern[str]) -> tuple[str, str, int | None] | None:
-    if len(line.text) > _LONGEST_HEADING:
+def _match_heading(line: Line, headings: re.Pattern[str]) -> tuple[str, str, int | None] | None:
+    if len(line.text) > _MAX_HEADING:
         return None
     words = " ".join(line.text.strip("#*_: \t").replace("’", "'").casefold().split())
     check_count = _COUNT.fullmatch(words)
@@ -92,89 +90,89 @@ def _heading(line: Line, headings: re.Pattern[str]) -> tuple[str, str, int | Non
 
 
 def _section(name: str, heading: str, count: int | None, lines: list[Line]) -> Section:
-    """A count may also stand alone, on the line below the heading."""
+    """A section whose count may also be on the line below the heading."""
     if count is None and lines and (m := re.fullmatch(r"\(?([0-9]{1,9})\)?", lines[0].text)):
         return Section(name, heading, int(m[1]), tuple(lines[1:]))
     return Section(name, heading, count, tuple(lines))
 
 
 def join_lines(lines: Sequence[Line]) -> str:
-    """The words of wrapped lines as one line."""
+    """Wrapped lines as one line."""
     return " ".join(" ".join(line.text for line in lines).split())
 
 
 def strip_marker(line: Line, marker: re.Pattern[str] | None = None) -> Line | None:
-    """The line without its list marker (its text may then be empty), or None when it has none."""
+    """The line without its list marker, possibly empty; None when it has no marker."""
     m = marker.match(line.text) if marker else _BULLET.match(line.text) or _NUMBER.match(line.text)
     return replace(line, text=line.text[m.end() :], start=line.start + m.end()) if m else None
 
 
-def list_items(section: Section, introduced: bool = True) -> list[list[Line]]:
-    """The lines of each item of the list in a section, without markers. Lines before the first marker introduce the list.
-    Where no markers are left, items are told apart by blank lines, or by the count that the heading announces."""
+def list_items(section: Section, has_introduction: bool = True) -> list[list[Line]]:
+    """The lines of each item of a section's list, without markers and without the lines before the first marker.
+    Without markers, blank lines or the count in the heading separate the items."""
     marker = next((kind for line in section.lines for kind in (_BULLET, _NUMBER) if kind.match(line.text)), None)
     found: list[list[Line]] = []
-    alone = ended = False
+    marker_only = ended = False
     for line in section.lines if marker else ():
         if (rest := strip_marker(line, marker)) is not None:
             found.append([rest] if rest.text else [])
-            alone, ended = not rest.text, False
+            marker_only, ended = not rest.text, False
         elif found:
-            ended = ended or (line.blank_before and not line.indent and not alone)
+            ended = ended or (line.blank_before and not line.indent and not marker_only)
             if not ended:
                 found[-1].append(line)
-    return [item for item in found if item] if marker else _unmarked(section, introduced)
+    return [item for item in found if item] if marker else _split_unmarked(section, has_introduction)
 
 
-def _unmarked(section: Section, introduced: bool) -> list[list[Line]]:
+def _split_unmarked(section: Section, has_introduction: bool) -> list[list[Line]]:
     lines, count = list(section.lines), section.count or 0
-    apart: list[list[Line]] = []
+    paragraphs: list[list[Line]] = []
     for line in lines:
-        if line.blank_before or not apart:
-            apart.append([])
-        apart[-1].append(line)
-    if len(apart) == count:
-        return apart
-    for lead in range(3 if introduced else 1):
-        size, left = divmod(len(lines) - lead, count or 1)
-        if count and not left and 1 <= size <= 3:
-            return [lines[at : at + size] for at in range(lead, len(lines), size)]
-    if len(apart) > 1:
-        return apart
-    while introduced and len(lines) > 1 and lines[0].text.endswith("."):
+        if line.blank_before or not paragraphs:
+            paragraphs.append([])
+        paragraphs[-1].append(line)
+    if len(paragraphs) == count:
+        return paragraphs
+    for intro_lines in range(3 if has_introduction else 1):
+        size, remainder = divmod(len(lines) - intro_lines, count or 1)
+        if count and not remainder and 1 <= size <= 3:
+            return [lines[at : at + size] for at in range(intro_lines, len(lines), size)]
+    if len(paragraphs) > 1:
+        return paragraphs
+    while has_introduction and len(lines) > 1 and lines[0].text.endswith("."):
         del lines[0]
     return [[line] for line in lines]
 
 
 def unwrap_paragraphs(lines: Iterable[Line]) -> list[list[Line]]:
-    """Lines by paragraph: a line goes on with the one before it if that was long and did not end a sentence."""
+    """Lines grouped by paragraph: a line continues a long line that does not end a sentence."""
     found: list[list[Line]] = []
     for line in lines:
         last = found[-1][-1].text if found else ""
-        if len(last) < _WRAPPED or line.blank_before or _ENDED.fullmatch(last):
+        if len(last) < _MIN_WRAPPED_LINE or line.blank_before or _ENDED.fullmatch(last):
             found.append([])
         found[-1].append(line)
     return found
 
 
 def split_title(lines: list[Line]) -> tuple[list[Line], list[Line]]:
-    """The lines of an item's title, and the others. A title takes more than one line when it is a question that ends on a
-    later one, or when a long line goes on in lower case or in title case."""
-    most = min(len(lines), 5)
+    """The lines of an item's title, and the others. A title has several lines when it is a question that ends on a later
+    line, or when a long line continues in lower case or in title case."""
+    max_lines = min(len(lines), 5)
     if lines and _ASKS.match(lines[0].text):
-        for end in range(1, most + 1):
+        for end in range(1, max_lines + 1):
             if lines[end - 1].text.endswith("?"):
                 return lines[:end], lines[end:]
             if _ENDED.fullmatch(lines[end - 1].text):
                 break
     end = 1
-    while end < most and _goes_on(lines[end - 1].text, lines[end]):
+    while end < max_lines and _continues(lines[end - 1].text, lines[end]):
         end += 1
     return lines[:end], lines[end:]
 
 
-def _goes_on(before: str, line: Line) -> bool:
-    if len(before) < _WRAPPED or line.blank_before or _ENDED.fullmatch(before):
+def _continues(previous_end: str, line: Line) -> bool:
+    if len(previous_end) < _MIN_WRAPPED_LINE or line.blank_before or _ENDED.fullmatch(previous_end):
         return False
     words = _WORD.findall(line.text)
     capitals = sum(word[0].isupper() for word in words)
@@ -182,14 +180,14 @@ def _goes_on(before: str, line: Line) -> bool:
 
 
 def check_count(section: Section, listed: Sequence[object], warnings: list[str]) -> None:
-    """Warns when a heading announces another number than the list under it has."""
+    """Warns when the count in a heading differs from the number of entries."""
     if section.count is not None and section.count != len(listed):
-        warnings.append(f"“{section.heading}” announces {section.count} entries and {len(listed)} are there: these were read")
+        warnings.append(f"“{section.heading}” states {section.count} entries but contains {len(listed)}, which were read")
 
 
-def deduplicate(listed: Iterable[Listed]) -> tuple[Listed, ...]:
-    """Each entry once, where a page lists the same name with the same reason again."""
-    found: dict[tuple[str, str, str], Listed] = {}
+def deduplicate(listed: Iterable[Entry]) -> tuple[Entry, ...]:
+    """The entries without repetitions of the same name, type and reason."""
+    found: dict[tuple[str, str, str], Entry] = {}
     for entry in listed:
         name = entry.target if isinstance(entry, WrittenLink) else entry.title
         if name:
@@ -198,9 +196,9 @@ def deduplicate(listed: Iterable[Listed]) -> tuple[Listed, ...]:
 
 
 def shorten(paragraph: str) -> str:
-    """A paragraph as a gist: whole if it is short, else its first sentence."""
-    if len(paragraph) <= _LONGEST_GIST:
+    """A paragraph as a gist: complete if short, otherwise its first sentence."""
+    if len(paragraph) <= _MAX_GIST:
         return paragraph
     first = next(iter(sentences(paragraph)), None)
-    said = paragraph[first.start : first.end] if first else paragraph
-    return said if len(said) <= _LONGEST_GIST else said[: _LONGEST_GIST - 1].rsplit(" ", 1)[0].rstrip(" ,;:") + "…"
+    sentence = paragraph[first.start : first.end] if first else paragraph
+    return sentence if len(sentence) <= _MAX_GIST else sentence[: _MAX_GIST - 1].rsplit(" ", 1)[0].rstrip(" ,;:") + "…"

@@ -1,7 +1,4 @@
-"""Notes and works that running text names without link syntax: questions that are titles, proper names of works. Pure.
-
-Knows nothing about which notes exist: what is found here may or may not be the title of one.
-"""
+"""Finds titles that running text mentions without link syntax: questions, and names of works. They may not be notes."""
 
 from __future__ import annotations
 
@@ -16,46 +13,47 @@ from kb.notes import WrittenLink
 _QUESTION = re.compile(
     r"\b(?:Do|Does|Did|Can|Could|Should|Would|Is|Are|Was|Were|Has|Have|Why|How|What|When|Where|Which|Who|Whose|Whom)\b"
 )
-_LONGEST = 300  # characters of a title
-_MOST_NAMES = 500  # each is looked for in all of the prose
+_MAX_TITLE = 300  # characters of a title
+_MAX_NAMES = 500  # each is searched in all of the prose
 _BOUNDARY = re.compile(r"[.!…][\"'”’)\]]*\s+|\?[\"'”’)\]]*(?=\s)|\n\s*\n|\r\n?\s*\r")
-_REFERRED = re.compile(r"[\"'”’]?[.,;:)\]—–]|\s+[—–]\s")
+_REFERENCE_MARK = re.compile(r"[\"'”’]?[.,;:)\]—–]|\s+[—–]\s")
 _SEE = re.compile(r"\b(?:see|see also|cf\.?)\s+[\"'“‘]?$", re.I)
 
 
 def find_titles(text: str, start: int, end: int) -> list[tuple[int, int, bool]]:
-    """The questions within `text[start:end]` that are titles set into a sentence, in order: their spans, and whether
-    punctuation follows that a question of the sentence's own would not have (`…a note asks Does it last?.`).
+    """The questions in `text[start:end]` that are titles within a sentence, in order: (start, end, is_reference).
 
-    A question counts when it opens with a capital in mid-sentence, or at the head of one when such punctuation follows."""
-    found: list[tuple[int, int, bool]] = []
+    `is_reference`: punctuation follows that an ordinary question would not have (`…a note asks Does it last?.`). A question
+    counts when it begins with a capital within a sentence, or at the beginning of one when it is a reference.
+    """
+    spans: list[tuple[int, int, bool]] = []
     after = start
     for mark in re.compile(r"\?").finditer(text, start, end):
-        low = max(after, mark.end() - _LONGEST)
-        head = low if low == after else -1  # where the sentence begins, if that is near enough to know
+        low = max(after, mark.end() - _MAX_TITLE)
+        sentence_start = low if low == after else -1  # -1: too far away to know
         for boundary in _BOUNDARY.finditer(text, low, mark.start()):
-            head = boundary.end()
-        low = max(low, head)
-        referred = bool(_REFERRED.match(text, mark.end(), end))
+            sentence_start = boundary.end()
+        low = max(low, sentence_start)
+        is_reference = bool(_REFERENCE_MARK.match(text, mark.end(), end))
         for m in _QUESTION.finditer(text, low, mark.start()):
             before = text[max(start, m.start() - 40) : m.start()]
-            leading = not text[low : m.start()].strip("\"'“‘(*_ \t\r\n") and low == head
+            leading = not text[low : m.start()].strip("\"'“‘(*_ \t\r\n") and low == sentence_start
             quoted = before.endswith(('"', "'", "“", "‘")) or before.rstrip().endswith(":")
-            if _SEE.search(before) or referred or not (leading or quoted):
-                found.append((m.start(), mark.end(), referred))
+            if _SEE.search(before) or is_reference or not (leading or quoted):
+                spans.append((m.start(), mark.end(), is_reference))
                 break
         after = mark.end()
-    return found
+    return spans
 
 
 def find_names(text: str, start: int, end: int, names: Iterable[str]) -> list[tuple[int, int]]:
-    """Where each of these titles, of at least three words, first stands within `text[start:end]`."""
-    found = []
-    for name in islice(names, _MOST_NAMES):
+    """The first occurrence in `text[start:end]` of each title with at least three words."""
+    spans = []
+    for name in islice(names, _MAX_NAMES):
         if name.count(" ") > 1:
             m = re.compile(r"\s+".join(map(re.escape, name.split()))).search(text, start, end)
-            found += [m.span()] if m else []
-    return found
+            spans += [m.span()] if m else []
+    return spans
 
 
 _KIND_OF_WORK = re.compile(
@@ -64,7 +62,7 @@ _KIND_OF_WORK = re.compile(
     r"|catalog(?:ue)?s?|proposals?|novels?|objectives?|tests?|architectures?)\b",
     re.I,
 )
-_TRIGGER = re.compile(
+_INTRODUCTION = re.compile(
     r"\b(?P<in>(?:proposed|introduced|described|presented|published|developed) in)\s"
     r"|\b(?:such as|like|called|named|titled|entitled|known as)\s"
 )
@@ -82,43 +80,43 @@ _PEOPLE = re.compile(r"\s+(?:et al\b|and colleagues\b|and co-?workers\b)")
 
 
 def named_works(text: str) -> tuple[WrittenLink, ...]:
-    """The works that a text names in so many words (`methods such as A Long Name or ShortOne`, `proposed in "A Title"`), as
-    mentions, in order of place. Conservative: a name is quoted, or has two capitalised words, or is spelt as no ordinary word
-    is, and the sentence says what kind of work it is. `text[start:end]` is the name. Only useful where a note bears it."""
-    found: list[WrittenLink] = []
+    """Mentions of works that a text names explicitly (`methods such as A Long Name or ShortOne`, `proposed in "A Title"`), in
+    text order. A name is quoted, has two capitalized words, or is spelled unlike ordinary words, and the sentence states the
+    kind of work. `text[start:end]` is the name."""
+    spans: list[WrittenLink] = []
     for block in blocks(text):
-        if block.kind not in ("paragraph", "list", "quote") or not _TRIGGER.search(text, block.body, block.end):
+        if block.kind not in ("paragraph", "list", "quote") or not _INTRODUCTION.search(text, block.body, block.end):
             continue
-        hidden = opaque_spans(text, block.body, block.end)
+        opaque = opaque_spans(text, block.body, block.end)
         for start, end in _names(text, block.body, block.end):
-            if not any(s < end and start < e for s, e in hidden) and (not found or start >= found[-1].end):
-                found.append(WrittenLink(text[start:end], start=start, end=end))
-    return tuple(found)
+            if not any(s < end and start < e for s, e in opaque) and (not spans or start >= spans[-1].end):
+                spans.append(WrittenLink(text[start:end], start=start, end=end))
+    return tuple(spans)
 
 
 def _names(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    for trigger in _TRIGGER.finditer(text, start, end):
-        sentence = re.split(r"[.!?]\s", text[max(start, trigger.start() - 120) : trigger.start()])[-1]
-        if not trigger["in"] and not _KIND_OF_WORK.search(sentence):
+    for introduction in _INTRODUCTION.finditer(text, start, end):
+        sentence = re.split(r"[.!?]\s", text[max(start, introduction.start() - 120) : introduction.start()])[-1]
+        if not introduction["in"] and not _KIND_OF_WORK.search(sentence):
             continue
-        at = trigger.end()
-        while name := _name(text, at, end):
+        position = introduction.end()
+        while name := _name(text, position, end):
             if not _PEOPLE.match(text, name[1], end):
                 yield name[:2]
-            further = _NEXT.match(text, name[2], end)
-            if not further:
+            separator = _NEXT.match(text, name[2], end)
+            if not separator:
                 break
-            at = further.end()
+            position = separator.end()
 
 
-def _name(text: str, at: int, end: int) -> tuple[int, int, int] | None:
-    """The span of the name of a work at `at`, and where what it is set in ends."""
-    if m := _QUOTED.match(text, at, end):
+def _name(text: str, position: int, end: int) -> tuple[int, int, int] | None:
+    """The span of the name of a work at `position`, and the end including its quotation marks."""
+    if m := _QUOTED.match(text, position, end):
         words = [word for word in m["name"].split() if len(word) > 3]
         if words and 2 * sum(not word[0].islower() for word in words) > len(words) and m["name"][0].isupper():
             return (*m.span("name"), m.end())
         return None
-    if m := _NAME.match(text, at, end):
+    if m := _NAME.match(text, position, end):
         words = m[0].split()
         proper = [word for word in words if word[0].isupper()]
         if proper and proper[0] not in _DATES and (len(proper) > 1 or _INNER.search(words[0])):

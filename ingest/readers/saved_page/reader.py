@@ -1,7 +1,6 @@
-"""Saved or pasted pages of knowledge bases and review sites, as plain text, into a `Reading`. Pure: text in, values out.
+"""Reads saved or pasted pages of knowledge bases and review sites, given as plain text.
 
-Recognised by their structure alone: sections under headings that announce a list of notes. Knows nothing about what such
-pages are about, nor which notes exist. `page_review` reads reviews; `page_layout` is lines, sections and lists.
+Recognizes them by their structure: sections under headings that announce a list of notes. `review` reads reviews.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from kb.notes import LinkType, Note, NoteKind, WrittenLink
 
 __all__ = ["named_works", "read_page"]
 
-_LONGEST_TITLE = 300  # characters
+_MAX_TITLE = 300  # characters
 _HEADINGS = re.compile(
     r"(?P<sources>sources?\W{1,3}\d{1,6} (?:source )?(?:notes?|pages?|entries)\W?|\d{1,6} source (?:notes?|pages?|entries))"
     r"|(?P<referrers>.{0,60}\b(?:use|uses|using|used|draws?|drawing|builds?|rests?|rely|relies)\b.{0,20}"
@@ -40,13 +39,13 @@ _HEADINGS = re.compile(
     r"|(?P<papers>related (?:papers?|articles?|works?|publications?|books?)(?: (?:in|from) (?:this|the) [\w ]{3,30})?)"
     r"|(?P<original>original (?:note |page |entry )?(?:title|name))"
 )
-_TELLS = re.compile(
+_DISTINCTIVE = re.compile(
     r"sources?\W|.* source |.*\bthis (?:note|page|entry)\b|related \w+ (?:in|from) |original (?:note|page|entry) "
 )
 
-# What a reason says of the link. The first pattern is for its leading words, the second for the rest of it, where the same
-# words may be about something else.
-_SAYS: tuple[tuple[LinkType, str, str], ...] = (
+# Words of a reason that determine the link type. The first pattern is for its leading words, the second, stricter one for the
+# remainder, where the words may refer to something else.
+_TYPE_WORDS: tuple[tuple[LinkType, str, str], ...] = (
     (
         LinkType.CONTRADICTS,
         r"contradict\w*|disagree\w*|refut\w*|disput\w*|conflict\w*|counter-?(?:evidence|examples?)"
@@ -70,16 +69,16 @@ _SAYS: tuple[tuple[LinkType, str, str], ...] = (
         r"explain(?:s|ed|ing)|identif(?:ies|ied|ying)|accounts for",
     ),
 )
-_LEAD, _REST = (
-    re.compile("|".join(rf"(?P<{entry[0].name}>\b(?:{entry[which]})\b)" for entry in _SAYS), re.I) for which in (1, 2)
+_LEADING_TYPE, _LATER_TYPE = (
+    re.compile("|".join(rf"(?P<{entry[0].name}>\b(?:{entry[which]})\b)" for entry in _TYPE_WORDS), re.I) for which in (1, 2)
 )
 _LEADING_WORDS = re.compile(r"[^:;,.—–]{1,60}(?=[:;,.—–]|$|\s)")
-_DENIED = re.compile(r"(?:\b(?:not|no|never|nor|without|neither|cannot|rather than)|n['’]t)(?:\s+\w+){0,2}\s*$", re.I)
+_NEGATION = re.compile(r"(?:\b(?:not|no|never|nor|without|neither|cannot|rather than)|n['’]t)(?:\s+\w+){0,2}\s*$", re.I)
 
 
 def read_page(text: str, *, path: str, note_id: str, source: str) -> ParsedNote | None:
-    """The page as a note with its links, claims and referrers, or None when the text is none of the pages known here, as
-    is any with front matter. `Note.text` is `text` itself, so that all spans are places in it."""
+    """The page as a note with its links, claims and referrers; None for any other text and for texts with front matter.
+    `Note.text` is `text` itself, so all spans refer to it."""
     if text.startswith("---"):
         return None
     lines = split_lines(text)
@@ -89,45 +88,47 @@ def read_page(text: str, *, path: str, note_id: str, source: str) -> ParsedNote 
 
 
 def link_type(reason: str) -> LinkType:
-    """The type of a link whose author gives this reason: by its leading words, else by what it says later; a word that is
-    denied does not count. `related` when it does not say."""
+    """The link type that a reason expresses: by its leading words, or else by later ones. Negated words do not count.
+    `related` when it expresses none."""
     leading = _LEADING_WORDS.match(reason)
     end = leading.end() if leading else 0
-    for pattern, start, stop in ((_LEAD, 0, end), (_REST, end, len(reason))):
+    for pattern, start, stop in ((_LEADING_TYPE, 0, end), (_LATER_TYPE, end, len(reason))):
         for m in pattern.finditer(reason, start, stop):
-            if not _DENIED.search(reason[max(0, m.start() - 60) : m.start()]):
+            if not _NEGATION.search(reason[max(0, m.start() - 60) : m.start()]):
                 return LinkType[str(m.lastgroup)]
     return LinkType.RELATED
 
 
 def _knowledge_page(text: str, lines: Sequence[Line], *, path: str, note_id: str, source: str) -> ParsedNote | None:
-    """The page of a note or of an inquiry, if its sections say so."""
-    head, found = split_sections(lines, _HEADINGS)
-    if not head or not _is_page(found):
+    """The page of a note or an inquiry; None when its sections are not those of such a page."""
+    head, sections_found = split_sections(lines, _HEADINGS)
+    if not head or not _is_page(sections_found):
         return None
     title_lines, prose = split_title(head)
     title = join_lines(title_lines).lstrip("# ")
-    if not title or len(title) > _LONGEST_TITLE or not prose:
+    if not title or len(title) > _MAX_TITLE or not prose:
         return None
-    of = {name: [section for section in found if section.name == name] for name in _HEADINGS.groupindex}
+    by_name = {name: [section for section in sections_found if section.name == name] for name in _HEADINGS.groupindex}
     warnings: list[str] = []
-    related = _related(of["related"], warnings)
-    papers = _papers(of["papers"], warnings)
+    related = _read_related(by_name["related"], warnings)
+    papers = _read_papers(by_name["papers"], warnings)
     start, end = prose[0].start, prose[-1].end
     mentions = find_titles(text, start, end)
-    draws_on = _drawn_on(text, of["sources"], mentions, warnings)
-    if not draws_on and all(section.name == "sources" for section in found):
+    draws_on = _read_sources(text, by_name["sources"], mentions, warnings)
+    if not draws_on and all(section.name == "sources" for section in sections_found):
         return None
-    taken = {link.target for link in draws_on}
+    linked = {link.target for link in draws_on}
     links = list(draws_on)
-    spans = [(at, to) for at, to, _ in mentions] + find_names(text, start, end, (link.target for link in (*related, *papers)))
-    for at, to in sorted(set(spans)):
-        target = " ".join(text[at:to].split())
-        if target not in taken and target != title:
-            taken.add(target)
-            links.append(WrittenLink(target, start=at, end=to))
-    is_inquiry = bool(of["sources"]) and not (of["referrers"] or of["original"])
-    alias = next((join_lines(section.lines[:1]) for section in of["original"] if section.lines), "")
+    spans = [(position, to) for position, to, _ in mentions] + find_names(
+        text, start, end, (link.target for link in (*related, *papers))
+    )
+    for position, to in sorted(set(spans)):
+        target = " ".join(text[position:to].split())
+        if target not in linked and target != title:
+            linked.add(target)
+            links.append(WrittenLink(target, start=position, end=to))
+    is_inquiry = bool(by_name["sources"]) and not (by_name["referrers"] or by_name["original"])
+    alias = next((join_lines(section.lines[:1]) for section in by_name["original"] if section.lines), "")
     note = Note(
         id=note_id,
         title=title,
@@ -139,110 +140,110 @@ def _knowledge_page(text: str, lines: Sequence[Line], *, path: str, note_id: str
         aliases=(alias,) if alias and alias != title else (),
     )
     all_links = sorted((*links, *related, *papers, *extract_links(text)), key=lambda link: link.start)
-    return ParsedNote(note, tuple(all_links), tuple(warnings), _referrers(of["referrers"], warnings))
+    return ParsedNote(note, tuple(all_links), tuple(warnings), _read_referrers(by_name["referrers"], warnings))
 
 
-def _is_page(found: Iterable[Section]) -> bool:
-    """Whether the headings are those of such a page: one that no ordinary note has and that announces a count, or two."""
-    telling = [section for section in found if section.lines and _TELLS.match(section.heading)]
-    return len({section.name for section in telling}) > 1 or any(section.count is not None for section in telling)
+def _is_page(sections_found: Iterable[Section]) -> bool:
+    """Whether the headings identify such a page: two distinctive sections, or one with a count."""
+    distinctive = [section for section in sections_found if section.lines and _DISTINCTIVE.match(section.heading)]
+    return len({section.name for section in distinctive}) > 1 or any(section.count is not None for section in distinctive)
 
 
-def _related(found: Iterable[Section], warnings: list[str]) -> list[WrittenLink]:
-    """The concepts listed as related: title, description, and the reason, which gives the link its type."""
+def _read_related(sections_found: Iterable[Section], warnings: list[str]) -> list[WrittenLink]:
+    """Links to the related concepts. Each entry has a title, a description and a reason, which determines the link type."""
     links = []
-    for section in found:
-        listed = list_items(section)
-        for item in listed:
+    for section in sections_found:
+        entries = list_items(section)
+        for item in entries:
             name, rest = split_title(item)
-            why = _reason(rest)
-            links.append(_link(name, link_type(why), why))
-        check_count(section, listed, warnings)
+            reason = _find_reason(rest)
+            links.append(_link(name, link_type(reason), reason))
+        check_count(section, entries, warnings)
     return list(deduplicate(links))
 
 
-def _reason(rest: list[Line]) -> str:
-    """The reason among what follows the title of an item: its last paragraph, unless that is the only one and reads like
-    a description. A reason that has several sentences begins at the first paragraph in lower case."""
+def _find_reason(rest: list[Line]) -> str:
+    """The reason among the lines after an item's title: its last paragraph, unless that is a single description. A reason of
+    several paragraphs begins at the first one in lower case."""
     paragraphs = [join_lines(part) for part in unwrap_paragraphs(rest)]
     if len(paragraphs) == 1:
         lead = _LEADING_WORDS.match(paragraphs[0])
-        says = paragraphs[0][:1].islower() or (lead and _LEAD.search(lead[0]) and paragraphs[0][lead.end() :][:1] == ":")
-        return paragraphs[0] if says else ""
+        is_typed = lead and _LEADING_TYPE.search(lead[0]) and paragraphs[0][lead.end() :][:1] == ":"
+        return paragraphs[0] if is_typed or paragraphs[0][:1].islower() else ""
     begins = next((i for i, words in enumerate(paragraphs) if i and words[:1].islower()), len(paragraphs) - 1)
     return " ".join(paragraphs[begins:]) if paragraphs else ""
 
 
-def _papers(found: Iterable[Section], warnings: list[str]) -> list[WrittenLink]:
+def _read_papers(sections_found: Iterable[Section], warnings: list[str]) -> list[WrittenLink]:
     links = []
-    for section in found:
-        listed = list_items(section)
-        for item in listed:
+    for section in sections_found:
+        entries = list_items(section)
+        for item in entries:
             name, rest = split_title(item)
             links.append(_link(name, LinkType.RELATED, join_lines(rest)))
-        check_count(section, listed, warnings)
+        check_count(section, entries, warnings)
     return list(deduplicate(links))
 
 
-def _referrers(found: Iterable[Section], warnings: list[str]) -> tuple[Referrer, ...]:
-    """The inquiries that say they use the note: links of theirs, not of the note."""
+def _read_referrers(sections_found: Iterable[Section], warnings: list[str]) -> tuple[Referrer, ...]:
+    """The inquiries that use the note: they own these links, not the note."""
     referrers = []
-    for section in found:
-        listed = list_items(section)
-        for item in listed:
+    for section in sections_found:
+        entries = list_items(section)
+        for item in entries:
             name, rest = split_title(item)
             place = name[0].start, name[-1].end
             referrers.append(Referrer(join_lines(name), LinkType.DRAWS_ON, NoteKind.INQUIRY, join_lines(rest), *place))
-        check_count(section, listed, warnings)
+        check_count(section, entries, warnings)
     return deduplicate(referrers)
 
 
-def _drawn_on(
-    text: str, found: Iterable[Section], mentions: Sequence[tuple[int, int, bool]], warnings: list[str]
+def _read_sources(
+    text: str, sections_found: Iterable[Section], mentions: Sequence[tuple[int, int, bool]], warnings: list[str]
 ) -> list[WrittenLink]:
-    """The sources of an inquiry, each with its gist. The list gives gists, perhaps under their titles; otherwise the titles
-    are those in the prose in order of first mention, and go with the gists only if there are as many."""
+    """Links to the sources of an inquiry, with their gists as reasons. The titles precede the gists in the list, or are those
+    mentioned in the prose, in order; the latter get the gists only when the numbers agree."""
     links: list[WrittenLink] = []
-    for section in found:
-        listed = _gists(section)
-        if paired := [split_title(item) for item in listed if join_lines(split_title(item)[0]).endswith("?")]:
+    for section in sections_found:
+        entries = _source_entries(section)
+        if paired := [split_title(item) for item in entries if join_lines(split_title(item)[0]).endswith("?")]:
             links += [_link(name, LinkType.DRAWS_ON, join_lines(rest)) for name, rest in paired]
-            check_count(section, listed, warnings)
+            check_count(section, entries, warnings)
             continue
-        check_count(section, listed, warnings)
+        check_count(section, entries, warnings)
         first: dict[str, tuple[int, int, bool]] = {}
-        for start, end, referred in mentions:
-            first.setdefault(" ".join(text[start:end].split()), (start, end, referred))
-        if len(first) > len(listed):
-            sure = {name: place for name, place in first.items() if place[2]}
-            first = sure if len(sure) == len(listed) else first
-        whys = [join_lines(item) for item in listed]
-        if len(first) != len(whys):
+        for start, end, is_reference in mentions:
+            first.setdefault(" ".join(text[start:end].split()), (start, end, is_reference))
+        if len(first) > len(entries):
+            references = {name: place for name, place in first.items() if place[2]}
+            first = references if len(references) == len(entries) else first
+        reasons = [join_lines(item) for item in entries]
+        if len(first) != len(reasons):
             warnings.append(
-                f"{len(whys)} sources are listed and {len(first)} titles named in the text: which is which is left open"
+                f"{len(reasons)} sources are listed and {len(first)} titles named in the text: which is which is left open"
             )
-            whys = [""] * len(first)
-        for (name, (start, end, _)), why in zip(first.items(), whys, strict=True):
-            links.append(WrittenLink(name, LinkType.DRAWS_ON, why, start=start, end=end))
+            reasons = [""] * len(first)
+        for (name, (start, end, _)), reason in zip(first.items(), reasons, strict=True):
+            links.append(WrittenLink(name, LinkType.DRAWS_ON, reason, start=start, end=end))
     return list(deduplicate(links))
 
 
-def _gists(section: Section) -> list[list[Line]]:
-    """The entries of a list of sources: items, or paragraphs; titles on lines of their own go with what follows them."""
-    listed = list_items(section, introduced=False)
-    if len(listed) != section.count and all(len(item) == 1 for item in listed):
-        listed = unwrap_paragraphs(section.lines)
-    if any(join_lines(item).endswith("?") for item in listed):
-        together: list[list[Line]] = []
-        for item in listed:
-            if together and join_lines(together[-1]).endswith("?") and not join_lines(item).endswith("?"):
-                together[-1] = [*together[-1], *item]
+def _source_entries(section: Section) -> list[list[Line]]:
+    """The entries of a list of sources: items or paragraphs; a title on a separate line belongs to the entry after it."""
+    entries = list_items(section, has_introduction=False)
+    if len(entries) != section.count and all(len(item) == 1 for item in entries):
+        entries = unwrap_paragraphs(section.lines)
+    if any(join_lines(item).endswith("?") for item in entries):
+        grouped: list[list[Line]] = []
+        for item in entries:
+            if grouped and join_lines(grouped[-1]).endswith("?") and not join_lines(item).endswith("?"):
+                grouped[-1] = [*grouped[-1], *item]
             else:
-                together.append(list(item))
-        if len(together) == section.count:
-            return together
-    return listed
+                grouped.append(list(item))
+        if len(grouped) == section.count:
+            return grouped
+    return entries
 
 
-def _link(name: Sequence[Line], kind: LinkType, why: str) -> WrittenLink:
-    return WrittenLink(join_lines(name), kind, why, start=name[0].start, end=name[-1].end)
+def _link(name: Sequence[Line], kind: LinkType, reason: str) -> WrittenLink:
+    return WrittenLink(join_lines(name), kind, reason, start=name[0].start, end=name[-1].end)

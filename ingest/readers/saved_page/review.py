@@ -1,8 +1,7 @@
-"""A saved review of a paper, as plain text, into a `Reading`: its claims, the objections with their answers, who cites it.
+"""Reads a saved review of a paper, given as plain text: its claims, objections with answers, and citing papers.
 
-Recognised by the sections such reviews have (core claim, premise, what would settle it, referee report, citations), whatever
-they are about. What the paper claims, what would follow, and what the reviewer makes of it are kept apart: they are claims
-under ids of their own (`core`, `implication-1`, `extrapolation-1`), because each can be tested and none is the other.
+Recognizes it by its sections (core claim, premise, what would settle it, referee report, citations). The paper's claim, its
+implications and the reviewer's extrapolations become separate claims (`core`, `implication-1`, `extrapolation-1`).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from ingest.readers.saved_page.layout import (
 )
 from kb.notes import Claim, LinkType, Note, NoteKind
 
-_LONGEST_TITLE = 300  # characters
+_MAX_TITLE = 300  # characters
 _HEADINGS = re.compile(
     r"(?P<gist>the (?:pith|gist|upshot|bottom line|short version)|tl;?dr|in (?:one|a) sentence|in brief|at a glance)"
     r"|(?P<core>(?:the )?(?:core|central|main|key) claims?)"
@@ -53,8 +52,8 @@ _HEADINGS = re.compile(
     r"|(?P<citations>forward citations|citing papers|cited by(?: [0-9]{1,9})?(?: [\w-]+){0,4})"
     r"|(?P<rest>discussions?|reference graph|lean theorems?|recognition|figures|references)"
 )
-_TELLING = frozenset("core implications extrapolations premise settles report citations".split())
-_OF_REVIEWS = frozenset("extrapolations report citations".split())
+_DISTINCTIVE = frozenset("core implications extrapolations premise settles report citations".split())
+_REVIEW_ONLY = frozenset("extrapolations report citations".split())
 _REVIEWED = re.compile(
     r"(?P<by>.{0,60}?)\breviewed(?: on)?:?\s+"
     r"(?P<date>\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?(?: ?UTC|Z)?|\d{1,2}\.? \w+ \d{4}|\w+ \d{1,2}, \d{4})"
@@ -70,21 +69,20 @@ _REVISION = re.compile(r"\s*\brevision:\s*(\w+)\W*$", re.I)
 
 
 def read_review(text: str, lines: Sequence[Line], *, path: str, note_id: str, source: str) -> ParsedNote | None:
-    """The review that these lines of `text` are, or None when they are none: it takes three of the sections that reviews
-    have, and one sign that somebody reviewed."""
+    """The review in these lines of `text`; None when they lack three typical sections and a sign of a review."""
     head, found = split_sections(lines, _HEADINGS)
     names = {section.name for section in found if section.lines}
-    stamp = next((m for line in head[:8] if (m := _REVIEWED.fullmatch(line.text))), None)
-    if len(names & _TELLING) < 3 or not (names & _OF_REVIEWS or stamp) or not head:
+    review_stamp = next((m for line in head[:8] if (m := _REVIEWED.fullmatch(line.text))), None)
+    if len(names & _DISTINCTIVE) < 3 or not (names & _REVIEW_ONLY or review_stamp) or not head:
         return None
     title = _PREFIX.sub("", join_lines(split_title(head)[0]), count=1)
-    if not title or len(title) > _LONGEST_TITLE:
+    if not title or len(title) > _MAX_TITLE:
         return None
-    of: dict[str, list[Section]] = {}
+    by_name: dict[str, list[Section]] = {}
     for section in found:
-        of.setdefault(section.name, []).append(section)
+        by_name.setdefault(section.name, []).append(section)
     warnings: list[str] = []
-    claims = _claims(of)
+    claims = _claims(by_name)
     note = Note(
         id=note_id,
         title=title,
@@ -92,101 +90,102 @@ def read_review(text: str, lines: Sequence[Line], *, path: str, note_id: str, so
         text=text,
         path=path,
         source=source,
-        gist=_gist(head, of, claims),
+        gist=_gist(head, by_name, claims),
         claims=claims,
-        properties=_properties(of, stamp, warnings),
+        properties=_properties(by_name, review_stamp, warnings),
     )
-    return ParsedNote(note, extract_links(text), tuple(warnings), _citing(of, warnings))
+    return ParsedNote(note, extract_links(text), tuple(warnings), _read_citations(by_name, warnings))
 
 
 Sections = Mapping[str, list[Section]]
 
 
-def _words(of: Sections, name: str) -> str:
-    """What stands in the sections of a name, as running text, without list markers."""
-    return join_lines([strip_marker(line) or line for section in of.get(name, ()) for line in section.lines])
+def _section_text(by_name: Sections, name: str) -> str:
+    """The text of the sections called `name` without list markers."""
+    return join_lines([strip_marker(line) or line for section in by_name.get(name, ()) for line in section.lines])
 
 
-def _listed(of: Sections, name: str, warnings: list[str] | None = None) -> list[str]:
-    """The items of the lists in the sections of a name, each once."""
+def _section_items(by_name: Sections, name: str, warnings: list[str] | None = None) -> list[str]:
+    """The list items of the sections called `name`, without repetitions."""
     found: list[str] = []
-    for section in of.get(name, ()):
-        listed = list_items(section)
-        found += map(join_lines, listed)
+    for section in by_name.get(name, ()):
+        entries = list_items(section)
+        found += map(join_lines, entries)
         if warnings is not None:
-            check_count(section, listed, warnings)
+            check_count(section, entries, warnings)
     return list(dict.fromkeys(filter(None, found)))
 
 
-def _gist(head: Sequence[Line], of: Sections, claims: Sequence[Claim]) -> str:
-    """The sentence under a heading such as The pith, else the first whole sentence below the title, else of the claim."""
-    for section in of.get("gist", ()):
+def _gist(head: Sequence[Line], by_name: Sections, claims: Sequence[Claim]) -> str:
+    """The sentence under a heading such as The pith, otherwise the first complete sentence below the title, or the core
+    claim."""
+    for section in by_name.get("gist", ()):
         for part in unwrap_paragraphs(section.lines)[:1]:
             return shorten(join_lines(part))
     for part in unwrap_paragraphs(head)[1:]:
-        said = join_lines(part)
-        if said.endswith((".", "!", "?")) and said.count(" ") > 4 and not _REVIEWED.fullmatch(said):
-            return shorten(said)
+        sentence = join_lines(part)
+        if sentence.endswith((".", "!", "?")) and sentence.count(" ") > 4 and not _REVIEWED.fullmatch(sentence):
+            return shorten(sentence)
     return shorten(claims[0].text) if claims else ""
 
 
-def _claims(of: Sections) -> tuple[Claim, ...]:
+def _claims(by_name: Sections) -> tuple[Claim, ...]:
     claims = []
-    if core := _words(of, "core"):
-        claims.append(Claim("core", core, premise=_words(of, "premise"), settles=_words(of, "settles")))
+    if core := _section_text(by_name, "core"):
+        claims.append(Claim("core", core, premise=_section_text(by_name, "premise"), settles=_section_text(by_name, "settles")))
     for name, id_ in (("implications", "implication"), ("extrapolations", "extrapolation")):
-        claims += [Claim(f"{id_}-{number}", said) for number, said in enumerate(_listed(of, name), 1)]
+        claims += [Claim(f"{id_}-{number}", sentence) for number, sentence in enumerate(_section_items(by_name, name), 1)]
     return tuple(claims)
 
 
-def _properties(of: Sections, stamp: re.Match[str] | None, warnings: list[str]) -> dict[str, Any]:
-    """What else the review says, under names of our own; what it does not say is not there."""
+def _properties(by_name: Sections, review_stamp: re.Match[str] | None, warnings: list[str]) -> dict[str, Any]:
+    """Further statements of the review as properties, without empty ones."""
     found: dict[str, Any] = {}
-    if stamp:
-        model = _MODEL.search(stamp["more"])
-        found = {"reviewed": stamp["date"], "reviewer": stamp["by"].strip(), "model": model[1] if model else ""}
-    found["argument"] = _words(of, "argument")
-    if "core" not in of:
-        found |= {"premise": _words(of, "premise"), "settles": _words(of, "settles")}
-    found["abstract"] = _words(of, "abstract")
-    for section in of.get("report", ()):
+    if review_stamp:
+        model = _MODEL.search(review_stamp["more"])
+        found = {"reviewed": review_stamp["date"], "reviewer": review_stamp["by"].strip(), "model": model[1] if model else ""}
+    found["argument"] = _section_text(by_name, "argument")
+    if "core" not in by_name:
+        found |= {"premise": _section_text(by_name, "premise"), "settles": _section_text(by_name, "settles")}
+    found["abstract"] = _section_text(by_name, "abstract")
+    for section in by_name.get("report", ()):
         for part in map(join_lines, unwrap_paragraphs(section.lines)):
             if m := _PART.match(part):
                 found[m[1].casefold()] = part[m.end() :]
-    found["objections"] = _objections(of, warnings)
-    found["circularity"] = _words(of, "circularity")
+    found["objections"] = _objections(by_name, warnings)
+    found["circularity"] = _section_text(by_name, "circularity")
     for name in ("axioms", "parameters", "entities"):
-        found[name] = _listed(of, name, warnings)
+        found[name] = _section_items(by_name, name, warnings)
     return {name: value for name, value in found.items() if value}
 
 
-def _objections(of: Sections, warnings: list[str]) -> list[dict[str, str]]:
-    """The referee's comments in order, each with its weight, what it is about, and the authors' answer if they gave one.
-    An answer belongs to the comment that it quotes."""
-    answers = _answers(of)
+def _objections(by_name: Sections, warnings: list[str]) -> list[dict[str, str]]:
+    """The referee's comments in order, each with its weight, subject and the authors' answer, if any. An answer belongs to
+    the comment that it quotes."""
+    answers = _answers(by_name)
     found: list[dict[str, str]] = []
     for weight in ("major", "minor"):
-        for comment in _listed(of, weight, warnings):
-            found.append(_objection(weight, comment, answers.pop(_opening(comment), ())))
+        for comment in _section_items(by_name, weight, warnings):
+            found.append(_to_objection(weight, comment, answers.pop(_answer_key(comment), ())))
     for comment, answer in answers.values():
-        found.append(_objection("", comment, (comment, answer)))
+        found.append(_to_objection("", comment, (comment, answer)))
     return found
 
 
-def _objection(weight: str, comment: str, answered: tuple[str, ...]) -> dict[str, str]:
+def _to_objection(weight: str, comment: str, exchange: tuple[str, ...]) -> dict[str, str]:
     about = _ABOUT.match(comment)
     fields = {"weight": weight, "about": about[1] if about else "", "objection": comment[about.end() if about else 0 :]}
-    if answered and answered[1]:
-        revision = _REVISION.search(answered[1])
-        fields["answer"] = answered[1][: revision.start()] if revision else answered[1]
+    if exchange and exchange[1]:
+        revision = _REVISION.search(exchange[1])
+        fields["answer"] = exchange[1][: revision.start()] if revision else exchange[1]
         fields["revision"] = revision[1] if revision else ""
     return {name: value for name, value in fields.items() if value}
 
 
-def _answers(of: Sections) -> dict[str, tuple[str, str]]:
-    """Comment and answer by the opening of the comment, from lines that begin `Referee:` and `Authors:`."""
+def _answers(by_name: Sections) -> dict[str, tuple[str, str]]:
+    """(comment, answer) by the beginning of the comment, from lines that begin with `Referee:` and `Authors:`."""
     turns: list[tuple[bool, list[Line]]] = []
-    for section in (*of.get("rebuttal", ()), *of.get("responses", ())):
+    for section in (*by_name.get("rebuttal", ()), *by_name.get("responses", ())):
         for line in section.lines:
             line = strip_marker(line) or line
             if m := _SPEAKER.match(line.text):
@@ -198,28 +197,28 @@ def _answers(of: Sections) -> dict[str, tuple[str, str]]:
     for objects, lines in turns:
         if objects:
             comment = join_lines(lines)
-            found.setdefault(_opening(comment), (comment, ""))
+            found.setdefault(_answer_key(comment), (comment, ""))
         elif comment:
-            said = found[_opening(comment)][1]
-            found[_opening(comment)] = (comment, f"{said} {join_lines(lines)}".strip())
+            sentence = found[_answer_key(comment)][1]
+            found[_answer_key(comment)] = (comment, f"{sentence} {join_lines(lines)}".strip())
     return found
 
 
-def _opening(comment: str) -> str:
+def _answer_key(comment: str) -> str:
     return re.sub(r"\W+", " ", comment).casefold().strip()[:120]
 
 
-def _citing(of: Sections, warnings: list[str]) -> tuple[Referrer, ...]:
-    """The papers that cite this one, with their gists: title first, then a sentence."""
+def _read_citations(by_name: Sections, warnings: list[str]) -> tuple[Referrer, ...]:
+    """The papers that cite this one, with their gists. Each entry is a title and a sentence."""
     found: list[Referrer] = []
-    for section in of.get("citations", ()):
-        listed = list_items(section)
-        for item in listed:
+    for section in by_name.get("citations", ()):
+        entries = list_items(section)
+        for item in entries:
             name, rest = split_title(item)
             found.append(
                 Referrer(
                     join_lines(name), LinkType.CITES, NoteKind.PAPER, join_lines(rest), start=name[0].start, end=name[-1].end
                 )
             )
-        check_count(section, listed, warnings)
+        check_count(section, entries, warnings)
     return deduplicate(found)

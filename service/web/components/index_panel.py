@@ -69,7 +69,7 @@ def _rules(entries: Sequence[Skipped], source: SourceState) -> list[dict[str, An
     """A reason with the first files that it applies to."""
     return [
         {
-            "reason": upper_first(reason.removeprefix("left out by ")),
+            "reason": upper_first(reason.removeprefix("ignored by ")),
             "files": [
                 {"path": path_in_source(file.path, source.path), "count": file.files if file.path.endswith("/") else 0}
                 for file in files[:_MAX_FILES_PER_RULE]

@@ -160,7 +160,7 @@ def test_what_is_too_large_to_be_held_is_named(kb: KnowledgeBase, vault: Vault) 
     with open(root / "log.md", "r+b") as log:
         log.truncate(64 * 2**20 + 1)
     report = sync(kb)
-    assert report.failed == [(str(root / "log.md"), "larger than 64 MB: split it, or leave it out by a line in .passkbignore")]
+    assert report.failed == [(str(root / "log.md"), "larger than 64 MB: split it or add it to .passkbignore")]
     assert kb.store.note("vault/log") is None and report.notes == 1
     vault({".passkbignore": "*.md\n!a.md\n"})
     assert not sync(kb).failed
@@ -179,7 +179,7 @@ def test_files_that_change_and_vanish_while_others_are_read(kb: KnowledgeBase, v
 
     report = sync(kb, progress=meanwhile)
     assert (report.updated, report.deleted, report.notes) == (59, 0, 60)
-    assert report.failed == [(str(root / "57.md"), "cannot be read any more (No such file or directory): sync again")]
+    assert report.failed == [(str(root / "57.md"), "can no longer be read (No such file or directory): sync again")]
     assert "urchin" in kb.store.note("vault/55").text and "stone" in kb.store.note("vault/57").text  # type: ignore[union-attr]
     report = sync(kb)
     assert (report.updated, report.deleted, report.failed) == (0, 1, [])
@@ -205,4 +205,4 @@ def test_a_reader_that_fails_does_not_stop_the_run(kb: KnowledgeBase, vault: Vau
     report = ingest(kb, [vault({"otters.html": HTML, "good.md": "Good."})])
     assert report.added == 1
     [(path, reason)] = report.failed
-    assert path.endswith("otters.html") and "fault of passkb" in reason
+    assert path.endswith("otters.html") and "bug of passkb" in reason

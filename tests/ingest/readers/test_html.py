@@ -48,7 +48,11 @@ def test_the_main_text_is_kept_and_the_navigation_is_not() -> None:
 
 def test_what_is_too_large_to_be_judged_is_kept_whole_with_a_warning() -> None:
     read = read_html(b"<html><body>" + b"".join(b"<p>word%d</p>" % i for i in range(31_000)) + b"</body></html>", path="p")
-    assert read.text.startswith("word0\n\nword1\n") and "word30999\n" in read.text and "could not be told" in read.warnings[0]
+    assert (
+        read.text.startswith("word0\n\nword1\n")
+        and "word30999\n" in read.text
+        and "could not be identified" in read.warnings[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,7 +131,7 @@ def test_a_page_without_a_title_is_called_by_its_name() -> None:
         (b"PK\x03\x04<html>", "not an HTML page"),
         (b"%PDF-1.4 <html><p>a", "not an HTML page"),
         (b"<html><body><p>a\0b</body></html>", "not an HTML page"),
-        (b"<html><body><script>document.write('a')</script></body></html>", "no text in it"),
+        (b"<html><body><script>document.write('a')</script></body></html>", "contains no text"),
         (b"<p>" + b"a" * (20 * 1024 * 1024 + 1), "larger than 20 MB"),
     ],
     ids=["nothing", "white space", "text", "zip", "pdf", "binary", "script only", "too large"],

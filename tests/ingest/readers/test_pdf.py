@@ -148,7 +148,7 @@ def test_the_title_is_the_document_s_own_when_that_is_one() -> None:
 
 def test_pages_without_text_are_named_and_still_counted() -> None:
     read = read_pdf(made([[], lines("some text."), []]), path="a.pdf")
-    assert read.pages == (0, 0, len(read.text)) and "2 of 3 pages hold no text (page 1, 3)" in read.warnings[0]
+    assert read.pages == (0, 0, len(read.text)) and "2 of 3 pages have no text (page 1, 3)" in read.warnings[0]
 
 
 GOOD = made([lines(*PARAGRAPH)])
@@ -161,12 +161,12 @@ LOCKED = made(
     ("data", "says"),
     [
         (b"", "the file is empty"),
-        (b"words", "not a PDF: rename it"),
+        (b"words", "not a PDF: correct its suffix"),
         (b"PK\x03\x04" + GOOD[5:], "not a PDF but a zip archive"),
         (b"<!doctype html><p>", "not a PDF but a web page"),
-        (GOOD[:300], "damaged or cut short"),
+        (GOOD[:300], "damaged or incomplete"),
         (LOCKED, "encrypted PDF: remove the password and sync again"),
-        (made([[], []]), "no text in it: run OCR first"),
+        (made([[], []]), "contains no text: run OCR first"),
     ],
     ids=["nothing", "text", "zip", "page", "truncated", "encrypted", "scanned"],
 )
@@ -180,7 +180,7 @@ def test_of_thousands_of_pages_the_first_are_read(monkeypatch: pytest.MonkeyPatc
     data = made([lines(f"This is page number {i}.") for i in range(2000)])
     read = read_pdf(data, path="a.pdf")
     assert len(read.pages) == 2000 and read.text[read.pages[1999] :] == "This is page number 1999.\n" and not read.warnings
-    monkeypatch.setattr(reader, "_MOST_PAGES", 10)
+    monkeypatch.setattr(reader, "_MAX_PAGES", 10)
     read = read_pdf(data, path="a.pdf")
     assert len(read.pages) == 10 and "it has 2,000 pages" in read.warnings[0]
 
@@ -234,9 +234,9 @@ def test_what_is_wrong_with_a_pdf_is_told_from_apart() -> None:
 @pytest.mark.parametrize(
     ("program", "told"),
     [
-        ("import os; os.abort()", r"the PDF reader ended on it \(exit status -6\)"),
+        ("import os; os.abort()", r"the PDF reader crashed \(exit status -6\)"),
         ("import time; time.sleep(60)", "not read in 1 s"),
-        ("print('half of a')", "the PDF reader ended on it"),
+        ("print('half of a')", "the PDF reader crashed"),
     ],
 )
 def test_a_reader_that_dies_or_never_ends_costs_one_file(program: str, told: str) -> None:

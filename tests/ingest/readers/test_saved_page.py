@@ -165,7 +165,7 @@ def test_a_note_page_with_wrapped_items_a_list_twice_and_a_wrong_count() -> None
         ),
         ("related", "Frost and Flavour", ""),
     ]
-    assert len(reading.warnings) == 1 and "announces 5 entries and 4" in reading.warnings[0]
+    assert len(reading.warnings) == 1 and "states 5 entries but contains 4" in reading.warnings[0]
 
 
 def test_a_note_page_in_markdown_with_numbers_for_markers_and_sections_missing() -> None:
@@ -202,7 +202,7 @@ def test_an_inquiry_page_whose_list_gives_titles_and_a_wrong_count() -> None:
         ("draws_on", "Does the solar wind strip Mars?", "Orbiters measured a loss of two kilograms each second."),
         ("draws_on", "Is there enough ice on Mars?", "Radar says no."),
     ]
-    assert len(reading.warnings) == 1 and "announces 3 entries and 2" in reading.warnings[0]
+    assert len(reading.warnings) == 1 and "states 3 entries but contains 2" in reading.warnings[0]
 
 
 def test_gists_that_are_not_as_many_as_the_titles_are_given_to_none() -> None:
@@ -247,7 +247,7 @@ def test_a_review_keeps_apart_what_is_claimed_what_follows_and_what_the_reviewer
         ("The Quota Question", "Quotas follow counts, not biomass."),
         ("Wrecks as Reefs", "A shorter version for managers, with the same counts."),
     ]
-    assert len(reading.warnings) == 1 and "announces 2 entries and 1" in reading.warnings[0]
+    assert len(reading.warnings) == 1 and "states 2 entries but contains 1" in reading.warnings[0]
 
 
 def test_a_review_with_little_in_it() -> None:

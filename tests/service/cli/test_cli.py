@@ -254,7 +254,7 @@ def test_rebuild_makes_a_damaged_home_again(passkb: Passkb, small: Path, home: P
     (small / "New.md").write_text("# New\n\nText.")
     (home / "chroma" / "chroma.sqlite3").write_bytes(b"noise" * 1000)
     status, out, _ = passkb("sync")
-    assert status == 0 and "1 added" in out and "chroma: was damaged, and has been made again" in out
+    assert status == 0 and "1 added" in out and "chroma: was damaged and has been rebuilt" in out
     rebuilt = subprocess.run([sys.executable, "-m", "service.cli", "rebuild"], cwd=ROOT, capture_output=True, text=True)
     assert rebuilt.returncode == 0 and "New" in passkb("search", "new text")[1], rebuilt.stderr
 
@@ -287,8 +287,8 @@ def test_a_setting_nobody_knows_is_named_with_the_nearest(passkb: Passkb, home: 
     home.mkdir()
     for written, said in (
         ("prt = 1", "there is no setting 'prt', did you mean 'port'"),
-        ('port = "x"', "'port' wants int"),
-        ("port = true", "'port' wants int"),
+        ('port = "x"', "'port' must be int"),
+        ("port = true", "'port' must be int"),
         ("port =", "config.toml cannot be read"),
     ):
         (home / "config.toml").write_text(written)
@@ -296,7 +296,7 @@ def test_a_setting_nobody_knows_is_named_with_the_nearest(passkb: Passkb, home: 
     (home / "config.toml").write_text('host = "0.0.0.0"')
     assert "0.0.0.0" in refused(passkb("serve"))
     monkeypatch.setenv("PASSKB_PORT", "seven")
-    assert "'port' wants int" in refused(passkb("serve"))
+    assert "'port' must be int" in refused(passkb("serve"))
 
 
 def test_a_home_of_a_newer_version_or_in_the_way_is_refused_by_every_command(

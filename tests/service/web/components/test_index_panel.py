@@ -47,7 +47,7 @@ def test_what_is_said_when_there_is_nothing_and_when_something_is_held_back() ->
 def test_long_lists_are_cut_and_say_how_many_more() -> None:
     many = tuple((f"/v/{i:03}.md", "why") for i in range(400))
     files = tuple(FileState(path, State.INDEXED, path[3:-3], 1) for path, _ in many)
-    skipped = tuple(Skipped(path, "left out by .passkbignore, line 1: *.md") for path, _ in many)
+    skipped = tuple(Skipped(path, "ignored by .passkbignore, line 1: *.md") for path, _ in many)
     html = sources_html([SourceState("v", "/v", failed=many, skipped=skipped, files=files)])
     assert "and 370 more" in html and "and 396 more" in html and "and 100 more" in html and "<code>000.md</code>" in html
 
