@@ -129,3 +129,57 @@ def test_a_run_directory_that_can_not_be_written_or_read_says_so(home: Path, run
     (home / "elsewhere" / "runs").write_text("a file in the way")
     with pytest.raises(PasskbError, match="cannot be written"):
         Runs(home / "elsewhere").create(SPEC)
+
+
+def test_like_finds_runs_by_the_full_hash_of_their_spec(home: Path) -> None:
+    """A run's id has only eight digits of the hash, so a run with these digits and another spec is not the same experiment."""
+    runs = Runs(home)
+    same = runs.create(SPEC)
+    newer = runs.create(from_mapping({**SPEC.to_json(), "name": "newer", "question": "?", "claim": "a#b"}))
+    other = runs.create(from_mapping({**SPEC.to_json(), "sampling": {"n": 4}, "ks": [1]}))
+    forged = other.folder.rename(other.folder.with_name(f"20990101-000000-forged-{SPEC.sha256[:8]}"))
+    assert Run(forged).spec.sha256[:8] != SPEC.sha256[:8]
+    assert [run.id for run in runs.like(SPEC)] == [newer.id, same.id], "newest first, whatever the name"
+    same.folder.rename(same.folder.with_name("20000101-000000-renamed-00000000"))
+    assert [run.id for run in runs.like(SPEC)] == [newer.id], "without the digits in its id a run is not recognised"
+
+
+def test_shards_are_numbered_from_one_after_the_largest_number(run: Run) -> None:
+    """Gaps are not filled, and shards that were set aside do not count."""
+    folder = run.folder / "completions" / "base"
+
+    def shards() -> list[str]:
+        return sorted(path.name for path in folder.iterdir())
+
+    run.append("base", [entry("p1", 0, True)])
+    assert shards() == ["000001.jsonl.gz", "000001.tally.json"]
+    run.append("base", [entry("p1", 1, False)])
+    run.append("base", [entry("p1", 2, False)])
+    for name in ("000002.jsonl.gz", "000002.tally.json"):
+        (folder / name).unlink()
+    (folder / "000007.tally.json").write_text("[]")
+    (folder / "000009.jsonl.gz.corrupt").write_bytes(b"torn")
+    run.append("base", [entry("p1", 3, True)])
+    assert shards()[-3:] == ["000008.jsonl.gz", "000008.tally.json", "000009.jsonl.gz.corrupt"]
+    assert [(tally.first, tally.c) for tally in run.tallies("base")] == [(0, 1), (2, 0), (3, 1)]
+
+
+def test_models_have_folders_of_their_own(run: Run) -> None:
+    run.append("base", [entry("p1", 0, True)])
+    run.append("Tuned model", [entry("p1", 0, False)])
+    assert sorted(path.name for path in (run.folder / "completions").iterdir()) == ["base", "tuned-model"]
+    assert [counts_of(run.tallies(name)) for name in ("base", "Tuned model")] == [{"p1": (1, 1)}, {"p1": (1, 0)}]
+
+
+def test_a_recount_makes_one_tally_for_each_contiguous_range(run: Run) -> None:
+    """Attempts 0, 1, 4, 5 and 9 of p1 out of order, and 3 of p2, with passes at 1, 4, 5 and 3."""
+    passes = {0: False, 5: True, 1: True, 9: False, 4: True}
+    pairs = [pair for first, right in passes.items() for pair in judged("p1", first, right)]
+    run.append("base", [(tally("p1", 0, pairs), pairs), entry("p2", 3, True)])
+    (run.folder / "completions" / "base" / "000001.tally.json").unlink()
+    expected = [("p1", 0, 2, 1), ("p1", 4, 2, 2), ("p1", 9, 1, 0), ("p2", 3, 1, 1)]
+    for _ in range(2):  # recounted, then read from the new tally
+        assert [(entry.problem, entry.first, entry.n, entry.c) for entry in run.tallies("base")] == expected
+    assert [entry.tokens for entry in run.tallies("base")] == [6, 6, 3, 3]
+    missing = requests(SPEC, "base", [Problem("p1", "maths", "?")], run.tallies("base"), 10, 64)
+    assert [(request.first, request.n) for request in missing] == [(2, 2), (6, 3)]
