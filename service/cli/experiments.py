@@ -236,7 +236,7 @@ def _print_run(home: Path, run_id: str, options: argparse.Namespace) -> None:
 
     run = Runs(home).find(run_id)
     current = result(run, control.status_of(home, run))
-    _print(options, current, result_text(current))
+    _print(options, current.to_json(), result_text(current))
 
 
 def _print(options: argparse.Namespace, result: Any, text: str) -> None:

@@ -5,6 +5,7 @@ Token counts and rates come from earlier runs of the same models in this home; w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,6 @@ from service.experiments.datasets.loader import load
 from service.experiments.execution.run_store import Run, Runs, RunStatus
 from service.experiments.report.comparison import question_of
 from service.experiments.report.counts import counts, only, totals
-from service.experiments.report.result import finite
 from service.experiments.spec import ExperimentSpec, ModelSpec, Prediction
 from service.experiments.statistics import power
 from service.experiments.statistics.power import ASSUMED, Pilot
@@ -41,7 +41,7 @@ def plan(spec: ExperimentSpec, home: Path) -> dict[str, Any]:
         {"k": k, "pass_at_k": width, "difference": expected.difference_width[k] if two else None, "noisy": 2 * k > sampling.n}
         for k, width in expected.pass_width.items()
     ]
-    result: dict[str, Any] = finite(
+    result: dict[str, Any] = _finite(
         {
             "problems": size,
             "attempts": sampling.n,
@@ -166,3 +166,12 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def _finite(value: Any) -> Any:
+    """JSON values: None for NaN and infinities."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

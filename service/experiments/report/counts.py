@@ -1,7 +1,4 @@
-"""From a run's tallies to the counts that statistics take: problems in one order, paired, screened or not, finished or not.
-
-Knows nothing about files, figures or verdicts. A problem is counted once it has the attempts that every problem gets.
-"""
+"""Converts a run's tallies to the counts for statistics. A problem counts once it has the attempts that every problem gets."""
 
 from __future__ import annotations
 
@@ -16,8 +13,9 @@ from service.experiments.statistics.estimators import Counts
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """One problem's attempts: `n` and `c` of all of them, `first` passes among the first `screen`. `even`: the tallies of the
-    attempts that every problem gets, which are all of them without screening."""
+    """One problem's attempts and passes `n` and `c`, and `first`, the passes among the first `screen` attempts.
+
+    `even`: tallies of the attempts that every problem gets; all of them without screening."""
 
     problem: str
     n: int
@@ -27,7 +25,7 @@ class Totals:
 
 
 def totals(tallies: Iterable[Tally], screen: int) -> list[Totals]:
-    """A problem each, sorted by id; with screening only those whose first `screen` attempts are made."""
+    """Totals by problem, sorted by id; with screening only problems that have `screen` attempts."""
     by_problem: dict[str, list[Tally]] = {}
     for entry in tallies:
         by_problem.setdefault(entry.problem, []).append(entry)
@@ -47,7 +45,7 @@ def counts(of: Sequence[Totals], planned: int, screen: int) -> Counts:
 
 
 def reached(of: Sequence[Totals], planned: int, screen: int) -> int:
-    """How many attempts all problems have, of those planned; where screening needs no more, those planned count as made."""
+    """The number of attempts that all problems have; a problem that passed screening counts as complete."""
     return min((entry.n for entry in of if not (screen and entry.first)), default=planned)
 
 
@@ -56,6 +54,6 @@ def only(of: Sequence[Totals], problems: Collection[str]) -> list[Totals]:
 
 
 def even_counts(of: Sequence[Totals]) -> Counts:
-    """Of the attempts that every problem gets: what an estimator for a fixed number of attempts may be given."""
+    """Counts of the attempts that every problem gets, for estimators that need a fixed number of attempts."""
     n, c = (np.array([sum(getattr(t, name) for t in entry.even) for entry in of], np.int64) for name in ("n", "c"))
     return Counts(n, c, int(n.min(initial=0)))

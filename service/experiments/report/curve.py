@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
+
+from service.experiments.report.schema import Crossover, CurvePoint, Result
 
 _TOP, _BOTTOM, _LEFT = 28, 44, 52
 _STYLES = (("var(--curve-base, #2b7bbb)", "7 4", "circle"), ("var(--curve-tuned, #c2571a)", "none", "square"))
@@ -40,21 +42,21 @@ class _Frame:
         return round(self.height - _BOTTOM - (self.height - _BOTTOM - _TOP) * share / self.top, 1)
 
 
-def curve_svg(result: Mapping[str, Any], width: int = 640, height: int = 400) -> str:
+def curve_svg(result: Result, width: int = 640, height: int = 400) -> str:
     """The SVG with a title and a description for screen readers. `result` is the object of `report.result.result`.
 
     Without counts it has axes and a message. The result's cautions are below the axes and add to the height.
     """
-    cautions = [line for text in result.get("cautions") or () for line in textwrap.wrap(str(text), int((width - 12) / _LETTER))]
-    models = [(str(model["name"]), _points(model["pass_at_k"])) for model in result["models"]]
+    cautions = [line for text in result.cautions for line in textwrap.wrap(str(text), int((width - 12) / _LETTER))]
+    models = [(model.name, _points(model.pass_at_k)) for model in result.models]
     drawn = [(name, points) for name, points in models if points]
     all_points = [point for _, points in drawn for point in points]
-    edge = max((k for k in _ks(all_points) if k not in result["noisy_edge"]), default=0)
+    edge = max((k for k in _ks(all_points) if k not in result.noisy_edge), default=0)
     labels = [_shortened(name) for name, _ in drawn]
     total_height = height + _LINE * len(cautions)
     right = 18 + max((7 * len(name) + 8 for name in labels), default=0)
     frame = _Frame(width, height, right, max([2, *_ks(all_points)]), _top(all_points))
-    name = "curve-" + re.sub(r"[^\w-]", "-", str(result.get("run_id") or "run"))
+    name = "curve-" + re.sub(r"[^\w-]", "-", str(result.run_id or "run"))
     parts = [
         f'<svg class="passkb-curve" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {total_height}" width="{width}" '
         f'height="{total_height}" role="img" aria-labelledby="{name}-title {name}-desc" font-family="system-ui, sans-serif" '
@@ -66,7 +68,7 @@ def curve_svg(result: Mapping[str, Any], width: int = 640, height: int = 400) ->
         "{ svg.passkb-curve:root { color: #ddd; background: #1b1b1b } }</style>",
         *_axes(frame, _ks(all_points), edge),
         *(f'<text x="6" y="{height + _LINE * i + 6}">{_text(line)}</text>' for i, line in enumerate(cautions)),
-        *_crossover(frame, (result.get("comparison") or {}).get("crossover"), edge),
+        *_crossover(frame, result.comparison.crossover if result.comparison else None, edge),
     ]
     if not drawn:
         middle = f'x="{width // 2}" y="{height // 2}" text-anchor="middle"'
@@ -83,8 +85,8 @@ def _style_index(models: Sequence[tuple[str, Any]], name: str) -> int:
     return [other for other, _ in models].index(name) % len(_STYLES)
 
 
-def _points(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, float, float | None, float | None]]:
-    return [(row["k"], row["estimate"], row["low"], row["high"]) for row in rows if row["estimate"] is not None]
+def _points(rows: Sequence[CurvePoint]) -> list[tuple[int, float, float | None, float | None]]:
+    return [(row.k, row.estimate, row.low, row.high) for row in rows if row.estimate is not None]
 
 
 def _ks(points: Sequence[tuple[int, float, Any, Any]]) -> list[int]:
@@ -118,10 +120,10 @@ def _axes(frame: _Frame, ks: Sequence[int], edge: int) -> list[str]:
     return out
 
 
-def _crossover(frame: _Frame, crossover: Mapping[str, Any] | None, edge: int) -> list[str]:
-    if not crossover or crossover.get("k") is None:
+def _crossover(frame: _Frame, crossover: Crossover | None, edge: int) -> list[str]:
+    if not crossover or crossover.k is None:
         return []
-    k, low, high = crossover["k"], crossover.get("low"), crossover.get("high")
+    k, low, high = crossover.k, crossover.low, crossover.high
     out = []
     if low is not None:
         start, end = frame.x(low), frame.x(high if high is not None else max(edge, low))
@@ -176,15 +178,15 @@ def _title(models: Sequence[tuple[str, Any]]) -> str:
     return "pass@k of " + " and ".join(name for name, _ in models)
 
 
-def _description(result: Mapping[str, Any], models: Sequence[tuple[str, Sequence[tuple[int, float, Any, Any]]]]) -> str:
+def _description(result: Result, models: Sequence[tuple[str, Sequence[tuple[int, float, Any, Any]]]]) -> str:
     sentences = []
     for name, points in models:
         values = ", ".join(f"{100 * share:.1f} % at k = {k}" for k, share, _, _ in points)
         sentences.append(f"{name}: {values or 'no values'}.")
-    if noisy := [k for k in result["noisy_edge"] if any(k == p[0] for _, points in models for p in points)]:
+    if noisy := [k for k in result.noisy_edge if any(k == p[0] for _, points in models for p in points)]:
         sentences.append(f"No claim is made at k = {', '.join(map(str, noisy))}, above half of the attempts.")
-    if sentence := (result.get("prediction") or {}).get("sentence"):
-        sentences.append(str(sentence))
+    if result.prediction:
+        sentences.append(result.prediction.sentence)
     return " ".join(sentences)
 
 

@@ -48,10 +48,10 @@ def publish(home: Path, run: Run, open_kb: Callable[[Path], KnowledgeBase] = Kno
         note_id = index_app_note(kb, folder / f"{run.id}.md")
         if claim and not _linked(kb, note_id, claim):
             _log.warning("%s: no indexed note has its claim %s; the link resolves once one does", note_id, claim)
-    prediction = finished["prediction"] or {}
-    p_value = None if scripted(run.spec) else prediction.get("p_value")  # a dry run is not one of the claim's comparisons
-    run.update(evidence_note_id=note_id, verdict=prediction.get("verdict") or "", p_value=p_value)
-    write_json(run.folder / "result.json", result(run, RunStatus.SUCCEEDED))
+    prediction = finished.prediction
+    p_value = prediction.p_value if prediction and not scripted(run.spec) else None
+    run.update(evidence_note_id=note_id, verdict=(prediction and prediction.verdict) or "", p_value=p_value)
+    write_json(run.folder / "result.json", result(run, RunStatus.SUCCEEDED).to_json())
     return note_id
 
 

@@ -15,7 +15,8 @@ import yaml
 
 from service.experiments.execution.run_store import Run
 from service.experiments.report.disclaimers import cautions, origin, scripted
-from service.experiments.report.text import confounder_parts, curve_rows, headline, perplexity_rows, solved_sentence
+from service.experiments.report.schema import ModelEnvironment, ModelResult, Result
+from service.experiments.report.text import confounder_parts, curve_rows, headline, percent, perplexity_rows, solved_sentence
 from service.experiments.spec import ExperimentSpec
 
 _KINDS = {
@@ -26,7 +27,7 @@ _KINDS = {
 }
 
 
-def evidence_markdown(run: Run, result: Mapping[str, Any], claim_text: str = "") -> str:
+def evidence_markdown(run: Run, result: Result, claim_text: str = "") -> str:
     """The whole file, front matter and body. `result` is the finished result of `run`, `claim_text` the text of its claim."""
     spec, state = run.spec, run.state
     sections = [
@@ -44,9 +45,10 @@ def evidence_markdown(run: Run, result: Mapping[str, Any], claim_text: str = "")
     return f"---\n{front}---\n" + "\n\n".join(sections) + "\n"
 
 
-def _front(run: Run, spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
-    environment, claim = result["environment"], result["claim"]
-    verdict = (result["prediction"] or {}).get("verdict")
+def _front(run: Run, spec: ExperimentSpec, result: Result, state: Mapping[str, Any]) -> dict[str, Any]:
+    environment, claim = result.environment, result.claim
+    prediction = result.prediction
+    verdict = prediction.verdict if prediction else None
     date = str(state.get("finished") or state.get("created") or "")
     disclaimer = origin(spec, state)
     front: dict[str, Any] = {
@@ -54,9 +56,9 @@ def _front(run: Run, spec: ExperimentSpec, result: Mapping[str, Any], state: Map
         "kind": "evidence",
         "date": date,
     }
-    if verdict and not scripted(spec):  # scripted completions decide no claim
+    if prediction and verdict and not scripted(spec):  # scripted completions decide no claim
         front["status"] = verdict
-        tests = {key: result["prediction"].get(key) for key in ("p_support", "p_refute")}
+        tests = {"p_support": prediction.p_support, "p_refute": prediction.p_refute}
         front |= {key: float(f"{p:.3g}") for key, p in tests.items() if p is not None and math.isfinite(p)}
     if disclaimer:
         front["origin"] = disclaimer
@@ -66,12 +68,12 @@ def _front(run: Run, spec: ExperimentSpec, result: Mapping[str, Any], state: Map
         front |= {"claim": claim, "links": [{"to": f"[[{claim}]]", "type": "evidence_for", "why": why}]}
     return {
         **front,
-        "engine": environment["engine"],
-        "engine_version": environment["engine_version"] or "not recorded",
-        "device": environment["device"] or "not recorded",
-        "models": {name: str(entry["model"]) for name, entry in environment["models"].items()},
-        "settings": environment["settings"],
-        "problems_sha256": environment["problems_sha256"] or "not recorded",
+        "engine": environment.engine,
+        "engine_version": environment.engine_version or "not recorded",
+        "device": environment.device or "not recorded",
+        "models": {name: entry.model for name, entry in environment.models.items()},
+        "settings": environment.settings,
+        "problems_sha256": environment.problems_sha256 or "not recorded",
         "counts": f"runs/{run.id}/counts.csv",
     }
 
@@ -80,19 +82,19 @@ def _subject(spec: ExperimentSpec) -> str:
     return _line(spec.question or spec.name or spec.problems.set or Path(spec.problems.file).name)
 
 
-def _opening(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, Any], claim_text: str) -> str:
-    power = ((result["comparison"] or {}).get("power") or {}).get("advice") or ""
+def _opening(spec: ExperimentSpec, result: Result, state: Mapping[str, Any], claim_text: str) -> str:
+    power = result.comparison.power.advice if result.comparison and result.comparison.power else ""
     summary = headline(result)
     sentences = [summary.removesuffix(power).rstrip() if power else summary]
-    if prediction := result["prediction"]:
+    if prediction := result.prediction:
         stated = "" if state.get("imported") else ", stated before the run"
-        sentences.append(f"Prediction{stated}: {_KINDS[prediction['kind']]}. Verdict: {prediction['verdict']}.")
-        if (runs := prediction.get("comparisons_made", 0)) > 1 and prediction.get("p_value_corrected") is not None:
-            corrected = f"P = {prediction['p_value_corrected']:.2g} corrected for the earlier runs (Holm)"
+        sentences.append(f"Prediction{stated}: {_KINDS[prediction.kind]}. Verdict: {prediction.verdict}.")
+        if (runs := prediction.comparisons_made) > 1 and prediction.p_value_corrected is not None:
+            corrected = f"P = {prediction.p_value_corrected:.2g} corrected for the earlier runs (Holm)"
             sentences.append(f"This is run {runs} on the claim; {corrected}.")
-        if (claims := prediction.get("claims_tested", 0)) > 1 and prediction.get("p_value_over_claims") is not None:
+        if (claims := prediction.claims_tested) > 1 and prediction.p_value_over_claims is not None:
             others = "1 other claim" if claims == 2 else f"{claims - 1} other claims"
-            corrected = f"P = {prediction['p_value_over_claims']:.2g} corrected for all of them (Holm)"
+            corrected = f"P = {prediction.p_value_over_claims:.2g} corrected for all of them (Holm)"
             sentences.append(f"This home tested {others} before; {corrected}.")
     sentences += cautions(spec, state)
     paragraphs = [power] if power and summary.endswith(power) else []
@@ -104,8 +106,8 @@ def _claim_heading(claim: str, text: str) -> list[str]:
     return [f"### Claim [[{claim}]]: {_line(text)}"] if claim and text else []
 
 
-def _setup(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, Any]) -> str:
-    environment, problems = result["environment"], max((model["n_problems"] for model in result["models"]), default=0)
+def _setup(spec: ExperimentSpec, result: Result, state: Mapping[str, Any]) -> str:
+    environment, problems = result.environment, max((model.n_problems for model in result.models), default=0)
     if imported := state.get("imported"):
         files = "\n".join(f"- `{entry['file']}` ({entry['layout']}), sha256 `{entry['sha256']}`" for entry in imported["files"])
         names = ", ".join(f"{name} is {_line(original)}" for name, original in imported["models"].items())
@@ -119,72 +121,74 @@ def _setup(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, 
     name = spec.problems.set or Path(spec.problems.file).name
     screened = f" ({sampling.screen} first, the rest only where none passed)" if sampling.screen else ""
     lines = [
-        f"{problems} problems of {_line(name)} (sha256 `{environment['problems_sha256']}`), {sampling.n} attempts "
+        f"{problems} problems of {_line(name)} (sha256 `{environment.problems_sha256}`), {sampling.n} attempts "
         f"each{screened}; temperature {sampling.temperature:g}, top-p {sampling.top_p:g}, at most {sampling.max_tokens} "
         f"tokens, seed {sampling.seed}.",
         "",
-        *(f"- {_model_line(model, environment['models'][model['name']])}" for model in result["models"]),
+        *(f"- {_model_line(model, environment.models[model.name])}" for model in result.models),
     ]
-    if seconds := result.get("seconds"):
+    if seconds := result.seconds:
         lines += ["", f"Duration: {seconds:,.0f} s."]
     return "\n".join(lines)
 
 
-def _model_line(model: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
-    name, version = str(environment.get("engine") or "engine not recorded"), str(environment.get("engine_version") or "")
+def _model_line(model: ModelResult, environment: ModelEnvironment) -> str:
+    name, version = str(environment.engine or "engine not recorded"), str(environment.engine_version or "")
     engine = version if version.startswith(name) else f"{name} {version}".rstrip()
-    device = environment.get("device") or "a device that was not recorded"
-    text = f"{_line(model['name'])}: `{_line(environment['model'])}`, {engine}, on {device}"
-    if differs := environment.get("differs"):
+    device = environment.device or "a device that was not recorded"
+    text = f"{_line(model.name)}: `{_line(environment.model)}`, {engine}, on {device}"
+    if differs := environment.differs:
         changes = (
             f"{key} {effective!r} instead of the requested {requested!r}" for key, (requested, effective) in differs.items()
         )
         text += f"; {', '.join(changes)}"
-    effective = environment.get("effective") or {}
+    effective = environment.effective or {}
     return f"{text}; effective settings: `{json.dumps(effective, ensure_ascii=False, default=str)}`" if effective else text
 
 
-def _attempts(result: Mapping[str, Any]) -> str:
-    each = {model["attempts"] / model["n_problems"] for model in result["models"] if model["n_problems"]}
-    n = result["models"][0]["n"]
+def _attempts(result: Result) -> str:
+    each = {model.attempts / model.n_problems for model in result.models if model.n_problems}
+    n = result.models[0].n
     return f"{n} attempts each" if each == {n} else f"at least {n} attempts each"
 
 
-def _caption(result: Mapping[str, Any]) -> str:
+def _caption(result: Result) -> str:
     sentences = ["Unbiased pass@k with 95 % intervals over problems (Student's t, widened where little varies)."]
-    if comparison := result["comparison"]:
+    if comparison := result.comparison:
         sentences.append("The difference is in percentage points, paired by problem.")
-        band = [row for row in comparison["band"] if row["low"] is not None and row["k"] not in result["noisy_edge"]]
-        ahead = [str(row["k"]) for row in band if row["low"] > 0]
-        behind = [str(row["k"]) for row in band if row["high"] < 0]
-        parts = [f"{comparison['tuned']} is ahead at k = {', '.join(ahead)}"] if ahead else []
-        parts += [f"{comparison['base']} is ahead at k = {', '.join(behind)}"] if behind else []
+        band = [row for row in comparison.band if row.k not in result.noisy_edge]
+        ahead = [str(row.k) for row in band if row.low is not None and row.low > 0]
+        behind = [str(row.k) for row in band if row.high is not None and row.high < 0]
+        parts = [f"{comparison.tuned} is ahead at k = {', '.join(ahead)}"] if ahead else []
+        parts += [f"{comparison.base} is ahead at k = {', '.join(behind)}"] if behind else []
         sentences.append(f"In the simultaneous 95 % band over all k: {'; '.join(parts) or 'neither model is ahead at any k'}.")
-        if comparison["problems_left_out"]:
-            sentences.append(f"The comparison uses the {comparison['problems']} problems that both models have.")
-    if result["noisy_edge"]:
+        if comparison.problems_left_out:
+            sentences.append(f"The comparison uses the {comparison.problems} problems that both models have.")
+    if result.noisy_edge:
         sentences.append("* above n/2: no claim is made.")
     return " ".join(sentences)
 
 
-def _solved(result: Mapping[str, Any]) -> str:
-    comparison = result["comparison"]
+def _solved(result: Result) -> str:
+    comparison = result.comparison
     if not comparison:
         return ""
     sentences = [solved_sentence(result)]
     labels = (
-        ("both", "by both"), ("base_only", f"only by {comparison['base']}"),
-        ("tuned_only", f"only by {comparison['tuned']}"), ("neither", "by neither"),
+        ("both", "by both"), ("base_only", f"only by {comparison.base}"),
+        ("tuned_only", f"only by {comparison.tuned}"), ("neither", "by neither"),
     )  # fmt: skip
-    for row in comparison["expected_solved"]:
-        values = ", ".join(f"{row[key]:.1f} {label}" for key, label in labels)
-        sentences.append(f"Expected with p above {100 * row['epsilon']:.2g} %, by fitted posteriors: {values}.")
-    if rows := comparison["recovery"]:
-        least, most = (pick(row["k"] or math.inf for row in rows) for pick in (min, max))
-        low, high = min(row["low"] for row in rows), max(row["high"] or math.inf for row in rows)
+    for row in comparison.expected_solved:
+        values = ", ".join(f"{getattr(row, key):.1f} {label}" for key, label in labels)
+        sentences.append(f"Expected with p above {100 * row.epsilon:.2g} %, by fitted posteriors: {values}.")
+    if rows := comparison.recovery:
+        depths, lows, highs = (
+            [math.inf if getattr(row, key) is None else getattr(row, key) for row in rows] for key in ("k", "low", "high")
+        )
+        attempts, consistent = _range(min(depths), max(depths)), _range(min(lows), max(highs))
         sentences.append(
-            f"To solve a problem that only {comparison['tuned']} solved, with 95 % probability, {comparison['base']} needs "
-            f"about {_range(least, most)} attempts; its counts are consistent with {_range(low, high)}."
+            f"To solve a problem that only {comparison.tuned} solved, with 95 % probability, {comparison.base} needs "
+            f"about {attempts} attempts; its counts are consistent with {consistent}."
         )
     return " ".join(sentences)
 
@@ -194,17 +198,17 @@ def _range(low: float, high: float) -> str:
     return " to ".join(dict.fromkeys(ends))
 
 
-def _confounders(result: Mapping[str, Any]) -> str:
-    lines = [f"- {_line(model['name'])}: {'; '.join(confounder_parts(model))}." for model in result["models"]]
-    for model in result["models"]:
-        bounds = [row for row in model.get("unknown_bounds") or [] if row["low"] != row["high"] and row["low"] is not None]
+def _confounders(result: Result) -> str:
+    lines = [f"- {_line(model.name)}: {'; '.join(confounder_parts(model))}." for model in result.models]
+    for model in result.models:
+        bounds = [row for row in model.unknown_bounds or [] if row.low != row.high and row.low is not None]
         if bounds:
-            ranges = ", ".join(f"{100 * row['low']:.1f} to {100 * row['high']:.1f} % at k = {row['k']}" for row in bounds)
-            lines.append(f"- {_line(model['name'])}, pass@k if all timeouts and errors had failed or had passed: {ranges}.")
+            ranges = ", ".join(f"{percent(row.low)} to {percent(row.high)} % at k = {row.k}" for row in bounds)
+            lines.append(f"- {_line(model.name)}, pass@k if all timeouts and errors had failed or had passed: {ranges}.")
     return "\n".join(lines)
 
 
-def _perplexity(result: Mapping[str, Any]) -> str:
+def _perplexity(result: Result) -> str:
     rows = perplexity_rows(result)
     explanation = (
         "A low perplexity means that no single token is surprising. "
@@ -213,28 +217,28 @@ def _perplexity(result: Mapping[str, Any]) -> str:
     return f"{_table(rows)}\n\n{explanation}" if rows else ""
 
 
-def _extrapolation(result: Mapping[str, Any]) -> str:
+def _extrapolation(result: Result) -> str:
     lines = []
-    for name, fit in (result["extrapolation"] or {}).items():
+    for name, fit in (result.extrapolation or {}).items():
         if not fit:
             continue
-        band = ", ".join(f"{100 * row['low']:.1f} to {100 * row['high']:.1f} % at k = {row['k']:,}" for row in fit["band"])
+        band = ", ".join(f"{percent(row.low)} to {percent(row.high)} % at k = {row.k:,}" for row in fit.band)
         tests = "; ".join(
-            f"{model} predicts {100 * test['predicted']:.1f} % at k = {test['k']} from {test['attempts']} attempts, observed "
-            f"{100 * test['observed']:.1f} %"
-            for model, test in fit["back_tests"].items()
-            if test["predicted"] is not None
+            f"{model} predicts {percent(test.predicted)} % at k = {test.k} from {test.attempts} attempts, observed "
+            f"{percent(test.observed)} %"
+            for model, test in fit.back_tests.items()
+            if test.predicted is not None
         )
         lines.append(f"- {_line(name)}: {band}. Back-tests: {tests or 'too few attempts'}.")
     explanation = "The range of three fitted models. It is an estimate, and no verdict uses it."
     return "\n".join([explanation, "", *lines]) if lines else ""
 
 
-def _limitations(spec: ExperimentSpec, result: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+def _limitations(spec: ExperimentSpec, result: Result, state: Mapping[str, Any]) -> str:
     sentences = cautions(spec, state)
     if state.get("imported"):
         sentences.append("The results were produced elsewhere: passkb cannot confirm that the prediction came before them.")
-    edge = (result["comparison"] or {}).get("edge") or max(1, spec.sampling.n // 2)
+    edge = result.comparison.edge if result.comparison else max(1, spec.sampling.n // 2)
     sentences.append(f"No claim is made beyond k = {edge} (half of the attempts) or for other kinds of problems.")
     sentences.append("A problem that never passed may still be solvable.")
     return "\n".join(f"- {sentence}" for sentence in dict.fromkeys(sentences))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from kb.notes import LinkType
@@ -52,27 +52,11 @@ def percent(value: Any) -> str:
     return UNKNOWN if _missing(value) else f"{100 * float(value):.1f} %"
 
 
-def points(value: Any) -> str:
-    """A difference of fractions in percentage points, with its sign."""
-    return UNKNOWN if _missing(value) else f"{100 * float(value):+.1f}".replace("-", "−")
-
-
 def number(value: Any) -> str:
     """An integer with thousands separators, a float with three significant digits."""
     if _missing(value):
         return UNKNOWN
     return f"{value:,}" if isinstance(value, int) else f"{float(value):,.3g}" if abs(value) < 1000 else f"{float(value):,.0f}"
-
-
-def interval(entry: Mapping[str, Any] | None, format_value: Callable[[Any], str]) -> str:
-    """`21.3 % (18.0 to 24.1)`, or only the estimate if the interval is unknown."""
-    if entry is None or _missing(entry.get("estimate")):
-        return UNKNOWN
-    low, high = entry.get("low"), entry.get("high")
-    if _missing(low) or _missing(high):
-        return format_value(entry["estimate"])
-    estimate, *bounds = (format_value(value) for value in (entry["estimate"], low, high))
-    return f"{estimate} ({' to '.join(bound.removesuffix(' %') for bound in bounds)})"
 
 
 def duration(seconds: float) -> str:

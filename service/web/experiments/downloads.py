@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kb.notes import PasskbError
 from service.experiments.execution.run_store import Runs
+from service.experiments.report.schema import Result
 from service.web.experiments.results import spec_yaml
 from service.web.experiments.run_view import RunView, run_view
 
@@ -39,19 +40,27 @@ def _difference(home: Path, view: RunView) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["k", "estimate", "low", "high"])
-    for entry in (view.result.get("comparison") or {}).get("difference") or ():
-        writer.writerow([entry.get(key) for key in ("k", "estimate", "low", "high")])
+    comparison = _result(view).comparison
+    writer.writerows(
+        [point.k, point.estimate, point.low, point.high] for point in (comparison.difference if comparison else ())
+    )
     return text.getvalue()
 
 
 def _curve(home: Path, view: RunView) -> str:
     from service.experiments.report.curve import curve_svg
 
-    return curve_svg(view.result, _WIDTH, _HEIGHT)
+    return curve_svg(_result(view), _WIDTH, _HEIGHT)
 
 
-def _result(home: Path, view: RunView) -> str:
-    return json.dumps(view.result, ensure_ascii=False, indent=1, allow_nan=False)
+def _result_json(home: Path, view: RunView) -> str:
+    return json.dumps(_result(view).to_json(), ensure_ascii=False, indent=1, allow_nan=False)
+
+
+def _result(view: RunView) -> Result:
+    if view.result is None:
+        raise PasskbError(view.problem)
+    return view.result
 
 
 _FILES: Mapping[str, tuple[Callable[[Path, RunView], str], str]] = {
@@ -59,7 +68,7 @@ _FILES: Mapping[str, tuple[Callable[[Path, RunView], str], str]] = {
     "difference.csv": (_difference, "text/csv"),
     "curve.svg": (_curve, "image/svg+xml"),
     "spec.yaml": (lambda home, view: spec_yaml(view), "application/yaml"),
-    "result.json": (_result, "application/json"),
+    "result.json": (_result_json, "application/json"),
 }
 
 

@@ -40,7 +40,7 @@ def status_html(view: RunView, worker_problem: str = "") -> Markup:
     is_done = view.status is RunStatus.SUCCEEDED
     summary, details = _interim_summary(view), ""
     if is_done:
-        summary, details = split_summary(str(view.prediction.get("sentence") or ""))
+        summary, details = split_summary(view.prediction.sentence if view.prediction else "")
     error = str(view.state.get("error") or "") if view.status is RunStatus.FAILED else ""
     needs_worker = view.status in (RunStatus.QUEUED, RunStatus.INTERRUPTED)
     share = _share(view)
@@ -48,7 +48,7 @@ def status_html(view: RunView, worker_problem: str = "") -> Markup:
         "experiments/status.html",
         summary=summary,
         details=details,
-        verdict=str(view.prediction.get("verdict") or "") if is_done else "",
+        verdict=(view.prediction.verdict or "") if is_done and view.prediction else "",
         progress=_progress_text(view),
         is_live=view.live,
         share=share,
@@ -67,8 +67,8 @@ def split_summary(text: str) -> tuple[str, str]:
 
 def _interim_summary(view: RunView) -> str:
     """pass@k so far at the smallest and largest claimed k. No verdict, because looking at interim verdicts biases them."""
-    models = view.result.get("models") or ()
-    curves = {str(model["name"]): {entry["k"]: entry["estimate"] for entry in model["pass_at_k"]} for model in models}
+    models = view.result.models if view.result else ()
+    curves = {model.name: {point.k: point.estimate for point in model.pass_at_k} for model in models}
     curves = {name: curve for name, curve in curves.items() if any(value is not None for value in curve.values())}
     ks = [k for k in view.spec.claimed_ks if all(curve.get(k) is not None for curve in curves.values())] if curves else []
     parts = (

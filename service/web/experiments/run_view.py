@@ -13,6 +13,7 @@ from kb.notes import PasskbError
 from service.experiments.execution import control
 from service.experiments.execution.run_store import ENDED, Run, Runs, RunStatus, read_json
 from service.experiments.report.disclaimers import toys
+from service.experiments.report.schema import Imported, PredictionResult, Result
 from service.experiments.spec import ExperimentSpec
 
 CURVE_SIZE = (560, 330)  # pixels
@@ -33,7 +34,7 @@ class RunLine:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run. `result`: the object of `experiment show --json`, empty before the first counts. `toys`: the toy models among
+    """A run. `result`: its figures, None if they can't be computed. `toys`: the toy models among
     its models. `problem`: why part of it can't be shown."""
 
     id: str
@@ -41,7 +42,7 @@ class RunView:
     spec: ExperimentSpec
     state: dict[str, Any] = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
-    result: dict[str, Any] = field(default_factory=dict)
+    result: Result | None = None
     toys: tuple[str, ...] = ()
     problem: str = ""
 
@@ -61,14 +62,13 @@ class RunView:
         return str(self.state.get("claim") or self.spec.claim)
 
     @property
-    def imported(self) -> dict[str, Any]:
-        """Its imported files; empty for a run that passkb executed."""
-        return dict(self.state.get("imported") or {})
+    def imported(self) -> Imported | None:
+        """Its imported files; None for a run that passkb executed."""
+        return self.result.imported if self.result else None
 
     @property
-    def prediction(self) -> dict[str, Any]:
-        """Kind, verdict and sentence, if known."""
-        return dict(self.result.get("prediction") or {})
+    def prediction(self) -> PredictionResult | None:
+        return self.result.prediction if self.result else None
 
     @property
     def version(self) -> str:
@@ -100,13 +100,13 @@ def run_view(home: Path, run_id: str) -> RunView:
 
     run = Runs(home).find(run_id)
     spec, state, progress, status = run.spec, run.state, run.progress, control.status_of(home, run)
-    values, problem = {}, ""
+    current, problem = None, ""
     try:
-        values = result(run, status)
+        current = result(run, status)
     except PasskbError as error:
         problem = str(error)
     toy_models = tuple(map(str, state.get("toys", toys(spec))))
-    return RunView(run.id, status, spec, state, progress, values, toy_models, problem)
+    return RunView(run.id, status, spec, state, progress, current, toy_models, problem)
 
 
 def newest_runs(home: Path, claims: Sequence[str]) -> dict[str, RunLine]:
@@ -127,6 +127,6 @@ def load_curve(home: Path, run_id: str) -> Markup:
     if not run_id:
         return Markup()
     try:
-        return Markup(curve_svg(read_json(Runs(home).find(run_id).folder / "result.json"), *CURVE_SIZE))
-    except (PasskbError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Markup(curve_svg(Result.load(Runs(home).find(run_id).folder / "result.json"), *CURVE_SIZE))
+    except PasskbError:
         return Markup()

@@ -221,7 +221,8 @@ def curve_html(view: RunView) -> Markup:
     """The curve with its band; empty before the first counts."""
     from service.experiments.report.curve import curve_svg
 
-    if not any(entry["estimate"] is not None for model in view.result.get("models") or () for entry in model["pass_at_k"]):
+    points = [point for model in view.result.models for point in model.pass_at_k] if view.result else []
+    if not view.result or all(point.estimate is None for point in points):
         return Markup()
     return render("experiments/curve.html", svg=Markup(curve_svg(view.result, *CURVE_SIZE)))
 

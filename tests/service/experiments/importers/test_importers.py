@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kb.notes import PasskbError
-from service.experiments.execution.run_store import Runs, RunStatus, counts_of
+from service.experiments.execution.run_store import Run, Runs, RunStatus, counts_of
 from service.experiments.importers.import_run import import_files
-from service.experiments.report.result import result
+from service.experiments.report.result import result as run_result
 from service.experiments.spec import SpecError
 
 Write = Callable[..., Path]
@@ -225,6 +225,10 @@ def test_counts_survive_the_way_through_csv(tmp_path: Path, counts: dict[str, tu
         writer.writerows(["m", problem, n, c] for problem, (n, c) in counts.items())
     run = import_files(tmp_path / f"home{len(list(tmp_path.iterdir()))}", [path])
     assert counts_of(run.tallies("m")) == counts
+
+
+def result(run: Run) -> dict[str, Any]:
+    return run_result(run).to_json()
 
 
 def rates(found: Mapping[str, Any], name: str = "pass_at_k") -> list[float]:

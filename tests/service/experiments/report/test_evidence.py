@@ -77,7 +77,9 @@ def test_a_run_becomes_a_note_that_decides_its_claim_and_a_later_one_stands_besi
         (claim,) = kb.store.claims("vault/does-tuning-select")
         assert claim.status is ClaimStatus.UNDERPOWERED and claim.evidence == (note_id, later)
         assert claim.status_reason == "The runs disagree: of 2, some support the claim and some refute it."
-    assert second.state["verdict"] == "refuted" and result(second)["prediction"]["comparisons_made"] == 2
+    assert (
+        second.state["verdict"] == "refuted" and (prediction := result(second).prediction) and prediction.comparisons_made == 2
+    )
     assert (home / "notes" / "evidence" / f"{first.id}.md").exists()
 
 
@@ -103,7 +105,7 @@ def test_the_note_is_the_same_again_and_its_figures_are_those_of_the_result(home
     text = path.read_text()
     assert publish(home, run, words_only) == note_id and path.read_text() == text
     kept = json.loads((run.folder / "result.json").read_text())
-    assert kept["evidence_note_id"] == note_id == run.state["evidence_note_id"] and kept == result(run)
+    assert kept["evidence_note_id"] == note_id == run.state["evidence_note_id"] and kept == result(run).to_json()
     front, body = yaml.safe_load(text.split("---\n")[1]), text.split("---\n", 2)[2]
     assert body.startswith(kept["prediction"]["sentence"]), "the first paragraph can be quoted"
     assert (front["engine"], front["claim"], front["status"]) == ("imported", claimed, "supported")

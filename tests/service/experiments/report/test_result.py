@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 
 from service.experiments.execution.run_store import DIRECT, Judged, Run, Runs, Tally, tally, write_json
 from service.experiments.report import result as results
-from service.experiments.report.confounders import Scores, confounders, perplexities
+from service.experiments.report.confounders import Scores, measure_confounders, perplexities
 from service.experiments.report.counts import totals
 from service.experiments.report.curve import curve_svg
-from service.experiments.report.result import result, result_text
+from service.experiments.report.result import result_text
+from service.experiments.report.schema import Estimate, Guessing, Result
+from service.experiments.report.text import interval
 from service.experiments.spec import from_mapping
 from service.experiments.statistics.estimators import pass_at_k
 from service.experiments.types import Completion, Judgement, Verdict
@@ -55,6 +57,17 @@ def sampled(run: Run, model: str, n: int, rates: Sequence[float], seed: int = 0)
         run.append(model, [drawn(f"p{i:02}", 0, verdicts)])
         passed.append(verdicts.count(PASS))
     return passed
+
+
+def result(run: Run, status: str = "") -> dict[str, Any]:
+    """The result as JSON, which reads back as the same result."""
+    values = results.result(run, status).to_json()
+    assert Result.model_validate(json.loads(json.dumps(values, allow_nan=False))).to_json() == values
+    return values
+
+
+def read(values: Mapping[str, Any]) -> Result:
+    return Result.model_validate(values)
 
 
 def at(rows: Sequence[Mapping[str, Any]], k: int) -> Mapping[str, Any]:
@@ -100,7 +113,7 @@ def test_the_verdict_is_that_of_the_rules_and_comes_with_power_and_a_sentence(
     assert (prediction["verdict"], prediction["comparisons_made"]) == (verdict, 1) and "k = 1 " in prediction["sentence"]
     assert found["comparison"]["power"]["decided"] > 0.9
     assert found["extrapolation"]["base"]["band"][0]["k"] == 128 and len(found["extrapolation"]["base"]["models"]) >= 2
-    assert verdict in result_text(found) and "64*" in result_text(found)
+    assert verdict in result_text(read(found)) and "64*" in result_text(read(found))
 
 
 def test_an_unfinished_run_says_on_how_many_problems_each_figure_rests_and_is_not_judged(home: Path) -> None:
@@ -115,7 +128,7 @@ def test_an_unfinished_run_says_on_how_many_problems_each_figure_rests_and_is_no
     assert math.isclose(found["models"][0]["pass_at_k"][0]["estimate"], 1 / 3)
     assert [row["problems"] for row in found["comparison"]["difference"]] == [2, 2, 0, 0]
     assert found["prediction"]["verdict"] is None and found["comparison"]["power"] is None
-    assert found["progress"]["eta_s"] == 3.5 and "no verdict yet" in result_text(found)
+    assert found["progress"]["eta_s"] == 3.5 and "no verdict yet" in result_text(read(found))
     assert result(run, "cancelled")["prediction"]["verdict"] is None
 
 
@@ -145,8 +158,8 @@ def test_time_outs_are_bounds_and_what_is_cut_off_is_told_apart(home: Path) -> N
 
 
 def test_what_was_not_recorded_is_none_and_not_zero() -> None:
-    found = confounders(totals([Tally("a", 0, 5, 2), Tally("b", 0, 5, 0)], 0), ())
-    assert set(found.values()) == {None}
+    found = measure_confounders(totals([Tally("a", 0, 5, 2), Tally("b", 0, 5, 0)], 0), ())
+    assert set(found.model_dump().values()) == {None}
 
 
 def test_guessing_is_how_often_an_answer_to_another_problem_is_right() -> None:
@@ -155,16 +168,16 @@ def test_guessing_is_how_often_an_answer_to_another_problem_is_right() -> None:
         Tally("b", 0, 4, 1, {"pass": 1}, {"7": 3, "9": 1}, ["9"]),
         Tally("c", 0, 4, 0, {"fail": 4}, {"7": 4}, []),
     ]
-    assert confounders(totals(entries, 0), {"truncation"})["guessing"] == {
-        "answer_space": 3, "others_right": pytest.approx((7 / 8 + 0) / 2), "problems": 2,
-    }  # fmt: skip
+    assert measure_confounders(totals(entries, 0), {"truncation"}).guessing == Guessing(
+        answer_space=3, others_right=(7 / 8 + 0) / 2, problems=2
+    )  # fmt: skip
 
 
 def test_perplexity_weighs_problems_alike_and_stands_beside_the_models_own() -> None:
     scores: Scores = {"x": {"x": [["a", -2.0, 2], ["a", -6.0, 2], ["b", -8.0, 4]], "y": [["a", -4.0, 2]]}, "y": {"x": []}}
     own, other = perplexities(scores, ["x", "y"])
-    assert own["perplexity"] == pytest.approx(math.exp((2.0 + 2.0) / 2)) and own["logprob_mean"] == -6.0
-    assert (own["problems"], own["completions"], other["under"], other["problems"]) == (2, 3, "y", 1)
+    assert own.perplexity == pytest.approx(math.exp((2.0 + 2.0) / 2)) and own.logprob_mean == -6.0
+    assert (own.problems, own.completions, other.under, other.problems) == (2, 3, "y", 1)
 
 
 def test_how_steadily_a_model_is_right_stands_beside_how_often_it_ever_is(home: Path) -> None:
@@ -243,7 +256,18 @@ def test_a_curve_is_well_formed_svg_whatever_the_names_and_figures(
         for name, points in models
     ]
     noisy = [row[0] for _, points in models for row in points if row[0] > edge]
-    svg = curve_svg({"run_id": "r<&", "models": rows, "noisy_edge": noisy, "comparison": None, "prediction": None})
+    environment: dict[str, Any] = {
+        "engine": "",
+        "engine_version": None,
+        "device": None,
+        "problems_sha256": None,
+        "settings": {},
+        "models": {},
+    }
+    progress = {"done": 0, "total": 0, "eta_s": None}
+    figures = {"finished_counts": True, "comparison": None, "prediction": None, "extrapolation": None, "perplexity": None}
+    about = {"run_id": "r<&", "status": "succeeded", "progress": progress, "environment": environment}
+    svg = curve_svg(read({**figures, **about, "models": rows, "noisy_edge": noisy}))
     root = ET.fromstring(svg)
     assert root.find("{http://www.w3.org/2000/svg}title") is not None
     assert not [e for e in root.iter() if e.tag.endswith("script") or any("href" in name for name in e.attrib)]
@@ -260,9 +284,9 @@ def test_toys_and_dry_runs_say_so_wherever_the_result_goes(home: Path, tmp_path:
     plain = a_run(home, 4, models=["base"], name="plain")
     for run, words in ((toy, "says nothing about large models"), (dry, "No model was run"), (plain, "")):
         found = result(run)
-        shown = " ".join(ET.fromstring(curve_svg(found, 560, 330)).itertext())
+        shown = " ".join(ET.fromstring(curve_svg(read(found), 560, 330)).itertext())
         assert bool(found["cautions"]) == bool(words)
-        assert all(words in " ".join(text.split()) for text in (*found["cautions"], result_text(found), shown))
+        assert all(words in " ".join(text.split()) for text in (*found["cautions"], result_text(read(found)), shown))
 
 
 def test_the_curve_marks_the_crossing_and_pales_what_may_not_be_claimed(home: Path) -> None:
@@ -270,10 +294,17 @@ def test_the_curve_marks_the_crossing_and_pales_what_may_not_be_claimed(home: Pa
     sampled(run, "base", 64, [0.05] * 40)
     sampled(run, "tuned", 64, [0.9] * 20 + [0.0] * 20, seed=1)
     found = result(run, "succeeded")
-    svg = curve_svg(found, 500, 300)
+    svg = curve_svg(read(found), 500, 300)
     assert f"k* = {found['comparison']['crossover']['k']:.0f}" in svg and 'width="500"' in svg
     lines = [element for element in ET.fromstring(svg).iter() if element.tag.endswith("polyline")]
     dashes = [(line.get("stroke-dasharray"), line.get("stroke-opacity")) for line in lines]
     assert ("7 4", "1.0") in dashes and ("none", "1.0") in dashes and dashes.count(("2 4", "0.35")) == 2
-    assert "noisy edge" in svg and "noisy edge" not in curve_svg({**found, "noisy_edge": []})
+    assert "noisy edge" in svg and "noisy edge" not in curve_svg(read({**found, "noisy_edge": []}))
     assert "No claim is made at k = 64" in svg
+
+
+def test_intervals_have_brackets_where_they_are_known() -> None:
+    assert interval(Estimate(estimate=0.2134, low=0.18, high=0.241)) == "21.3 % (18.0 to 24.1)"
+    assert interval(Estimate(estimate=-0.05, low=-0.1, high=0.0), signed=True) == "−5.0 (−10.0 to 0.0)"
+    assert interval(Estimate(estimate=0.5)) == "50.0 %"
+    assert interval(Estimate(estimate=math.nan, low=0.1, high=0.2)) == interval(None) == "–"

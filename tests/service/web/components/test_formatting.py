@@ -9,19 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.web.components.formatting import UNKNOWN, day, duration, interval, number, percent, points
+from service.web.components.formatting import UNKNOWN, day, duration, number, percent
 
 
 @pytest.mark.parametrize("value", [None, math.nan, True, "0.5"])
 def test_what_is_no_number_is_unknown(value: Any) -> None:
-    assert percent(value) == points(value) == number(value) == UNKNOWN
-
-
-def test_intervals_stand_in_brackets_where_they_are_known() -> None:
-    assert interval({"estimate": 0.2134, "low": 0.18, "high": 0.241}, percent) == "21.3 % (18.0 to 24.1)"
-    assert interval({"estimate": -0.05, "low": -0.1, "high": 0.0}, points) == "−5.0 (−10.0 to +0.0)"
-    assert interval({"estimate": 0.5, "low": None, "high": None}, percent) == "50.0 %"
-    assert interval({"estimate": None, "low": 0.1, "high": 0.2}, percent) == interval(None, percent) == UNKNOWN
+    assert percent(value) == number(value) == UNKNOWN
 
 
 @given(st.floats(0, 1e7))

@@ -38,8 +38,8 @@ def live(status: RunStatus, **state: Any) -> RunView:
 
 def test_the_verdict_comes_first_then_figures_with_intervals(view: RunView) -> None:
     status, page = status_html(view), results_html(view)
-    assert view.status is RunStatus.SUCCEEDED and view.prediction["verdict"] == "supported"
-    assert status.index(view.prediction["sentence"][:40]) < status.index("attempts")
+    assert view.status is RunStatus.SUCCEEDED and view.prediction and view.prediction.verdict == "supported"
+    assert status.index(view.prediction.sentence[:40]) < status.index("attempts")
     assert "25.0 %" in page and "50.0 %" in page and "+25.0" in page and "16*" in page
     assert "only base</dt><dd>30" in page and "only tuned</dt><dd>0" in page
     assert "all k pass (pass^k)" in page and "G-Pass@k" in page and "Cover@τ" in page and "by majority" not in page
@@ -117,7 +117,8 @@ def test_lists_survive_a_damaged_run(home: Path, view: RunView) -> None:
 
 def test_a_stored_curve_is_drawn_from_figures_and_names_lead_nowhere(home: Path, view: RunView) -> None:
     folder = home / "runs" / view.id
-    write_json(folder / "result.json", view.result)
+    assert view.result
+    write_json(folder / "result.json", view.result.to_json())
     (folder / "curve.svg").write_text("<svg onload='window.hacked=1'></svg>")
     assert "<svg" in load_curve(home, view.id) and "hacked" not in load_curve(home, view.id)
     assert load_curve(home, "../../etc") == load_curve(home, "") == ""
