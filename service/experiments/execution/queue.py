@@ -18,6 +18,7 @@ from kb.notes import PasskbError
 
 _QUEUES = ("local", "remote")  # one run at a time on this machine's device, and one on remote model servers
 _POLL = 0.3  # seconds
+_GRACE = 5  # seconds that a job has to write its batch after a signal
 _VERSION = "1"  # of the job format; DBOS ignores jobs of other versions
 logging.getLogger("dbos").setLevel(logging.ERROR)
 
@@ -60,10 +61,14 @@ def has_worker(home: Path) -> bool:
     return False
 
 
+class _Interrupted(BaseException):
+    """Leaves a job pending: DBOS records an outcome for an Exception only, and the next worker resumes jobs without one."""
+
+
 def serve(home: Path, execute: Callable[[str], None], stop: threading.Event, idle: Callable[[], bool] = lambda: False) -> None:
     """Executes queued jobs until `stop` is set, or the queue is empty and `idle` returns true.
 
-    A job that `execute` leaves because of `stop` stays pending if the caller then calls `exit_process`. Raises PasskbError
+    A job that runs when `stop` is set has `_GRACE` seconds to return, and stays pending for the next worker. Raises PasskbError
     when the home has another worker.
     """
     from dbos import DBOS
@@ -76,19 +81,14 @@ def serve(home: Path, execute: Callable[[str], None], stop: threading.Event, idl
         holder = (home / "worker.pid").read_text("ascii") if (home / "worker.pid").exists() else "unknown"
         raise PasskbError(f"process {holder} is already the worker of {home}: a home has one worker") from None
     (home / "worker.pid").write_text(str(os.getpid()), encoding="ascii")
-    running = threading.Semaphore(0)
     DBOS(config={"name": "passkb", "system_database_url": _url(home), "application_version": _VERSION, "executor_id": "worker",
                  "log_level": "ERROR", "enable_otlp": False})  # fmt: skip
 
     @DBOS.workflow(name="execute")
     def job(run_id: str) -> None:
-        running.release()
-        try:
-            execute(run_id)
-            while stop.is_set():  # stays pending for the next worker
-                time.sleep(_POLL)
-        finally:
-            running.acquire(blocking=False)
+        execute(run_id)
+        if stop.is_set():
+            raise _Interrupted
 
     DBOS.launch()
     for name in _QUEUES:
@@ -98,15 +98,8 @@ def serve(home: Path, execute: Callable[[str], None], stop: threading.Event, idl
             if idle() and not DBOS.list_workflows(status=["ENQUEUED", "PENDING"], limit=1):
                 break
     finally:
-        if not stop.is_set():
-            DBOS.destroy()
+        DBOS.destroy(workflow_completion_timeout_sec=_GRACE if stop.is_set() else 0)
         lock.release()
-
-
-def exit_process() -> None:
-    """Exits at once; pending jobs stay pending."""
-    logging.shutdown()
-    os._exit(0)
 
 
 def _lock(home: Path) -> FileLock:

@@ -21,7 +21,6 @@ from service.experiments.types import ProblemSet
 from service.log import logger
 
 _log = logger("worker")
-_GRACE = 5.0  # seconds that a run has to write its batch
 
 
 def work(
@@ -45,11 +44,9 @@ def work(
             execute_run(home, run_id, publish, stop.is_set, vllm)
 
     queue.serve(home, job, stop, lambda: until_idle or bool(parent and not _alive(parent)))
-    if stop.is_set():
-        deadline = time.monotonic() + _GRACE
-        while not busy.acquire(timeout=0.1) and time.monotonic() < deadline:
-            pass
-        queue.exit_process()
+    if busy.locked():  # the run did not stop in time, and its thread would keep the process alive
+        logging.shutdown()
+        os._exit(0)
 
 
 def execute_run(
