@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 from kb.notes import PasskbError
 from kb.offline import go_offline
 from service.llm.http_cancel import OpenResponses
+from service.llm.retry import backoff, is_retryable, parse_retry_after
 from service.llm.stream_reader import StreamReader
 
 _LOCAL = ("127.", "localhost", "::1")
-RETRYABLE_STATUS = (408, 409, 425, 429)
 BAD_REQUEST_STATUS = (400, 422)
 _TOO_LONG_MESSAGES = ("context length", "context window", "maximum context", "max_model_len", "too long", "too many tokens")
 _POLL_SECONDS = 0.05  # seconds between checks for cancellation
@@ -156,7 +156,7 @@ class ChatModel(ABC):
                 if len(reasons) >= self.timeouts.tries or (fault.wait or 0) > self.timeouts.asked:
                     raise ModelError(f"{self._where} does not respond ({'; '.join(dict.fromkeys(reasons))}): "
                                      "check the server, or ask without a model") from None  # fmt: skip
-                _sleep(self.timeouts.pause * 2 ** (len(reasons) - 1) if fault.wait is None else fault.wait, stopped)
+                _sleep(backoff(len(reasons), self.timeouts.pause) if fault.wait is None else fault.wait, stopped)
             except BadRequestError as fault:
                 too_long = any(words in fault.reason.lower() for words in _TOO_LONG_MESSAGES)
                 if too_long or len(forms) == 1:
@@ -301,8 +301,8 @@ class LanguageModel(ChatModel):
             reason = self._redact(reason)
             if status in BAD_REQUEST_STATUS:
                 return BadRequestError(reason)
-            if status >= 500 or status in RETRYABLE_STATUS:
-                return RetryableError(reason, _parse_retry_after(error.response.headers.get("retry-after")))
+            if is_retryable(status):
+                return RetryableError(reason, parse_retry_after(error.response.headers.get("retry-after")))
             if status in (401, 403):
                 return ModelError(f"{self._where} rejected the API key ({reason}): set PASSKB_LLM_API_KEY")
             if status == 404:
@@ -405,14 +405,6 @@ def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
         if stop():
             raise Stopped("stopped")
         time.sleep(min(remaining, _POLL_SECONDS))
-
-
-def _parse_retry_after(header: str | None) -> float | None:
-    """Retry-After in seconds; None if missing or a date."""
-    try:
-        return max(0.0, float(header)) if header else None
-    except ValueError:
-        return None
 
 
 def _error_message(error: Any) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 from kb.offline import go_offline
 from service.llm.client import (
     BAD_REQUEST_STATUS,
-    RETRYABLE_STATUS,
     BadRequestError,
     ChatModel,
     ModelError,
@@ -21,6 +20,7 @@ from service.llm.client import (
     StreamEnd,
     Timeouts,
 )
+from service.llm.retry import is_retryable
 
 
 class IntegrationModel(ChatModel):
@@ -64,7 +64,7 @@ class IntegrationModel(ChatModel):
         reason = self._redact(f"{type(error).__name__}: {error}")
         if status in BAD_REQUEST_STATUS:
             return BadRequestError(reason)
-        if status in RETRYABLE_STATUS or (isinstance(status, int) and status >= 500):
+        if isinstance(status, int) and is_retryable(status):
             return RetryableError(reason)
         return ModelError(f"{self._where} failed ({reason}): check the model, its server and its API key")
 

@@ -15,8 +15,8 @@ import httpx
 
 from service.experiments.engines.base import EngineError
 from service.llm.http_limits import HEADERS, MAX_BYTES, ResponseError, ResponseLimits, max_answer_bytes, redirect_target
+from service.llm.retry import backoff, is_retryable, parse_retry_after
 
-_RETRIED = (408, 409, 425, 429)
 _LOCAL = ("127.", "localhost", "[::1]", "::1")
 
 
@@ -32,7 +32,7 @@ class RetryPolicy:
     timeout: float = 600.0
 
     def delay(self, failures: int) -> float:
-        return float(min(self.max_delay, self.initial_delay * 2 ** (failures - 1)) * random.uniform(0.5, 1))
+        return backoff(failures, self.initial_delay, self.max_delay) * random.uniform(0.5, 1)
 
 
 @dataclass(slots=True)
@@ -140,10 +140,10 @@ class Endpoints:
             ) from None
         except (httpx.HTTPError, OSError) as error:
             raise _Retry(str(error) or type(error).__name__) from None
-        if response.status_code >= 500 or response.status_code in _RETRIED:
-            raise _Retry(
-                f"{response.status_code} {_message(response)}".strip(), _seconds(response, self.patience.max_retry_after)
-            )
+        if is_retryable(response.status_code):
+            delay = parse_retry_after(response.headers.get("retry-after"))
+            delay = None if delay is None else min(delay, self.patience.max_retry_after)
+            raise _Retry(f"{response.status_code} {_message(response)}".strip(), delay)
         if target := redirect_target(response):
             raise Rejected(response.status_code, f"it redirects to {target}, and passkb sends prompts to no other server", url)
         if response.status_code >= 300:
@@ -201,11 +201,3 @@ def _message(response: httpx.Response) -> str:
         if isinstance(value, dict) and value.get(key):
             value = value[key]
     return " ".join(str(value).split())[:400]
-
-
-def _seconds(response: httpx.Response, most: float) -> float | None:
-    """The Retry-After header if it is a number of seconds, limited to `most`."""
-    try:
-        return min(most, max(0.0, float(response.headers.get("retry-after", ""))))
-    except ValueError:
-        return None
