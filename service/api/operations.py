@@ -152,7 +152,7 @@ def propose(access: Access, claim: str = "", spec: Mapping[str, Any] | None = No
     """The plan and cost of an experiment, and a link with which a person can start it. Starts and writes nothing.
 
     `claim`: NOTE#ID of a claim with a test; or `spec`: a spec. Raises PasskbError or SpecError for an invalid experiment."""
-    from service.experiments.claims import claim_named, spec_of
+    from service.experiments.claims import claim_spec, find_claim
     from service.experiments.spec import from_mapping
 
     if bool(claim) == (spec is not None):
@@ -163,12 +163,12 @@ def propose(access: Access, claim: str = "", spec: Mapping[str, Any] | None = No
         if not mark:
             raise PasskbError(f"{claim!r} is not a claim: write NOTE#ID, as listed by `claims`")
         claim = f"{find_note(access, name)}#{label}"
-        experiment = from_mapping(spec_of(access.kb, claim), f"the test of {claim}")
+        experiment = from_mapping(claim_spec(access.kb, claim), f"the test of {claim}")
         link = f"/?claim={quote(claim, safe='')}"
     else:
         experiment = from_mapping(spec_, "the spec")
         if experiment.claim:
-            claim_named(access.kb, experiment.claim)
+            find_claim(access.kb, experiment.claim)
         link = f"/?spec={quote(json.dumps(spec_, ensure_ascii=False, separators=(',', ':')), safe='')}"
     if len(link) > _MAX_LINK:
         raise PasskbError(

@@ -216,10 +216,10 @@ def _spec(options: argparse.Namespace) -> Any:
     if not mark:
         raise PasskbError(f"{options.spec}: no such file. For the test of a claim use NOTE#ID (`passkb claims` lists them).")
     from service.cli.open_home import open_home
-    from service.experiments.claims import spec_of
+    from service.experiments.claims import claim_spec
 
     with open_home(home_folder(options.home)) as kb:
-        return from_mapping(spec_of(kb, f"{kb.find(note)}#{claim}"), f"the test of {options.spec}")
+        return from_mapping(claim_spec(kb, f"{kb.find(note)}#{claim}"), f"the test of {options.spec}")
 
 
 def _mapping(text: str, where: str) -> Any:

@@ -10,11 +10,11 @@ from kb.knowledge_base import KnowledgeBase
 from kb.notes import Claim, PasskbError
 
 
-def spec_of(kb: KnowledgeBase, name: str) -> dict[str, Any]:
+def claim_spec(kb: KnowledgeBase, name: str) -> dict[str, Any]:
     """The test of claim `NOTE#ID` as the mapping of a spec; name, question and claim have defaults.
 
     Raises PasskbError when the claim does not exist or has no test."""
-    note_id, claim = claim_named(kb, name)
+    note_id, claim = find_claim(kb, name)
     if not claim.test:
         raise PasskbError(f"claim {name} has no `test` in its note: add one there, or pass a spec file")
     defaults = {"name": f"{note_id.rsplit('/', 1)[-1]}-{claim.id}", "question": claim.question}
@@ -45,7 +45,7 @@ def _absolute(name: Any, folder: Path) -> Any:
     return str(path.resolve()) if isinstance(name, str) and path.exists() else name
 
 
-def claim_named(kb: KnowledgeBase, name: str) -> tuple[str, Claim]:
+def find_claim(kb: KnowledgeBase, name: str) -> tuple[str, Claim]:
     """The note's id and the claim. Raises PasskbError that lists the note's claims."""
     note, _, claim_id = name.rpartition("#")
     note_id = kb.find(note)

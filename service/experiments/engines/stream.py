@@ -78,11 +78,10 @@ class Channel:
 
 
 class Stream(Iterator[list[Completion]]):
-    """Sends requests ahead, about `rows` attempts of them, and yields each one's completions when they are all there.
+    """Sends about `rows` attempts ahead and yields the completions of one request at a time.
 
-    `submit` gets several requests at once and returns at once; it answers through the channel. `on_close` is told once that
-    no more is wanted. The requests are pulled in the thread that reads. `close` may come from any thread, also while
-    another one waits for the next.
+    `submit` receives several requests, returns immediately and answers through the channel. `on_close` is called once. The
+    reading thread pulls the requests. Any thread can call `close`, also while another one waits for the next completions.
     """
 
     def __init__(

@@ -74,7 +74,7 @@ class _Value:
 
     value: Fraction
     form: _Form
-    given: bool = False
+    is_input: bool = False
 
 
 def verify(numbers: Sequence[int], target: int, text: str, finish: str = "stop") -> Judgement:
@@ -90,11 +90,11 @@ def verify(numbers: Sequence[int], target: int, text: str, finish: str = "stop")
     except _Unreadable as error:
         return Judgement(wrong, "", False, str(error))
     broken, left = _compute(numbers, equalities)
-    results = [value for value in left if not value.given]
+    results = [value for value in left if not value.is_input]
     if broken or len(results) != 1:
         written = " , ".join(equality.written for equality in equalities)
         return Judgement(wrong, written, True, broken or f"the result {results[0].value} is not used")
-    end, unused = results[0], [value.value for value in left if value.given]
+    end, unused = results[0], [value.value for value in left if value.is_input]
     if unused:
         return Judgement(wrong, str(end.form), True, f"the number {unused[0]} is not used")
     if end.value != target:
@@ -241,7 +241,7 @@ class _Reader:
 
 def _compute(numbers: Sequence[int], equalities: Sequence[_Equality]) -> tuple[str, list[_Value]]:
     """The error or "", and the remaining values."""
-    available = [_Value(Fraction(number), _Form("+", (str(number),)), given=True) for number in numbers]
+    available = [_Value(Fraction(number), _Form("+", (str(number),)), is_input=True) for number in numbers]
     for equality in equalities:
         try:
             value = _value(equality.left, available)

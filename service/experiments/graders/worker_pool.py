@@ -102,12 +102,12 @@ class Workers:
             replies: list[Reply | None] = [None] * len(questions)
             waiting = deque(range(len(questions)))
             try:
-                while waiting or any(worker.asked for worker in self._workers):
+                while waiting or any(worker.pending for worker in self._workers):
                     self._assign(waiting, questions)
                     self._receive(replies)
                     self._reap(replies, waiting)
             finally:
-                for worker in [worker for worker in self._workers if worker.asked]:
+                for worker in [worker for worker in self._workers if worker.pending]:
                     self._end(worker)
             return [reply or Reply(ended="not asked") for reply in replies]
 
@@ -124,16 +124,16 @@ class Workers:
         """Starts workers and hands out questions."""
         if self._closed.is_set():
             raise Closed("the grader was closed while grading")
-        for worker in [worker for worker in self._workers if worker.answered >= _MAX_ANSWERS and not worker.asked]:
+        for worker in [worker for worker in self._workers if worker.answered >= _MAX_ANSWERS and not worker.pending]:
             self._end(worker)
-        busy = sum(bool(worker.asked) for worker in self._workers)
+        busy = sum(bool(worker.pending) for worker in self._workers)
         needed = min(self.count, busy + -(-len(waiting) // _QUESTIONS_PER_START))
         while len(self._workers) < needed:
             worker = _Worker(_start(self._module, self._seconds))
             self._workers.append(worker)
             self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
         for worker in self._workers:
-            if waiting and worker.ready and not worker.asked and worker.process.poll() is None:
+            if waiting and worker.ready and not worker.pending and worker.process.poll() is None:
                 size = max(1, min(_CHUNK, len(waiting) // (2 * len(self._workers))))
                 worker.ask([waiting.popleft() for _ in range(size)], questions)
 
@@ -146,15 +146,14 @@ class Workers:
                 elif kind == "value":
                     worker.value = value
                 else:
-                    replies[worker.asked.popleft()] = Reply(worker.value, "" if kind == "done" else str(value))
+                    replies[worker.pending.popleft()] = Reply(worker.value, "" if kind == "done" else str(value))
                     worker.value, worker.answered = None, worker.answered + 1
 
     def _reap(self, replies: list[Reply | None], waiting: deque[int]) -> None:
         """Removes workers that ended or hang. Their current question gets a reply; their other questions wait again."""
         for worker in list(self._workers):
-            hangs = bool(worker.asked or not worker.ready) and worker.silent() > (
-                self._patience if worker.ready else _START_TIMEOUT
-            )
+            limit = self._patience if worker.ready else _START_TIMEOUT
+            hangs = bool(worker.pending or not worker.ready) and worker.silent() > limit
             if not hangs and not worker.over:
                 continue
             status = self._end(worker)
@@ -163,11 +162,11 @@ class Workers:
                 if self._failed_starts >= _MAX_FAILED_STARTS:
                     command = f"{sys.executable} -m {self._module} {self._seconds} </dev/null"
                     raise PasskbError(f"the grader's worker does not start; for the reason run: {command}")
-            elif worker.asked:
+            elif worker.pending:
                 out_of_time = hangs or status == -signal.SIGPROF
-                replies[worker.asked.popleft()] = Reply(worker.value, "timeout" if out_of_time else _ending(status))
-            waiting.extendleft(reversed(worker.asked))
-            worker.asked.clear()
+                replies[worker.pending.popleft()] = Reply(worker.value, "timeout" if out_of_time else _ending(status))
+            waiting.extendleft(reversed(worker.pending))
+            worker.pending.clear()
 
     def _end(self, worker: _Worker) -> int:
         self._workers.remove(worker)
@@ -177,12 +176,12 @@ class Workers:
 
 @dataclass(eq=False, slots=True)
 class _Worker:
-    """`asked`: the indices of its unanswered questions. `value`: the answer so far to the first of them."""
+    """`pending`: the indices of its unanswered questions. `value`: the answer so far to the first of them."""
 
     process: subprocess.Popen[bytes]
     ready: bool = False
     over: bool = False
-    asked: deque[int] = field(default_factory=deque)
+    pending: deque[int] = field(default_factory=deque)
     value: Any = None
     answered: int = 0
     _since: float = field(default_factory=time.monotonic)
@@ -193,7 +192,7 @@ class _Worker:
         return self.process.stdout
 
     def ask(self, indices: list[int], questions: Sequence[Any]) -> None:
-        self.asked.extend(indices)
+        self.pending.extend(indices)
         self._since = time.monotonic()
         stdin: Any = self.process.stdin
         # The next read detects a worker that has just ended.

@@ -16,7 +16,7 @@ from typing import Any
 
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError, slug
-from service.experiments.claims import claim_named
+from service.experiments.claims import find_claim
 from service.experiments.execution.run_store import Judged, Run, Runs, RunStatus, Tally, counts_of, tally
 from service.experiments.importers.formats import read_results
 from service.experiments.importers.rows import Attempt, ImportedFile, ProblemCounts
@@ -235,7 +235,7 @@ def _claim(home: Path, claim: str) -> str:
     if "#" not in claim:
         raise PasskbError(f"--claim {claim}: write the claim as NOTE#ID (`passkb claims` lists them)")
     with KnowledgeBase(home) as kb:
-        note_id, match = claim_named(kb, claim)
+        note_id, match = find_claim(kb, claim)
     return f"{note_id}#{match.id}"
 
 

@@ -14,7 +14,7 @@ from kb.files import write_atomic
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import LinkType, PasskbError
 from kb.os_errors import explanation
-from service.experiments.claims import claim_named
+from service.experiments.claims import find_claim
 from service.experiments.execution.run_store import Run, RunStatus, write_json
 from service.experiments.report.curve import curve_svg
 from service.experiments.report.disclaimers import scripted, toys
@@ -61,7 +61,7 @@ def _claim(kb: KnowledgeBase, run: Run) -> tuple[str, str]:
     if not claim:
         return "", ""
     try:
-        note_id, match = claim_named(kb, claim)
+        note_id, match = find_claim(kb, claim)
     except PasskbError:
         return claim, ""
     return f"{note_id}#{match.id}", match.text

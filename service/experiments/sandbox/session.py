@@ -68,7 +68,7 @@ class Examiner:
         try:
             _start(programs, tests, case, self.limits)
             report = _receive(tests, deadline)
-            end = _stop(programs, _ENDING if report and report["outcome"] == "gone" else _NOW)
+            end = _stop(programs, _ENDING if report and report["outcome"] == "ended" else _NOW)
         except Died as error:
             # Discard both: the other one is in the middle of the case.
             self._discard("programs", "tests")
@@ -100,10 +100,10 @@ class Examiner:
         if report is None:
             return Outcome("timeout", f"not finished after {self.limits.wall_s:g} s", cpu_s=cpu_s)
         kind, reason = report["outcome"], report["reason"]
-        if kind == "gone" and status == _NOT_CONFINED << 8 and not report["shape"]:
+        if kind == "ended" and status == _NOT_CONFINED << 8 and not report["shape"]:
             # This happened before the program was read, so the program can't fake it.
             kind, reason = "lost", "its process could not be confined"
-        elif kind == "gone":
+        elif kind == "ended":
             kind, reason = "fail", _ending(reason, end)
             if not why and status in (signal.SIGXCPU, signal.SIGKILL) and cpu_s >= _NEARLY * self.limits.cpu_s:
                 kind, reason = "timeout", f"over {math.ceil(self.limits.cpu_s)} s of CPU time"

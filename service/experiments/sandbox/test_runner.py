@@ -21,7 +21,7 @@ from service.experiments.sandbox.protocol import Channel, WireError, decode, enc
 _TESTS = "<tests>"
 
 
-class Gone(BaseException):
+class ProgramEnded(BaseException):
     """The program ended or violated the protocol. Not an Exception, so that no test can catch it."""
 
 
@@ -61,7 +61,7 @@ class Program:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.calls = 0
-        self.gone = ""
+        self.end_reason = ""
         self.shape = ""
         self.defined = False
 
@@ -89,7 +89,7 @@ class Program:
         try:
             self.channel.send(request)
         except OSError as error:
-            self._lost(f"it ended: {error}")
+            self._fail(f"it ended: {error}")
         except WireError as error:
             raise TestsAtFault(f"the tests pass too much: {error}") from None
         return self._receive()
@@ -99,28 +99,28 @@ class Program:
             return self._decoded(lambda: decode(reply[1], self._revive))
         if reply[0] == "raise" and len(reply) == 3:
             raise _exception(str(reply[1]), str(reply[2])[:500])
-        return self._lost("it violated the protocol")
+        return self._fail("it violated the protocol")
 
     def _receive(self) -> list[Any]:
         try:
             reply = self.channel.receive()
         except (EOFError, OSError):
-            self._lost("it ended before its checks did")
+            self._fail("it ended before its checks did")
         except WireError as error:
-            self._lost(str(error))
+            self._fail(str(error))
         if type(reply) is not list or not reply:
-            self._lost("it violated the protocol")
+            self._fail("it violated the protocol")
         return list(reply)
 
     def _decoded(self, read: Any) -> Any:
         try:
             return read()
         except (WireError, TypeError, ValueError) as error:
-            return self._lost(str(error))
+            return self._fail(str(error))
 
-    def _lost(self, why: str) -> Any:
-        self.gone = self.gone or why
-        raise Gone(self.gone)
+    def _fail(self, reason: str) -> Any:
+        self.end_reason = self.end_reason or reason
+        raise ProgramEnded(self.end_reason)
 
     def _revive(self, payload: Any) -> Opaque:
         return Opaque(self, payload)
@@ -132,16 +132,16 @@ class Program:
 
 
 def examine(end: socket.socket, case: dict[str, str]) -> dict[str, Any]:
-    """The report on a case with `program`, `tests`, `entry_point` and `prefix`; `outcome` is pass, fail, gone or tests."""
+    """The report on a case with `program`, `tests`, `entry_point` and `prefix`; `outcome` is pass, fail, ended or tests."""
     program = Program(Channel(end))
     try:
         outcome, reason = _run(program, case)
-    except Gone as gone:
-        outcome, reason = "gone", str(gone)
+    except ProgramEnded as error:
+        outcome, reason = "ended", str(error)
     except TestsAtFault as fault:
         outcome, reason = "tests", str(fault)
-    if program.gone:
-        outcome, reason = "gone", program.gone
+    if program.end_reason:
+        outcome, reason = "ended", program.end_reason
     elif outcome == "pass" and not program.calls:
         outcome, reason = "tests", f"the tests never called {case['entry_point']}"
     return {"outcome": outcome, "reason": reason, "shape": program.shape, "defined": program.defined}

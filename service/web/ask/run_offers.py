@@ -10,7 +10,7 @@ from kb.knowledge_base import KnowledgeBase
 from kb.notes import Note, PasskbError
 from service.answering.answer import Answer, Citation
 from service.answering.surroundings import Numbering, thesis_sentence
-from service.experiments.claims import claim_named, spec_of
+from service.experiments.claims import claim_spec, find_claim
 from service.experiments.execution import control
 from service.experiments.execution.run_store import Runs, RunStatus
 from service.experiments.spec import ExperimentSpec, from_mapping
@@ -25,13 +25,13 @@ _costs: dict[tuple[str, str, int], str] = {}
 
 def load_claim_spec(kb: KnowledgeBase, claim: str) -> ExperimentSpec:
     """The test of a claim (NOTE#ID). Takes it from the note, never from the page. Raises PasskbError or SpecError."""
-    return from_mapping(spec_of(kb, claim[:1_000]), f"the test of {claim[:200]}")
+    return from_mapping(claim_spec(kb, claim[:1_000]), f"the test of {claim[:200]}")
 
 
 def start_run(kb: KnowledgeBase, spec: ExperimentSpec, *, again: bool = False) -> control.Submitted:
     """Queues a run. Raises PasskbError or SpecError, also if the spec names an unknown claim."""
     if spec.claim:
-        claim_named(kb, spec.claim)
+        find_claim(kb, spec.claim)
     return control.submit(kb.home, spec, again=again)
 
 

@@ -10,7 +10,7 @@ import yaml
 from markupsafe import Markup
 
 from kb.knowledge_base import KnowledgeBase
-from service.experiments.claims import claim_named, spec_of
+from service.experiments.claims import claim_spec, find_claim
 from service.experiments.spec import ExperimentSpec, read_spec
 from service.web.components.formatting import count
 from service.web.components.messages import error_html, message_html
@@ -77,7 +77,7 @@ def form_values(kb: KnowledgeBase, claim: str, preset: str, spec: str = "") -> t
     if not claim:
         return PRESETS.get(preset, PRESETS["pair"])[1], ""
     try:
-        return _to_yaml(spec_of(kb, claim[:1_000])), ""
+        return _to_yaml(claim_spec(kb, claim[:1_000])), ""
     except Exception as error:
         return PRESETS["pair"][1], error_html(error)
 
@@ -100,7 +100,7 @@ def parse_spec(kb: KnowledgeBase, text: str) -> ExperimentSpec:
     """The spec in the form. Raises PasskbError or SpecError, also if the spec names an unknown claim."""
     spec = read_spec(str(text)[:MAX_SPEC])
     if spec.claim:
-        claim_named(kb, spec.claim)
+        find_claim(kb, spec.claim)
     return spec
 
 

@@ -19,7 +19,7 @@ from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from service.cli.main import main
 from service.experiments import preflight as checks
-from service.experiments.claims import spec_of
+from service.experiments.claims import claim_spec
 from service.experiments.engines.openai import OpenAIEngine
 from service.experiments.execution import control
 from service.experiments.execution.run_store import Runs, RunStatus
@@ -179,7 +179,7 @@ claims:
     folder = vault({"a.md": note, "gemma/config.json": "{}"})
     with KnowledgeBase(home, HashedWords()) as kb:
         ingest(kb, [folder])
-        assert spec_of(kb, "vault/a#c")["models"]["base"]["model"] == "gemma"
+        assert claim_spec(kb, "vault/a#c")["models"]["base"]["model"] == "gemma"
 
 
 def test_a_server_that_does_not_answer_or_serves_another_model_is_refused(home: Path, server: str) -> None:

@@ -280,7 +280,7 @@ def test_closing_while_it_judges_leaves_no_process() -> None:
 
     thread = threading.Thread(target=judging)
     thread.start()
-    while not all(worker.asked for worker in grader.workers._workers) or not grader.workers.pids:
+    while not all(worker.pending for worker in grader.workers._workers) or not grader.workers.pids:
         time.sleep(0.01)
     pids = grader.workers.pids
     grader.close()
