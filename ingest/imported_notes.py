@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ingest.changes import imported_folder
-from ingest.readers.formats import PAGES, PDF
+from ingest.readers.formats import TEXT
 from kb.files import remove_scratch_files
 from kb.knowledge_base import KnowledgeBase
 from kb.store.queries import FileRecord
@@ -48,4 +48,4 @@ def _shorten_name(name: str) -> str:
 
 
 def _is_imported(record: FileRecord) -> bool:
-    return Path(record.path).suffix.lower() in PAGES | PDF
+    return Path(record.path).suffix.lower() not in TEXT

@@ -14,7 +14,8 @@ from ingest.fetched_pages import Fetch, PageStore, is_address, store_pages
 from ingest.imported_notes import markdown_path, remove_leftovers, remove_orphans
 from ingest.links import Name, Names, Resolution, resolve
 from ingest.lock import TIMEOUT_S, lock_home
-from ingest.readers.formats import read_bytes, read_file
+from ingest.readers.formats import NATIVE, read_bytes, read_file
+from ingest.readers.llama_index import ReaderError, load_reader
 from ingest.readers.markdown import ParsedNote
 from ingest.report import IngestReport
 from ingest.sources import Registry, Source, printable
@@ -28,14 +29,21 @@ _Entry = tuple[ParsedNote, tuple[Chunk, ...]]
 
 
 def ingest(
-    kb: KnowledgeBase, paths: Iterable[str | Path], progress: Progress | None = None, *, fetch: Fetch | None = None
+    kb: KnowledgeBase,
+    paths: Iterable[str | Path],
+    progress: Progress | None = None,
+    *,
+    fetch: Fetch | None = None,
+    reader: str = "",
 ) -> IngestReport:
     """Registers folders and files and indexes what is new in them. The report lists what cannot be read.
 
     Pages at web addresses among `paths` are fetched (by `fetch`; by default not from private networks), stored in the home and
-    indexed from there.
+    indexed from there. `reader`: PACKAGE:CLASS of a llama-index reader for files in other formats.
     """
     paths, report, sources = list(paths), IngestReport(), dict[Path, Source]()
+    if reader:
+        load_reader(reader)
     if addresses := list(dict.fromkeys(str(path) for path in paths if is_address(path))):
         pages, failed = store_pages(kb.home, addresses, fetch or _fetch(), progress)
         report.failed.extend(failed)
@@ -53,8 +61,10 @@ def ingest(
                 report.failed.append((printable(path), "no such file or folder: check the spelling"))
             elif printable(absolute.resolve()) != str(absolute.resolve()):
                 report.failed.append((printable(path), "its name is not Unicode: rename it"))
+            elif reader and (absolute.is_dir() or absolute.suffix.lower() in NATIVE):
+                report.failed.append((printable(path), "a reader is for files in formats that passkb does not read itself"))
             else:
-                source = registry.add(absolute.resolve())
+                source = registry.add(absolute.resolve(), reader=reader)
                 sources |= {inner.path: inner for inner in (source, *nested_sources(source, registry.all()))}
         return _update(kb, list(sources.values()), report, progress)
 
@@ -222,6 +232,7 @@ def _read_files(
                 source=changed.source.name,
                 markdown_path=target,
                 origin=pages.origin(path),
+                reader=changed.source.reader,
             )
         except OSError as error:  # it was readable a moment ago: keep its indexed note until the next sync
             report.count(changed.change, -1)
@@ -235,6 +246,7 @@ def _read_files(
                 reason = f"its reader failed ({type(error).__name__}: {reason}): please report this bug of passkb"
             report.failed.append((path, reason))
             is_permanent = isinstance(error, PasskbError) and not isinstance(error.__cause__, ImportError)
+            is_permanent &= not isinstance(error, ReaderError)
             records.append(replace(record, mtime_ns=record.mtime_ns if is_permanent else -1, note_id="", failure=reason))
             continue
         parsed = result.parsed

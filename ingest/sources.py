@@ -24,11 +24,13 @@ _LINK_REMEDY = "ingest its target instead"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A registered folder or `file` (None: unknown). Links and note ids are relative to the folder `root`."""
+    """A registered folder or `file` (None: unknown). Links and note ids are relative to the folder `root`.
+    `reader`: PACKAGE:CLASS of its llama-index reader, if it has one."""
 
     name: str
     path: Path
     file: bool | None = field(default=None, compare=False)
+    reader: str = field(default="", compare=False)
 
     @property
     def root(self) -> Path:
@@ -91,7 +93,12 @@ class Registry:
         try:
             entries = json.loads(self._file.read_text(encoding="utf-8"))
             return [
-                Source(str(entry["name"]), Path(self._paths.absolute(str(entry["path"]))), entry.get("file"))
+                Source(
+                    str(entry["name"]),
+                    Path(self._paths.absolute(str(entry["path"]))),
+                    entry.get("file"),
+                    str(entry.get("reader") or ""),
+                )
                 for entry in entries
             ]
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -103,19 +110,21 @@ class Registry:
         moved = Path(self._paths.home, path.name)
         return moved if path.name in OWN_FOLDERS and path != moved and moved.is_dir() and not path.exists() else None
 
-    def add(self, path: Path, *, separate: bool = False) -> Source:
+    def add(self, path: Path, *, separate: bool = False, reader: str = "") -> Source:
         """Registers a folder or file. Returns the existing source for a path that is registered or inside a registered folder.
 
-        With `separate` a path inside another source becomes a source too.
+        With `separate` or a `reader` a path inside another source becomes a source too.
         """
-        registered = self.all()
+        registered = [source for source in self.all() if not reader or source.path != path]
         for source in registered:
-            if source.path == path or (not separate and source.path.is_dir() and path.is_relative_to(source.path)):
+            if source.path == path or (
+                not separate and not reader and source.path.is_dir() and path.is_relative_to(source.path)
+            ):
                 return source
         folder = path if path.is_dir() else path.parent
         shared_name = next((source.name for source in registered if source.root == folder), "")
         used = {source.name for source in registered} | {NoteKind.STUB}
-        added = Source(shared_name or _free_name(slug(folder.name), used), path, not path.is_dir())
+        added = Source(shared_name or _free_name(slug(folder.name), used), path, not path.is_dir(), reader)
         self._write([*registered, added])
         return added
 
@@ -129,6 +138,7 @@ class Registry:
         return [
             {"name": source.name, "path": self._paths.relative(str(source.path))}
             | ({} if source.file is None else {"file": source.file})
+            | ({"reader": source.reader} if source.reader else {})
             for source in sources
         ]
 
@@ -140,7 +150,8 @@ def scan(source: Source) -> Scan:
     from an existing folder counts as deleted.
     """
     if not source.path.exists():
-        if source.file is not False and source.path.suffix.lower() in READABLE and source.path.parent.is_dir():
+        is_readable = source.reader or source.path.suffix.lower() in READABLE
+        if source.file is not False and is_readable and source.path.parent.is_dir():
             return Scan((), ())
         raise PasskbError(
             f"{source.path} is missing, and its notes stay indexed: mount or restore it, then sync again, "
@@ -152,12 +163,13 @@ def scan(source: Source) -> Scan:
     ignore_reason = ignore_rules(source.root)
     for path in _walk(source.path, inaccessible, skipped):
         suffix = path.suffix.lower()
-        if suffix in READABLE and (reason := ignore_reason(path.relative_to(source.root).as_posix())):
+        is_readable = source.reader or suffix in READABLE
+        if is_readable and (reason := ignore_reason(path.relative_to(source.root).as_posix())):
             skipped.append((printable(path), reason))
             continue
-        if suffix in READABLE and printable(path) != str(path):
+        if is_readable and printable(path) != str(path):
             skipped.append((printable(path), "its name is not Unicode: rename it"))
-        elif suffix in READABLE:
+        elif is_readable:
             try:
                 status = path.stat()
             except OSError as error:

@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from ingest.readers.extracted_document import ExtractedDocument, format_note
+from ingest.readers.llama_index import OFFICE, read_with_reader
 from ingest.readers.markdown import ParsedNote, decode, read_markdown
 from kb.notes import PasskbError, WrittenLink
 
 TEXT = frozenset({".md", ".markdown", ".txt"})
 PAGES = frozenset({".html", ".htm"})
 PDF = frozenset({".pdf"})
-READABLE = TEXT | PAGES | PDF
+NATIVE = TEXT | PAGES | PDF
+READABLE = NATIVE | OFFICE.keys()
 _MAX_MEGABYTES = dict.fromkeys(TEXT | PAGES, 64) | dict.fromkeys(PDF, 512)  # that fit into memory with their passages
 
 
@@ -38,17 +40,24 @@ class ReadResult:
 
 def read_bytes(path: str, size: int) -> bytes:
     """The content of a file of `size` bytes. Raises PasskbError when it is too large, OSError when it cannot be read."""
-    limit = _MAX_MEGABYTES[PurePath(path).suffix.lower()]
+    limit = _MAX_MEGABYTES.get(PurePath(path).suffix.lower(), 512)
     if size > limit * 2**20:
         raise PasskbError(f"{path}: larger than {limit} MB: split it or add it to .passkbignore")
     return Path(path).read_bytes()
 
 
 def read_file(
-    data: bytes, *, path: str, note_id: str, source: str, markdown_path: Path, origin: PageOrigin | None = None
+    data: bytes,
+    *,
+    path: str,
+    note_id: str,
+    source: str,
+    markdown_path: Path,
+    origin: PageOrigin | None = None,
+    reader: str = "",
 ) -> ReadResult:
-    """`markdown_path`: the path for the Markdown made from a page or a PDF. `origin`: of a fetched file. Raises PasskbError
-    with the cause when the file cannot be read as a note."""
+    """`markdown_path`: the path for the Markdown made from a page or a PDF. `origin`: of a fetched file. `reader`:
+    PACKAGE:CLASS of a llama-index reader. Raises PasskbError with the cause when the file cannot be read as a note."""
     suffix = PurePath(path).suffix.lower()
     if suffix in TEXT:
         if origin is None:
@@ -57,7 +66,7 @@ def read_file(
         return ReadResult(_add_origin(origin, parsed, path))
     from ingest.readers.saved_page.reader import named_works
 
-    document = _extract(data, suffix, path, origin)
+    document = _extract(data, suffix, path, origin) if suffix in NATIVE else read_with_reader(path, reader)
     day = origin.day if origin else datetime.datetime.now(datetime.UTC).date()
     page = _read_saved_page(document.lines, path=str(markdown_path), note_id=note_id, source=source)
     if page:

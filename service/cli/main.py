@@ -54,8 +54,10 @@ def build_parser() -> argparse.ArgumentParser:
             added.add_argument("--json", action="store_true", help="print one JSON object")
         return added
 
-    command("ingest", _ingest, "add folders, files or web pages as sources and index them").add_argument(
-        "paths", nargs="+", metavar="PATH"
+    ingest = command("ingest", _ingest, "add folders, files or web pages as sources and index them")
+    ingest.add_argument("paths", nargs="+", metavar="PATH")
+    ingest.add_argument(
+        "--reader", default="", metavar="PACKAGE:CLASS", help="read these files with a llama-index reader, for other formats"
     )
     again = command("sync", _sync, "update the index from the sources: read what changed")
     again.add_argument("--dry-run", action="store_true", help="show what would change, without changing anything")
@@ -163,7 +165,7 @@ def _ingest(options: argparse.Namespace) -> int:
 
     fetch = _fetch(options) if any(map(is_address, options.paths)) else None
     with _open(options) as kb:
-        report = ingest(kb, options.paths, output.progress, fetch=fetch)
+        report = ingest(kb, options.paths, output.progress, fetch=fetch, reader=options.reader)
     done = report.added + report.updated + report.moved + report.unchanged + report.deleted
     status = _print_report(options, report)
     if not done and status == DONE:

@@ -77,9 +77,9 @@ def test_a_name_that_is_not_unicode_is_left_out_with_its_reason(vault: Vault) ->
 
 
 def test_a_single_file_is_a_source_relative_to_its_folder(vault: Vault) -> None:
-    folder = vault({"a.md": "x", "b.md": "x", "c.docx": "x"})
+    folder = vault({"a.md": "x", "b.md": "x", "c.odt": "x"})
     assert relative(Source("vault", folder / "a.md")) == ["a.md"]
-    assert "unsupported format" in scan(Source("vault", folder / "c.docx")).skipped[0][1]
+    assert "unsupported format" in scan(Source("vault", folder / "c.odt")).skipped[0][1]
 
 
 def test_a_source_that_is_not_there_is_an_error_not_an_empty_one(tmp_path: Path) -> None:

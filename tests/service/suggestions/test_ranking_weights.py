@@ -122,6 +122,8 @@ def test_signals_add_up_and_the_strongest_comes_first(make: MakeVault, monkeypat
     assert found[1].why == "similar text (cosine 0.75)"
     assert [entry.other for entry in suggest_links(kb, "v/trip", 2)] == ["v/jam", "v/green-river"]
     # A weak signal counts together with another: 1 - (1 - 0.112) · (1 - 0.375) = 0.445
+    monkeypatch.setattr(KnowledgeBase, "similar", lambda kb, note_id, limit=8: [("v/green-river", 0.5499)])
+    assert weights(suggest_links(kb, "v/trip")) == {"v/green-river": [("mention", 0.375)]}
     monkeypatch.setattr(KnowledgeBase, "similar", lambda kb, note_id, limit=8: [("v/green-river", 0.57)])
     (entry,) = suggest_links(kb, "v/trip")
     assert (
