@@ -112,7 +112,7 @@ def test_a_page_of_another_session_is_out_of_date_and_says_so(open_app: App) -> 
     context.clear_cookies()
     page.fill("#note-search :is(input, textarea)", "entropy")
     page.wait_for_selector("#stale-page")
-    assert page.inner_text("#stale-page").startswith("This page is out of date, so nothing was done.")
+    assert page.inner_text("#stale-page").startswith("This page is out of date, so nothing was changed.")
     page.click("#stale-page button")
     page.wait_for_selector("#note-title h1")
     assert page.query_selector("#stale-page") is None

@@ -67,7 +67,7 @@ def curve_svg(result: Result, width: int = 640, height: int = 400) -> str:
         "<style>svg.passkb-curve:root { color: #222 } @media (prefers-color-scheme: dark) "
         "{ svg.passkb-curve:root { color: #ddd; background: #1b1b1b } }</style>",
         *_axes(frame, _ks(all_points), edge),
-        *(f'<text x="6" y="{height + _LINE * i + 6}">{_text(line)}</text>' for i, line in enumerate(cautions)),
+        *(f'<text class="caution" x="6" y="{height + _LINE * i + 6}">{_text(line)}</text>' for i, line in enumerate(cautions)),
         *_crossover(frame, result.comparison.crossover if result.comparison else None, edge),
     ]
     if not drawn:

@@ -56,7 +56,7 @@ name: dry-run
 question: Does a rule that is often right on few problems lose to one that is sometimes right on all?
 problems: {set: countdown, limit: 200}
 models:
-  # Each problem gets a pass rate drawn from this distribution. No model is loaded.
+  # Loads no model: each problem gets a pass rate from this distribution.
   base: {model: "beta:1,3", engine: scripted}
   tuned: {model: "beta:0.2,0.3", engine: scripted}
 sampling: {n: 64}

@@ -1,63 +1,63 @@
-/* What the page does by itself. Listeners are delegated, so that whatever the server sends later is covered too. */
+/* The page's behaviour in the browser. Listeners are delegated, so that they also cover HTML that the server sends later. */
 (() => {
   "use strict";
   if (window.passkb) return;
   const find = (selector, root = document) => root.querySelector(selector);
   const narrow = matchMedia("(max-width: 899px)");
-  let lastMark = null;
-  let lastOpened = null;
+  let openCitation = null; // its element
+  let openSourceId = null;
   let shownSearch = null;
-  let pendingTab = 0;
-  let awaiting = null;
+  let tabTimer = 0;
+  let expectedRun = null;
 
-  // -- the bridge to the server: events of a hidden component ------------------------------------------------------
+  // -- events for the server, through a hidden component -----------------------------------------------------------
 
   const send = (name, data) => window.passkbSend?.(name, data);
 
-  /* While the page is being built the tab may not be there yet, or not listen: tried again for some seconds. */
+  /* Retries for some seconds, because the tab may not exist or react yet while the page is built. */
   const openTab = (name, tries = 60) => {
     const button = find(`#tab-${name}-button`);
     if (button?.getAttribute("aria-selected") === "true") return;
     button?.click();
-    clearTimeout(pendingTab);
-    if (tries) pendingTab = setTimeout(openTab, 60, name, tries - 1);
+    clearTimeout(tabTimer);
+    if (tries) tabTimer = setTimeout(openTab, 60, name, tries - 1);
   };
   const openRun = (run, push = true) => {
     closeSheet();
     showSources(false);
     openTab("experiments");
-    if (push) remember(run ? `?run=${encodeURIComponent(run)}` : "");
+    if (push) setAddress(run ? `?run=${encodeURIComponent(run)}` : "");
     send("open_run", { run });
     scrollTo({ top: 0 });
   };
 
-  /* Fills the form with a claim's test, an example, or the spec that a link carries; starts nothing. */
-  const fill = (claim, preset, push = true, spec = "") => {
+  /* Fills the form with a claim's test, an example, or the spec in a link. Starts nothing. */
+  const fillForm = (claim, preset, push = true, spec = "") => {
     closeSheet();
     showSources(false);
     openTab("experiments");
-    if (push) remember(claim ? `?claim=${encodeURIComponent(claim)}` : "");
+    if (push) setAddress(claim ? `?claim=${encodeURIComponent(claim)}` : "");
     send("fill_form", { claim, preset, spec });
     scrollTo({ top: 0 });
   };
 
-  const onNotes = () => find("#tab-notes-button")?.getAttribute("aria-selected") === "true";
+  const notesAreOpen = () => find("#tab-notes-button")?.getAttribute("aria-selected") === "true";
 
-  const remember = (search) => {
+  const setAddress = (search) => {
     if (location.search !== search) history.pushState(null, "", location.pathname + search);
     shownSearch = search;
   };
 
-  const walk = (note, push = true) => {
+  const openNote = (note, push = true) => {
     closeSheet();
     showSources(false);
     openTab("notes");
-    if (push) remember(note ? `?note=${encodeURIComponent(note)}` : "");
+    if (push) setAddress(note ? `?note=${encodeURIComponent(note)}` : "");
     send("open_note", { note });
     scrollTo({ top: 0 });
   };
 
-  /* `mode`: generated or quoted; without one, as the page is set. */
+  /* `mode`: generated or quoted; empty: the mode chosen on the page. */
   const ask = (question, push = true, mode = "") => {
     closeSheet();
     showSources(false);
@@ -67,50 +67,51 @@
     scrollTo({ top: 0 });
   };
 
+  /* Puts a question into the address and the title of the browser tab. */
   const rememberQuestion = (question) => {
     const words = String(question ?? "").split(/\s+/).join(" ").trim();
-    if (words && words.length <= 2000) remember(`?q=${encodeURIComponent(words)}`);
+    if (words && words.length <= 2000) setAddress(`?q=${encodeURIComponent(words)}`);
     document.title = words ? `${words.slice(0, 80)} · passkb` : "passkb";
   };
 
-  /* Opens what the address names. At the first `loading` the server has read it too, and sends the note by itself. */
+  /* Opens what the address names. While `loading`, the server sends the note or run by itself. */
   const route = (loading) => {
-    const wanted = new URLSearchParams(location.search);
+    const query = new URLSearchParams(location.search);
     shownSearch = location.search;
-    if (wanted.get("note")) loading ? openTab("notes") : walk(wanted.get("note"), false);
-    else if (wanted.get("q")) ask(wanted.get("q"), false);
-    else if (wanted.get("run")) loading ? openTab("experiments") : openRun(wanted.get("run"), false);
-    else if (wanted.get("claim")) fill(wanted.get("claim"), "", false);
-    else if (wanted.get("spec")) fill("", "", false, wanted.get("spec"));
+    if (query.get("note")) loading ? openTab("notes") : openNote(query.get("note"), false);
+    else if (query.get("q")) ask(query.get("q"), false);
+    else if (query.get("run")) loading ? openTab("experiments") : openRun(query.get("run"), false);
+    else if (query.get("claim")) fillForm(query.get("claim"), "", false);
+    else if (query.get("spec")) fillForm("", "", false, query.get("spec"));
     else openTab("ask");
   };
 
   // -- sources -----------------------------------------------------------------------------------------------------
 
-  const openSource = (mark) => {
-    const key = mark.closest("[data-exchange]")?.dataset.exchange;
-    const source = document.getElementById(`source-${key}-${mark.dataset.cite}`);
+  const openSource = (citation) => {
+    const key = citation.closest("[data-exchange]")?.dataset.exchange;
+    const source = document.getElementById(`source-${key}-${citation.dataset.cite}`);
     const slot = find("#sources .slot");
     if (!source || !slot) return;
     const copy = source.cloneNode(true);
     copy.removeAttribute("id");
     slot.replaceChildren(copy);
     for (const other of document.querySelectorAll(".cite[aria-current]")) other.removeAttribute("aria-current");
-    mark.setAttribute("aria-current", "true");
-    lastMark = mark;
-    lastOpened = { key, number: mark.dataset.cite };
+    citation.setAttribute("aria-current", "true");
+    openCitation = citation;
+    openSourceId = { key, number: citation.dataset.cite };
     if (narrow.matches) openSheet();
     else find("#source-column").scrollTop = 0;
     find("mark", copy)?.scrollIntoView({ block: "nearest" });
   };
 
-  /* An answer is drawn again when its offers have their costs: the citation that was open stays marked. */
-  const remark = () => {
-    if (!lastMark || lastMark.isConnected || !find("#sources .slot")?.firstElementChild) return;
-    const again = find(`[data-exchange="${lastOpened.key}"] .cite[data-cite="${lastOpened.number}"]`);
+  /* The server replaces an answer when the costs of its experiments are known. Marks the open citation again. */
+  const restoreCitation = () => {
+    if (!openCitation || openCitation.isConnected || !find("#sources .slot")?.firstElementChild) return;
+    const again = find(`[data-exchange="${openSourceId.key}"] .cite[data-cite="${openSourceId.number}"]`);
     if (!again) return;
     again.setAttribute("aria-current", "true");
-    lastMark = again;
+    openCitation = again;
   };
 
   const openSheet = () => {
@@ -120,50 +121,50 @@
   const closeSheet = () => {
     if (!document.documentElement.classList.contains("sheet-open")) return;
     document.documentElement.classList.remove("sheet-open");
-    lastMark?.focus({ preventScroll: true });
+    openCitation?.focus({ preventScroll: true });
   };
 
-  // -- what was asked in this browser: kept here, and nowhere else ---------------------------------------------------------
+  // -- earlier questions, stored only in this browser -----------------------------------------------------------------------
 
   const STORE = "passkb-asked";
-  const KEPT = 20;
-  const remembered = () => {
+  const MAX_RECORDS = 20;
+  const loadRecords = () => {
     try {
-      const found = JSON.parse(localStorage.getItem(STORE) ?? "[]");
-      return Array.isArray(found) ? found.filter((entry) => typeof entry?.text === "string") : [];
+      const records = JSON.parse(localStorage.getItem(STORE) ?? "[]");
+      return Array.isArray(records) ? records.filter((entry) => typeof entry?.text === "string") : [];
     } catch {
       return [];
     }
   };
-  const keepRecord = (record) => {
+  const storeRecord = (record) => {
     const { at } = record.dataset;
     const question = find(".question", record.parentElement)?.textContent ?? "";
-    const others = remembered().filter((entry) => entry.at !== at && entry.question !== question);
-    let entries = [...others, { at, question, text: record.textContent }].slice(-KEPT);
+    const others = loadRecords().filter((entry) => entry.at !== at && entry.question !== question);
+    let entries = [...others, { at, question, text: record.textContent }].slice(-MAX_RECORDS);
     record.remove();
     while (entries.length) {
       try {
         localStorage.setItem(STORE, JSON.stringify(entries));
         return;
       } catch {
-        entries = entries.slice(1); // the browser's room is used up: the oldest goes
+        entries = entries.slice(1); // storage is full: drop the oldest
       }
     }
   };
   const restore = () => {
-    const entries = remembered();
+    const entries = loadRecords();
     if (entries.length) send("restore_history", { records: entries.map((entry) => entry.text) });
   };
-  const forget = () => {
+  const clearHistory = () => {
     localStorage.removeItem(STORE);
     send("clear_history", {});
   };
 
   // -- an answer as Markdown ------------------------------------------------------------------------------------------------
 
-  const say = (button, words) => {
+  const showLabel = (button, label) => {
     const before = button.textContent;
-    button.textContent = words;
+    button.textContent = label;
     setTimeout(() => (button.textContent = before), 1800);
   };
   const copy = async (button) => {
@@ -176,9 +177,9 @@
       document.execCommand("copy");
       area.remove();
     }
-    say(button, "Copied");
+    showLabel(button, "Copied");
   };
-  const download = () => {
+  const exportAll = () => {
     const texts = [...document.querySelectorAll("#earlier [data-exchange], #answer [data-exchange]")].map((one) => find(".markdown", one)?.textContent);
     const file = new Blob([texts.filter(Boolean).join("\n\n---\n\n")], { type: "text/markdown" });
     const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(file), download: "passkb-answers.md" });
@@ -186,7 +187,7 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   };
 
-  // -- what is indexed: a panel under the header, made anew whenever it is opened -----------------------------------------
+  // -- the panel with the state of the sources, updated whenever it opens -------------------------------------------------
 
   const showSources = (open) => {
     const toggle = find("#status-toggle");
@@ -196,7 +197,7 @@
     if (open) send("open_sources", {});
   };
 
-  // -- experiments: only a person's own click starts, stops or resumes one; a click that a script makes is not trusted ---------
+  // -- buttons that write: they react only to clicks of the user, not of scripts (`isTrusted`) -------------------------------
 
   const act = (button) => {
     const { start, stop, goOn, keep, tend, of, from, to, type, why } = button.dataset;
@@ -230,13 +231,13 @@
     event.preventDefault();
     const { cite, note, ask: question, run, fill: claim, preset, tab } = link.dataset;
     if (cite !== undefined) openSource(link);
-    else if (note !== undefined) walk(note);
+    else if (note !== undefined) openNote(note);
     else if (question !== undefined) ask(question, true, link.dataset.mode ?? "");
     else if (link.hasAttribute("data-copy")) copy(link);
-    else if (link.hasAttribute("data-export")) download();
-    else if (link.hasAttribute("data-forget")) forget();
+    else if (link.hasAttribute("data-export")) exportAll();
+    else if (link.hasAttribute("data-forget")) clearHistory();
     else if (run !== undefined) openRun(run);
-    else if (claim !== undefined) fill(claim, preset ?? "");
+    else if (claim !== undefined) fillForm(claim, preset ?? "");
     else if (link.hasAttribute("data-new")) openRun("");
     else if (tab !== undefined) openTab(tab);
     else if (link.hasAttribute("data-close")) closeSheet();
@@ -258,7 +259,7 @@
       showSources(false);
     }
     if (event.key === "/" && !typing && !event.metaKey && !event.ctrlKey && !event.altKey) {
-      const field = find(onNotes() ? "#note-search :is(input, textarea)" : "#ask-input :is(input, textarea)");
+      const field = find(notesAreOpen() ? "#note-search :is(input, textarea)" : "#ask-input :is(input, textarea)");
       if (field) {
         event.preventDefault();
         field.focus();
@@ -274,43 +275,43 @@
     }
   }, true);
 
-  const tell = (event) => {
+  const showCaption = (event) => {
     const pointed = event.target instanceof Element ? event.target.closest("[data-caption]") : null;
     const caption = pointed && find(".caption", pointed.closest("figure"));
     if (caption) caption.textContent = pointed.dataset.caption;
   };
-  document.addEventListener("mouseover", tell);
-  document.addEventListener("focusin", tell);
+  document.addEventListener("mouseover", showCaption);
+  document.addEventListener("focusin", showCaption);
 
   addEventListener("popstate", () => {
     if (location.search !== shownSearch) route(false);
   });
 
-  /* A note's title is the tab's title once it has come; a page that waited for the first notes is made anew. */
+  /* Reacts to what the server sends: records to store, the first indexed notes, a started run, a note's title. */
   new MutationObserver(() => {
-    remark();
-    for (const record of document.querySelectorAll("#answer .record")) keepRecord(record);
+    restoreCitation();
+    for (const record of document.querySelectorAll("#answer .record")) storeRecord(record);
     if (find(".welcome[data-reading]") && find("#status .status-line") && !find("#status .going")) location.reload();
     const shown = find("#experiment-list [aria-current] [data-run]")?.dataset.run;
-    if (awaiting && shown && shown !== awaiting.before) {
-      awaiting = null;
-      remember(`?run=${encodeURIComponent(shown)}`);
+    if (expectedRun && shown && shown !== expectedRun.before) {
+      expectedRun = null;
+      setAddress(`?run=${encodeURIComponent(shown)}`);
       scrollTo({ top: 0 });
     }
-    const title = onNotes() && location.search.startsWith("?note=") && find("#note-title h1")?.textContent;
+    const title = notesAreOpen() && location.search.startsWith("?note=") && find("#note-title h1")?.textContent;
     if (title && document.title !== `${title} · passkb`) document.title = `${title} · passkb`;
   }).observe(document.documentElement, { childList: true, subtree: true, characterData: true });
 
-  const begin = () => {
+  const start = () => {
     restore();
     route(true);
   };
-  document.addEventListener("passkb-ready", begin);
-  /* The form was sent: the run that it opens is remembered in the address once it has come. */
+  document.addEventListener("passkb-ready", start);
+  /* The form was submitted: puts the run into the address once the server has opened it. */
   const expectRun = () => {
-    awaiting = { before: find("#experiment-list [aria-current] [data-run]")?.dataset.run };
+    expectedRun = { before: find("#experiment-list [aria-current] [data-run]")?.dataset.run };
   };
 
   window.passkb = { rememberQuestion, expectRun };
-  if (window.passkbSend) begin();
+  if (window.passkbSend) start();
 })();

@@ -1,4 +1,4 @@
-/* The page's token goes with every request to this server. A page that is open for long fetches another. Runs before Gradio. */
+/* Adds the page's token to every request to this server, and renews an expired token. Runs before Gradio. */
 (() => {
   "use strict";
   const HEADER = "x-passkb-token";
@@ -9,7 +9,7 @@
     const answer = await plainFetch(location.pathname, { headers: { accept: "text/html" }, credentials: "same-origin", cache: "no-store" });
     token = tokenIn(new DOMParser().parseFromString(await answer.text(), "text/html"));
   };
-  let renewal = null; // one for all requests that are refused at the same time
+  let renewal = null; // shared by requests that are refused at the same time
   const renewToken = () => (renewal ??= fetchToken().finally(() => (renewal = null)));
   const isOwn = (input) => new URL(input instanceof Request ? input.url : input, location.href).origin === location.origin;
   const signed = (input, options) => {
@@ -19,32 +19,32 @@
   };
   const isRefused = (answer) => answer.status === 403 && answer.headers.has("x-passkb-refused");
   const isSignedOut = (answer) => answer.status === 401 && answer.headers.has("x-passkb-refused");
-  const forever = new Promise(() => {}); // nothing of a page that is out of date is asked again
+  const never = new Promise(() => {}); // an outdated page sends no more requests
   let outOfDate = false;
 
   window.fetch = async (input, options) => {
     if (!isOwn(input)) return plainFetch(input, options);
-    if (outOfDate) return forever;
+    if (outOfDate) return never;
     let answer = await signed(input, options);
     if (isRefused(answer)) {
       await renewToken();
       answer = await signed(input, options);
     }
-    if (isSignedOut(answer)) return stop("You are signed out, so nothing was done.", "Sign in");
-    if (isRefused(answer)) return stop("This page is out of date, so nothing was done.", "Reload");
+    if (isSignedOut(answer)) return stop("You are signed out, so nothing was changed.", "Sign in");
+    if (isRefused(answer)) return stop("This page is out of date, so nothing was changed.", "Reload");
     return answer;
   };
 
-  /* A click that the server refuses says so. Loading the page again leads on, to the sign-in page where that is needed. */
+  /* Shows that the server refused a click. Reloading leads to the sign-in page if needed. */
   const stop = (message, action) => {
     outOfDate = true;
-    if (document.querySelector("#stale-page")) return forever;
+    if (document.querySelector("#stale-page")) return never;
     const bar = Object.assign(document.createElement("div"), { id: "stale-page" });
     bar.setAttribute("role", "alert");
     const reload = Object.assign(document.createElement("button"), { type: "button", textContent: action });
     reload.addEventListener("click", () => location.reload());
     bar.append(`${message} `, reload);
     document.body.prepend(bar);
-    return forever;
+    return never;
   };
 })();
