@@ -85,3 +85,50 @@ def test_graphml_survives_text_that_xml_can_not_hold() -> None:
     read = nx.read_graphml(io.BytesIO(text.encode()))
     assert read.nodes["a"]["title"] == 'A < B & "C"  \U0001f642'
     assert next(iter(read.edges(data=True)))[2]["type"] == "supports"
+
+
+def test_pagerank_by_hand() -> None:
+    """`a` passes 2/3 of its rank to `b` (weight 1) and 1/3 to `c` (0.5); both pass all of theirs back.
+
+    With damping 1/2 the rank of `a` is 1, 1/2, 3/4, 5/8, 11/16, 21/32 after 0 to 5 rounds, because x[n] = 1/2 + x[n - 2] / 4.
+    In the sixth, 1/2 * 21/32 arrives at `b` and `c` together, and at `a` half of what was there before, 1/2 * 11/32.
+    """
+    graph = NoteGraph("abc", [Link("a", "b", T.SUPPORTS), Link("a", "c", T.CITES)])
+    expected = {"a": 11 / 64, "b": 21 / 64 * 2 / 3, "c": 21 / 64 / 3}
+    assert graph.personalized_pagerank({"a": 7.0}) == pytest.approx(expected, abs=1e-12)
+    assert graph.personalized_pagerank({"a": 7.0}, limit=1) == pytest.approx({"b": 7 / 32}, abs=1e-12)
+
+
+def test_the_weight_of_each_link_type() -> None:
+    """In a star each leaf gets its link's share of the 8.5 in all: with the centre's 21/32 (as above), weight / 8.5 * 21/64."""
+    weights = {
+        T.EVIDENCE_FOR: 1.5, T.SUPPORTS: 1.0, T.CONTRADICTS: 1.0, T.QUALIFIES: 1.0, T.EXTENDS: 1.0, T.EXPLAINS: 1.0,
+        T.DRAWS_ON: 0.75, T.CITES: 0.5, T.RELATED: 0.5, T.MENTIONS: 0.25,
+    }  # fmt: skip
+    assert set(weights) == set(LinkType) and sum(weights.values()) == 8.5
+    graph = NoteGraph(["centre", *LinkType], [Link("centre", kind, kind) for kind in LinkType])
+    shares = graph.personalized_pagerank({"centre": 1.0})
+    assert {kind: shares[kind] for kind in weights} == pytest.approx(
+        {kind: weight / 8.5 * 21 / 64 for kind, weight in weights.items()}, abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
+def test_a_path_shows_the_strongest_of_several_links(order: tuple[int, ...]) -> None:
+    """Weights 0.25, 1 and 0.75: whatever their order and direction, the path shows the second."""
+    links = [Link("a", "b", T.MENTIONS), Link("b", "a", T.QUALIFIES, "only here"), Link("a", "b", T.DRAWS_ON)]
+    (step,) = NoteGraph("ab", [links[i] for i in order]).path("a", "b") or []
+    assert step.link.type is T.QUALIFIES and step.link.why == "only here" and not step.forward
+
+
+@pytest.mark.parametrize(
+    ("direct", "steps"),
+    [
+        (T.MENTIONS, 2),  # 1 / 0.25 = 4 against 2 * 1 / 0.75 = 2.67
+        (T.RELATED, 1),  # 1 / 0.5 = 2
+        (T.EVIDENCE_FOR, 1),
+    ],
+)
+def test_a_link_costs_the_inverse_of_its_weight(direct: LinkType, steps: int) -> None:
+    links = [Link("a", "b", direct), Link("a", "m", T.DRAWS_ON), Link("m", "b", T.DRAWS_ON)]
+    assert len(NoteGraph("abm", links).path("a", "b") or []) == steps

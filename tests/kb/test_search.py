@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ingest.chunking import chunk
+from kb.embedding import Vectors
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import Hit, Link, LinkType, Note, NoteKind
 from kb.store.queries import passage
@@ -108,3 +112,71 @@ def test_chroma_gives_what_the_exact_pass_gives(meaningful: KnowledgeBase, monke
             found = large.search(query, 5)[1]
             assert ids(found) == ids(expected), query
             assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=0.01)
+
+
+class ByAngle:
+    """A text that contains `cos X` gets a vector at that cosine to every question."""
+
+    name, size = "by-angle", 2
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        matches = [re.search(r"cos ([\d.]+\d)", text) for text in texts]
+        cosines = [float(match[1]) if match else 1.0 for match in matches]
+        return np.array([[cosine, (1 - cosine**2) ** 0.5] for cosine in cosines], np.float32)
+
+
+@pytest.fixture
+def by_angle(home: Path) -> Iterator[KnowledgeBase]:
+    with KnowledgeBase(home, ByAngle()) as kb:
+        yield kb
+
+
+def scores(kb: KnowledgeBase, query: str) -> dict[str, float]:
+    return {hit.chunk_id.removeprefix("v/"): hit.score for hit in kb.search(query, 20)[1]}
+
+
+def test_fusion_weighs_both_lists_equally(by_angle: KnowledgeBase) -> None:
+    """Cosines 1, 0.8 and 0.5 become 1, 0.6 and 0; the one note with the word becomes 1; each list counts half."""
+    fill(by_angle, {"v/a": "Apples, cos 1.0", "v/b": "Beans, cos 0.8", "v/c": "Quinces, cos 0.5"})
+    assert scores(by_angle, "zeppelin") == pytest.approx({"a@0": 0.5, "b@0": 0.3, "c@0": 0.0}, abs=1e-5)
+    assert scores(by_angle, "quinces") == pytest.approx({"a@0": 0.5, "b@0": 0.3, "c@0": 0.5}, abs=1e-5)
+    assert scores(by_angle, "beans") == pytest.approx({"a@0": 0.5, "b@0": 0.8, "c@0": 0.0}, abs=1e-5)
+
+
+def test_further_chunks_of_a_note_count_less(by_angle: KnowledgeBase) -> None:
+    """Cosines 1, 0.8, 0.6, 0.5 become 1, 0.6, 0.2, 0, halved 0.5, 0.3, 0.1, 0; in one note they count 1, 0.9 and 0.81 times."""
+    filler = "so it goes on " * 30
+    sections = "\n\n".join(f"# Part\n\ncos {cosine} {filler}" for cosine in ("0.6", "1.0", "0.8"))
+    fill(by_angle, {"v/a": sections, "v/b": "cos 0.5"})
+    expected = {"a@1": 0.5, "a@2": 0.3 * 0.9, "a@0": 0.1 * 0.81, "b@0": 0.0}
+    assert scores(by_angle, "zeppelin") == pytest.approx(expected, abs=1e-5)
+
+
+FIVE = {f"v/{name}": f"cos {cosine}" for name, cosine in zip("abcde", (1.0, 0.9, 0.8, 0.7, 0.6), strict=True)}
+
+
+def test_links_add_a_fifth_to_what_they_reach_most(by_angle: KnowledgeBase) -> None:
+    """Cosines 1 to 0 give 0.5, 0.45, … 0.3 to the five seeds, 0 to the others. `a` passes 0.8 to `f`, 0.2 to `g`: they get
+    0.2 and a quarter of that. The seeds keep their scores."""
+    links = [
+        Link("v/a", "v/f", LinkType.SUPPORTS),
+        Link("v/a", "v/g", LinkType.MENTIONS),
+        Link("v/c", "v/b", LinkType.SUPPORTS),
+    ]
+    fill(by_angle, {**FIVE, "v/f": "cos 0.0", "v/g": "cos 0.0"}, links)
+    expected = {"a@0": 0.5, "b@0": 0.45, "c@0": 0.4, "d@0": 0.35, "e@0": 0.3, "f@0": 0.2, "g@0": 0.05}
+    assert scores(by_angle, "zeppelin") == pytest.approx(expected, abs=1e-5)
+
+
+def test_seeds_count_by_the_square_of_their_scores(by_angle: KnowledgeBase) -> None:
+    """`f` hangs on `a` (0.5), `g` on `b` (0.45): attention 0.25 to 0.2025, so `g` gets 0.81 of a fifth."""
+    links = [Link("v/a", "v/f", LinkType.SUPPORTS), Link("v/b", "v/g", LinkType.SUPPORTS)]
+    fill(by_angle, {**FIVE, "v/f": "cos 0.0", "v/g": "cos 0.0"}, links)
+    assert scores(by_angle, "zeppelin")["f@0"] == pytest.approx(0.2, abs=1e-5)
+    assert scores(by_angle, "zeppelin")["g@0"] == pytest.approx(0.162, abs=1e-5)
+
+
+def test_links_raise_nothing_above_the_seeds(by_angle: KnowledgeBase) -> None:
+    """`f` has 0.25 by itself, and 0.45 with its links: it stops at the fifth seed's 0.3."""
+    fill(by_angle, {**FIVE, "v/f": "cos 0.5", "v/z": "cos 0.0"}, [Link("v/a", "v/f", LinkType.SUPPORTS)])
+    assert scores(by_angle, "zeppelin")["f@0"] == pytest.approx(0.3, abs=1e-5)
