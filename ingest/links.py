@@ -49,7 +49,7 @@ def extract_links(text: str) -> tuple[WrittenLink, ...]:
     """The links in a Markdown body, in text order; `text[start:end]` is the complete syntax of each. Links within the note
     (`[[#Heading]]`, `[[^block]]`), to the web, and in code, formulas and comments are omitted. Logseq's block reference
     `((…))` is a link to the note that contains the block."""
-    found: list[WrittenLink] = []
+    links: list[WrittenLink] = []
     definitions: list[Block] = []
     for block in blocks(text):
         if block.kind == "definition":
@@ -57,27 +57,27 @@ def extract_links(text: str) -> tuple[WrittenLink, ...]:
         elif block.kind not in _NO_LINKS and any(text.find(mark, block.start, block.end) >= 0 for mark in ("[", "((")):
             spans = _find_links(text, block.body, block.end)
             m = FIELD.match(text, block.body, block.end) if block.kind == "field" else None
-            found += _with_type(text, _type(m[1]), spans, block.end) if m else _apply_bracketed_fields(text, block, spans)
-    return tuple(_apply_definitions(text, found, definitions) if definitions else found)
+            links += _with_type(text, _type(m[1]), spans, block.end) if m else _apply_bracketed_fields(text, block, spans)
+    return tuple(_apply_definitions(text, links, definitions) if definitions else links)
 
 
-def _apply_definitions(text: str, found: list[WrittenLink], definitions: Iterable[Block]) -> list[WrittenLink]:
+def _apply_definitions(text: str, links: list[WrittenLink], definitions: Iterable[Block]) -> list[WrittenLink]:
     """Adds the links of reference definitions. Foam uses definitions for wikilinks: such a definition is no further link, but
     determines the wikilink's target when it gives another file."""
-    shown = {text[link.start : link.end].strip("![]").casefold() for link in found if link.form == "wiki"}
+    wikilinks = {text[link.start : link.end].strip("![]").casefold() for link in links if link.form == "wiki"}
     targets: dict[str, WrittenLink] = {}
     for block in definitions:
         m = _DEFINITION.match(text, block.body, block.end)
         if m and (link := _path_link(m[2] or m[3], block.body, m.end())):
-            if m[1].casefold() in shown:
+            if m[1].casefold() in wikilinks:
                 targets.setdefault(m[1].casefold(), link)
             else:
-                found.append(link)
-    for i, link in enumerate(found):
+                links.append(link)
+    for i, link in enumerate(links):
         definition = targets.get(text[link.start : link.end].strip("![]").casefold()) if link.form == "wiki" else None
         if definition and _stem(_key(definition.target)) != _stem(_key(link.target)):
-            found[i] = replace(link, target=definition.target, anchor=definition.anchor or link.anchor, form="path")
-    return sorted(found, key=lambda link: link.start)
+            links[i] = replace(link, target=definition.target, anchor=definition.anchor or link.anchor, form="path")
+    return sorted(links, key=lambda link: link.start)
 
 
 def parse_property_links(text: str, kind: LinkType, why: str = "") -> list[WrittenLink]:
@@ -151,7 +151,7 @@ def _find_links(text: str, start: int, end: int) -> list[WrittenLink]:
         i = bisect_right(starts, position) - 1
         return i >= 0 and position < opaque[i][1]
 
-    found: list[WrittenLink] = []
+    links: list[WrittenLink] = []
     wiki: set[int] = set()  # offsets of the brackets of wikilinks
     for m in _WIKI.finditer(text, start, end):
         if is_hidden(m.start(1) - 1) or is_hidden(m.start(1) - 2):
@@ -160,7 +160,7 @@ def _find_links(text: str, start: int, end: int) -> list[WrittenLink]:
         target, _, anchor = m[1].split("|", 1)[0].rstrip("\\").partition("#")
         target, anchor = target.strip(), anchor.strip().lstrip("#")
         if target and target[0] != "^" and not _WEB_ADDRESS.match(target):
-            found.append(WrittenLink(target, anchor=anchor, start=m.start(), end=m.end()))
+            links.append(WrittenLink(target, anchor=anchor, start=m.start(), end=m.end()))
     if text.find("](", start, end) >= 0:
         pending: list[int] = []
         for m in _BRACKET.finditer(text, start, end):
@@ -172,12 +172,12 @@ def _find_links(text: str, start: int, end: int) -> list[WrittenLink]:
                 d = _DESTINATION.match(text, m.end(), end)
                 is_image = opening > start and text[opening - 1] == "!" and not is_hidden(opening - 1)
                 if d and (link := _path_link(d[1] if d[1] is not None else d[2], opening - is_image, d.end())):
-                    found.append(link)
+                    links.append(link)
     if text.find("((", start, end) >= 0:
         refs = (m for m in _REFERENCE.finditer(text, start, end) if not is_hidden(m.start()))
-        found += (WrittenLink(m[0].lower(), start=m.start(), end=m.end()) for m in refs)
-    found.sort(key=lambda link: link.start)
-    return found
+        links += (WrittenLink(m[0].lower(), start=m.start(), end=m.end()) for m in refs)
+    links.sort(key=lambda link: link.start)
+    return links
 
 
 def _path_link(destination: str, start: int, end: int) -> WrittenLink | None:
@@ -238,26 +238,26 @@ class Names:
         absolute = posixpath.normpath(target.lstrip("/"))
         if link.form == "path" or target.startswith(("./", "../")):
             for path in (absolute,) if target.startswith("/") else (relative, absolute):
-                if found := self.paths.get((source, path)):
-                    return _prefer_exact(found, link.target)
+                if matches := self.paths.get((source, path)):
+                    return _prefer_exact(matches, link.target)
             if target.startswith("."):
                 return []
-        elif found := self.paths.get((source, absolute)):
-            return _prefer_exact(found, link.target)
+        elif matches := self.paths.get((source, absolute)):
+            return _prefer_exact(matches, link.target)
         stems = self.stems.get((source, posixpath.basename(target)), [])
         inside = [n for n in stems if absolute in _path_tails(n.path, absolute.count("/"))] if "/" in target else stems
         if inside or link.form == "path":
             return _prefer_near(_prefer_exact(inside, link.target), folder)
         for index in (self.aliases, self.titles):
-            if found := [n for n in index.get(target, []) if n.source == source]:
-                return found
-        if found := self.stems.get((source, _file_spelling(target)), []):
-            return _prefer_near(found, folder)
+            if matches := [n for n in index.get(target, []) if n.source == source]:
+                return matches
+        if matches := self.stems.get((source, _file_spelling(target)), []):
+            return _prefer_near(matches, folder)
         if exact := self.ids.get(link.target):
             return [exact]
         for index in (self.titles, self.aliases, self.anywhere):
-            if found := [n for n in index.get(target, []) if n.source != source]:
-                return found
+            if matches := [n for n in index.get(target, []) if n.source != source]:
+                return matches
         return []
 
 
@@ -275,12 +275,12 @@ def resolve(names: Names, from_id: str, links: Iterable[WrittenLink]) -> Resolut
             out += resolved
             dangling += [(from_id, link.target)] * (not resolved)
             continue
-        found = names.candidates(link, writer.source, posixpath.dirname(_key(writer.path)))
-        if len(found) > 1:
-            ambiguous.append((from_id, link.target, tuple(sorted(n.note_id for n in found))))
+        candidates = names.candidates(link, writer.source, posixpath.dirname(_key(writer.path)))
+        if len(candidates) > 1:
+            ambiguous.append((from_id, link.target, tuple(sorted(n.note_id for n in candidates))))
             continue
-        if found:
-            target = found[0].note_id
+        if candidates:
+            target = candidates[0].note_id
         elif _REFERENCE.fullmatch(link.target):  # a missing block is no unwritten note
             dangling.append((from_id, link.target))
             continue
@@ -304,10 +304,10 @@ def resolve(names: Names, from_id: str, links: Iterable[WrittenLink]) -> Resolut
 def _resolve_for(names: Names, writer: Name, link: WrittenLink) -> list[Link]:
     """The link that `writer` states for another note; empty unless both ends match exactly one note. Creates no stubs."""
     ends = [replace(link, target=name, form="wiki") for name in (link.form.removeprefix(FORM_OF), link.target)]
-    found = [names.candidates(end, writer.source, posixpath.dirname(_key(writer.path))) for end in ends]
-    if [len(candidates) for candidates in found] != [1, 1]:
+    matches = [names.candidates(end, writer.source, posixpath.dirname(_key(writer.path))) for end in ends]
+    if [len(candidates) for candidates in matches] != [1, 1]:
         return []
-    source, target = (candidates[0].note_id for candidates in found)
+    source, target = (candidates[0].note_id for candidates in matches)
     return [Link(source, target, link.type, link.why, writer=writer.note_id)] if source != target else []
 
 
@@ -332,29 +332,29 @@ def _path_tails(path: str, slashes: int) -> tuple[str, str]:
     return tail, _NOTE_ENDING.sub("", tail)
 
 
-def _prefer_exact(found: list[Name], target: str) -> list[Name]:
+def _prefer_exact(names: list[Name], target: str) -> list[Name]:
     """Of names that differ only in suffix or case, the Markdown files if the target has no suffix, and of these the ones
     spelled exactly like the target, if any."""
     if not _NOTE_ENDING.search(target):
-        found = [n for n in found if _MARKDOWN.search(n.path)] or found
+        names = [n for n in names if _MARKDOWN.search(n.path)] or names
     stem = _stem(target)
-    return [n for n in found if _stem(n.path) == stem] or found
+    return [n for n in names if _stem(n.path) == stem] or names
 
 
 def _stem(path: str) -> str:
     return unicodedata.normalize("NFC", _NOTE_ENDING.sub("", posixpath.basename(path)))
 
 
-def _prefer_near(found: list[Name], folder: str) -> list[Name]:
+def _prefer_near(names: list[Name], folder: str) -> list[Name]:
     """The name in the note's folder, otherwise those with the longest common parent path and the fewest folders below it."""
-    if len(found) < 2:
-        return found
+    if len(names) < 2:
+        return names
     folders = folder.split("/") if folder else []
 
     def closeness(name: Name) -> tuple[int, int]:
         other_folders = _key(name.path).split("/")[:-1]
         return len(posixpath.commonprefix([folders, other_folders])), -len(other_folders)
 
-    same_folder = [n for n in found if posixpath.dirname(_key(n.path)) == folder]
-    best = max(map(closeness, found))
-    return same_folder or [n for n in found if closeness(n) == best]
+    same_folder = [n for n in names if posixpath.dirname(_key(n.path)) == folder]
+    best = max(map(closeness, names))
+    return same_folder or [n for n in names if closeness(n) == best]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from kb.files import write_atomic
 from kb.notes import PasskbError
 from kb.os_errors import NO_PERMISSION, NO_ROOM, READ_ONLY, explanation
 from kb.store.schema import READ_ONLY_REMEDY
@@ -32,7 +33,7 @@ def lock_home(home: Path, on_wait: Callable[[str], None] = _log.warning, timeout
     except OSError as error:
         raise _lock_error(home, error) from error
     try:
-        holder.write_text(str(os.getpid()), encoding="ascii")
+        write_atomic(holder, str(os.getpid()), durable=False)
         yield
     except OSError as error:
         raise _lock_error(home, error) from error

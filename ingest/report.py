@@ -72,8 +72,8 @@ class IngestReport:
             "skipped": [{"path": path, "reason": reason} for path, reason in self.skipped],
             "warnings": [{"path": path, "warning": warning} for path, warning in self.warnings],
             "held": [
-                {"source": held.source, "path": held.path, "notes": held.notes, "reason": held.reason}
-                for held in self.pending_deletions
+                {"source": entry.source, "path": entry.path, "notes": entry.notes, "reason": entry.reason}
+                for entry in self.pending_deletions
             ],
             **({"would": [entry.to_json() for entry in self.planned]} if self.dry_run else {}),
             "embedded": self.embedded,

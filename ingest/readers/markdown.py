@@ -249,7 +249,7 @@ class FrontMatter:
         return LinkType.RELATED
 
     def links(self) -> list[WrittenLink]:
-        found: list[WrittenLink] = []
+        result: list[WrittenLink] = []
         listed = self.take("links")
         for entry in _to_list(listed):
             fields = entry if isinstance(entry, dict) else {"to": entry}
@@ -260,7 +260,7 @@ class FrontMatter:
                 targets = [replace(link, form=f"{FORM_OF}{source_link[0].target}") for link in targets]
             if not targets:
                 self.warnings.append("an entry of `links` has no `to` that names a note and was ignored")
-            found += targets
+            result += targets
         for key, value in self.properties.items():
             name = re.sub(r"[\s-]+", "_", key.lower())
             if name not in _TYPES:
@@ -271,22 +271,22 @@ class FrontMatter:
                 targets += parse_property_links(_to_text(fields.get("to")), LinkType(name), _to_text(fields.get("why")))
             if targets:
                 self.taken.add(key)
-            found += targets
-        return found
+            result += targets
+        return result
 
     def mentions(self) -> list[WrittenLink]:
         """Links that are the entire value of any other property, as in Obsidian."""
-        found: list[WrittenLink] = []
+        result: list[WrittenLink] = []
         for value in self.rest().values():
             unquoted = isinstance(value, list) and len(value) == 1 and isinstance(value[0], list)
             for entry in _to_list(value):
                 words = f"[[{_to_text(entry)}]]" if unquoted else "" if isinstance(entry, list | dict) else _to_text(entry)
                 if _ONE_LINK.fullmatch(words):
-                    found += parse_property_links(words, LinkType.MENTIONS)
-        return found
+                    result += parse_property_links(words, LinkType.MENTIONS)
+        return result
 
     def claims(self) -> tuple[Claim, ...]:
-        found: dict[str, Claim] = {}
+        by_id: dict[str, Claim] = {}
         for entry in _to_list(self.take("claims")):
             fields = entry if isinstance(entry, dict) else {"text": entry}
             text, test = _to_text(fields.get("text")), fields.get("test")
@@ -301,13 +301,13 @@ class FrontMatter:
                 self.warnings.append("the test of a claim does not consist of `key: value` and was ignored")
                 test = None
             name = base_id = _to_text(fields.get("id")) or slug(text)[:60].strip("-")
-            for number in range(2, len(found) + 3):
-                if name not in found:
+            for number in range(2, len(by_id) + 3):
+                if name not in by_id:
                     break
                 name = f"{base_id}-{number}"
             premise, settles = _to_text(fields.get("premise")), _to_text(fields.get("settles"))
-            found[name] = Claim(name, text, premise, settles, test, ClaimStatus(status))
-        return tuple(found.values())
+            by_id[name] = Claim(name, text, premise, settles, test, ClaimStatus(status))
+        return tuple(by_id.values())
 
 
 def _to_list(value: Any) -> list[Any]:

@@ -32,12 +32,12 @@ _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
 def page_properties(body: str) -> dict[str, str | list[str]]:
     """The `key:: value` lines at the beginning of a body, plain or in its first bullet, below an optional title. Keys are in
     lower case; aliases and tags are lists, other values text without markup. Typed links are omitted."""
-    found: dict[str, str | list[str]] = {}
+    properties: dict[str, str | list[str]] = {}
     if "::" not in body[:4000]:
-        return found
+        return properties
     for line in islice(body[:40_000].split("\n"), _MAX_HEAD_LINES):
         stripped = line.strip()
-        if not stripped or stripped == "-" or (not found and _TITLE_LINE.match(stripped)):
+        if not stripped or stripped == "-" or (not properties and _TITLE_LINE.match(stripped)):
             continue
         stripped = stripped.removeprefix("- ").lstrip()
         m = PROPERTY.match(stripped)
@@ -47,9 +47,9 @@ def page_properties(body: str) -> dict[str, str | list[str]]:
             break
         key, value = m[1].lower(), stripped[m.end() :].strip()
         names = [next(filter(None, part.groups())).strip() for part in _LIST_ENTRY.finditer(value)]
-        found[key] = list(filter(None, names)) if key in _LIST_PROPERTIES else plain(value)
-    kind = str(found.get("type", "")).lower()
-    return {"kind": kind, **found} if kind in _KINDS - {NoteKind.STUB} else found
+        properties[key] = list(filter(None, names)) if key in _LIST_PROPERTIES else plain(value)
+    kind = str(properties.get("type", "")).lower()
+    return {"kind": kind, **properties} if kind in _KINDS - {NoteKind.STUB} else properties
 
 
 def block_ids(body: str) -> tuple[str, ...]:
@@ -83,20 +83,20 @@ def title_from_filename(path: str) -> tuple[str, tuple[str, ...]]:
 def inline_tags(body: str) -> list[str]:
     """The `#tags` in the text, in order, without repetition (ignoring case). Code, formulas, comments, links, addresses and
     headings contain no tags; numbers and colors are none."""
-    found: dict[str, str] = {}
+    tags: dict[str, str] = {}
     for block in blocks(body) if "#" in body else ():
         if block.kind in _NO_TAGS or body.find("#", block.body, block.end) < 0:
             continue
         for name in _tags_of(body, block):
-            found.setdefault(name.casefold(), name)
-        if len(found) > _MAX_TAGS:
+            tags.setdefault(name.casefold(), name)
+        if len(tags) > _MAX_TAGS:
             break
-    return list(islice(found.values(), _MAX_TAGS))
+    return list(islice(tags.values(), _MAX_TAGS))
 
 
 def _tags_of(body: str, block: Block) -> list[str]:
     excluded: list[tuple[int, int]] | None = None
-    found: list[str] = []
+    tags: list[str] = []
     for m in TAG.finditer(body, block.body, block.end):
         name = (m[1] or m[2]).strip().rstrip("/")
         if name.replace("/", "").isdigit() or not name.strip("/_-") or _COLOR.fullmatch(name):
@@ -107,8 +107,8 @@ def _tags_of(body: str, block: Block) -> list[str]:
             starts = [start for start, _ in excluded]
         i = bisect_right(starts, m.start())
         if not any(m.start() < end for _, end in excluded[max(0, i - 2) : i]):
-            found.append(name)
-    return found
+            tags.append(name)
+    return tags
 
 
 _MONTHS = "January February March April May June July August September October November December".split()

@@ -67,17 +67,17 @@ class Renderer:
         if depth > _MAX_DEPTH:
             words = escape_markdown(one_line(" ".join(self.words(element))))
             return [escape_block_starts(words)] if words else []
-        found: list[str] = []
+        result: list[str] = []
         line = escape_markdown(remove_unwritable(element.text or ""))
         for child in element:
             if not self.is_skipped(child):
                 if child.tag in BLOCK_TAGS or child in self.holds_blocks:
-                    found += [*self._to_block(line), *self.block(child, depth + 1)]
+                    result += [*self._to_block(line), *self.block(child, depth + 1)]
                     line = ""
                 else:
                     line += self.inline(child, depth + 1)
             line += escape_markdown(remove_unwritable(child.tail or ""))
-        return [*found, *self._to_block(line)]
+        return [*result, *self._to_block(line)]
 
     def words(self, element: Element) -> Iterator[str]:
         """The texts below an element, without recursion, so that any depth is allowed."""

@@ -53,16 +53,16 @@ class Section:
 
 def split_lines(text: str) -> list[Line]:
     """The non-blank lines of a text with any line ends."""
-    found: list[Line] = []
+    result: list[Line] = []
     previous_end = 0
     for m in _LINE.finditer(text):
         words = m[0].strip()
         if words:
             start = m.start() + len(m[0]) - len(m[0].lstrip())
             blank = max(text.count("\n", previous_end, start), text.count("\r", previous_end, start)) > 1
-            found.append(Line(words, start, start + len(words), start - m.start(), blank))
+            result.append(Line(words, start, start + len(words), start - m.start(), blank))
             previous_end = start + len(words)
-    return found
+    return result
 
 
 def split_sections(lines: Iterable[Line], headings: re.Pattern[str]) -> tuple[list[Line], list[Section]]:
@@ -111,17 +111,17 @@ def list_items(section: Section, has_introduction: bool = True) -> list[list[Lin
     """The lines of each item of a section's list, without markers and without the lines before the first marker.
     Without markers, blank lines or the count in the heading separate the items."""
     marker = next((kind for line in section.lines for kind in (_BULLET, _NUMBER) if kind.match(line.text)), None)
-    found: list[list[Line]] = []
+    entries: list[list[Line]] = []
     marker_only = ended = False
     for line in section.lines if marker else ():
         if (rest := strip_marker(line, marker)) is not None:
-            found.append([rest] if rest.text else [])
+            entries.append([rest] if rest.text else [])
             marker_only, ended = not rest.text, False
-        elif found:
+        elif entries:
             ended = ended or (line.blank_before and not line.indent and not marker_only)
             if not ended:
-                found[-1].append(line)
-    return [item for item in found if item] if marker else _split_unmarked(section, has_introduction)
+                entries[-1].append(line)
+    return [item for item in entries if item] if marker else _split_unmarked(section, has_introduction)
 
 
 def _split_unmarked(section: Section, has_introduction: bool) -> list[list[Line]]:
@@ -146,13 +146,13 @@ def _split_unmarked(section: Section, has_introduction: bool) -> list[list[Line]
 
 def unwrap_paragraphs(lines: Iterable[Line]) -> list[list[Line]]:
     """Lines grouped by paragraph: a line continues a long line that does not end a sentence."""
-    found: list[list[Line]] = []
+    paragraphs: list[list[Line]] = []
     for line in lines:
-        last = found[-1][-1].text if found else ""
+        last = paragraphs[-1][-1].text if paragraphs else ""
         if len(last) < _MIN_WRAPPED_LINE or line.blank_before or _ENDED.fullmatch(last):
-            found.append([])
-        found[-1].append(line)
-    return found
+            paragraphs.append([])
+        paragraphs[-1].append(line)
+    return paragraphs
 
 
 def split_title(lines: list[Line]) -> tuple[list[Line], list[Line]]:
@@ -187,12 +187,12 @@ def check_count(section: Section, listed: Sequence[object], warnings: list[str])
 
 def deduplicate(listed: Iterable[Entry]) -> tuple[Entry, ...]:
     """The entries without repetitions of the same name, type and reason."""
-    found: dict[tuple[str, str, str], Entry] = {}
+    unique: dict[tuple[str, str, str], Entry] = {}
     for entry in listed:
         name = entry.target if isinstance(entry, WrittenLink) else entry.title
         if name:
-            found.setdefault((name.casefold(), entry.type, entry.why), entry)
-    return tuple(found.values())
+            unique.setdefault((name.casefold(), entry.type, entry.why), entry)
+    return tuple(unique.values())
 
 
 def shorten(paragraph: str) -> str:

@@ -70,8 +70,8 @@ _REVISION = re.compile(r"\s*\brevision:\s*(\w+)\W*$", re.I)
 
 def read_review(text: str, lines: Sequence[Line], *, path: str, note_id: str, source: str) -> ParsedNote | None:
     """The review in these lines of `text`; None when they lack three typical sections and a sign of a review."""
-    head, found = split_sections(lines, _HEADINGS)
-    names = {section.name for section in found if section.lines}
+    head, page_sections = split_sections(lines, _HEADINGS)
+    names = {section.name for section in page_sections if section.lines}
     review_stamp = next((m for line in head[:8] if (m := _REVIEWED.fullmatch(line.text))), None)
     if len(names & _DISTINCTIVE) < 3 or not (names & _REVIEW_ONLY or review_stamp) or not head:
         return None
@@ -79,7 +79,7 @@ def read_review(text: str, lines: Sequence[Line], *, path: str, note_id: str, so
     if not title or len(title) > _MAX_TITLE:
         return None
     by_name: dict[str, list[Section]] = {}
-    for section in found:
+    for section in page_sections:
         by_name.setdefault(section.name, []).append(section)
     warnings: list[str] = []
     claims = _claims(by_name)
@@ -107,13 +107,13 @@ def _section_text(by_name: Sections, name: str) -> str:
 
 def _section_items(by_name: Sections, name: str, warnings: list[str] | None = None) -> list[str]:
     """The list items of the sections called `name`, without repetitions."""
-    found: list[str] = []
+    texts: list[str] = []
     for section in by_name.get(name, ()):
         entries = list_items(section)
-        found += map(join_lines, entries)
+        texts += map(join_lines, entries)
         if warnings is not None:
             check_count(section, entries, warnings)
-    return list(dict.fromkeys(filter(None, found)))
+    return list(dict.fromkeys(filter(None, texts)))
 
 
 def _gist(head: Sequence[Line], by_name: Sections, claims: Sequence[Claim]) -> str:
@@ -140,36 +140,40 @@ def _claims(by_name: Sections) -> tuple[Claim, ...]:
 
 def _properties(by_name: Sections, review_stamp: re.Match[str] | None, warnings: list[str]) -> dict[str, Any]:
     """Further statements of the review as properties, without empty ones."""
-    found: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
     if review_stamp:
         model = _MODEL.search(review_stamp["more"])
-        found = {"reviewed": review_stamp["date"], "reviewer": review_stamp["by"].strip(), "model": model[1] if model else ""}
-    found["argument"] = _section_text(by_name, "argument")
+        properties = {
+            "reviewed": review_stamp["date"],
+            "reviewer": review_stamp["by"].strip(),
+            "model": model[1] if model else "",
+        }
+    properties["argument"] = _section_text(by_name, "argument")
     if "core" not in by_name:
-        found |= {"premise": _section_text(by_name, "premise"), "settles": _section_text(by_name, "settles")}
-    found["abstract"] = _section_text(by_name, "abstract")
+        properties |= {"premise": _section_text(by_name, "premise"), "settles": _section_text(by_name, "settles")}
+    properties["abstract"] = _section_text(by_name, "abstract")
     for section in by_name.get("report", ()):
         for part in map(join_lines, unwrap_paragraphs(section.lines)):
             if m := _PART.match(part):
-                found[m[1].casefold()] = part[m.end() :]
-    found["objections"] = _objections(by_name, warnings)
-    found["circularity"] = _section_text(by_name, "circularity")
+                properties[m[1].casefold()] = part[m.end() :]
+    properties["objections"] = _objections(by_name, warnings)
+    properties["circularity"] = _section_text(by_name, "circularity")
     for name in ("axioms", "parameters", "entities"):
-        found[name] = _section_items(by_name, name, warnings)
-    return {name: value for name, value in found.items() if value}
+        properties[name] = _section_items(by_name, name, warnings)
+    return {name: value for name, value in properties.items() if value}
 
 
 def _objections(by_name: Sections, warnings: list[str]) -> list[dict[str, str]]:
     """The referee's comments in order, each with its weight, subject and the authors' answer, if any. An answer belongs to
     the comment that it quotes."""
     answers = _answers(by_name)
-    found: list[dict[str, str]] = []
+    objections: list[dict[str, str]] = []
     for weight in ("major", "minor"):
         for comment in _section_items(by_name, weight, warnings):
-            found.append(_to_objection(weight, comment, answers.pop(_answer_key(comment), ())))
+            objections.append(_to_objection(weight, comment, answers.pop(_answer_key(comment), ())))
     for comment, answer in answers.values():
-        found.append(_to_objection("", comment, (comment, answer)))
-    return found
+        objections.append(_to_objection("", comment, (comment, answer)))
+    return objections
 
 
 def _to_objection(weight: str, comment: str, exchange: tuple[str, ...]) -> dict[str, str]:
@@ -192,16 +196,16 @@ def _answers(by_name: Sections) -> dict[str, tuple[str, str]]:
                 turns.append((bool(m["objects"]), [Line(line.text[m.end() :], line.start + m.end(), line.end)]))
             elif turns:
                 turns[-1][1].append(line)
-    found: dict[str, tuple[str, str]] = {}
+    answers: dict[str, tuple[str, str]] = {}
     comment = ""
     for objects, lines in turns:
         if objects:
             comment = join_lines(lines)
-            found.setdefault(_answer_key(comment), (comment, ""))
+            answers.setdefault(_answer_key(comment), (comment, ""))
         elif comment:
-            sentence = found[_answer_key(comment)][1]
-            found[_answer_key(comment)] = (comment, f"{sentence} {join_lines(lines)}".strip())
-    return found
+            sentence = answers[_answer_key(comment)][1]
+            answers[_answer_key(comment)] = (comment, f"{sentence} {join_lines(lines)}".strip())
+    return answers
 
 
 def _answer_key(comment: str) -> str:
@@ -210,15 +214,15 @@ def _answer_key(comment: str) -> str:
 
 def _read_citations(by_name: Sections, warnings: list[str]) -> tuple[Referrer, ...]:
     """The papers that cite this one, with their gists. Each entry is a title and a sentence."""
-    found: list[Referrer] = []
+    referrers: list[Referrer] = []
     for section in by_name.get("citations", ()):
         entries = list_items(section)
         for item in entries:
             name, rest = split_title(item)
-            found.append(
+            referrers.append(
                 Referrer(
                     join_lines(name), LinkType.CITES, NoteKind.PAPER, join_lines(rest), start=name[0].start, end=name[-1].end
                 )
             )
         check_count(section, entries, warnings)
-    return deduplicate(found)
+    return deduplicate(referrers)
