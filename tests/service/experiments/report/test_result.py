@@ -308,3 +308,11 @@ def test_intervals_have_brackets_where_they_are_known() -> None:
     assert interval(Estimate(estimate=-0.05, low=-0.1, high=0.0), signed=True) == "−5.0 (−10.0 to 0.0)"
     assert interval(Estimate(estimate=0.5)) == "50.0 %"
     assert interval(Estimate(estimate=math.nan, low=0.1, high=0.2)) == interval(None) == "–"
+
+
+def test_a_result_that_version_0_2_wrote_loads_with_the_same_keys() -> None:
+    path = Path(__file__).with_name("result_0.2.json")
+    stored = Result.load(path)
+    assert stored.to_json() == json.loads(path.read_text())
+    assert stored.prediction and stored.prediction.sentence in result_text(stored)
+    assert "<svg" in curve_svg(stored)
