@@ -1,4 +1,4 @@
-"""The app in a process of its own, and pages of Chromium that notice what should not happen."""
+"""Runs the app in its own process, and opens Chromium pages that record errors and foreign requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The app as people use it: a real home, a real server in a process of its own, and Chromium."""
+"""The app in Chromium, with a real home and a server in its own process."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def test_a_question_is_answered_and_a_citation_opens_its_marked_sentence(app: Ap
     assert "q=What%20does%20pass" in page.url
     assert page.locator("#sources .source-list li").count() >= 3
     mark = page.locator("#answer .statement .cite").nth(1)
-    said = page.locator("#answer .statement", has=page.locator(".cite")).nth(1).inner_text()
+    statement = page.locator("#answer .statement", has=page.locator(".cite")).nth(1).inner_text()
     mark.click()
     page.wait_for_selector("#sources .slot mark")
     words = " ".join(page.locator("#sources .slot mark").all_inner_texts())
-    assert words[:40] in said
+    assert words[:40] in statement
     assert mark.get_attribute("aria-current") == "true"
     assert page.get_attribute("#sources .slot h3 a", "data-note")
     page.close()
@@ -78,7 +78,7 @@ def test_earlier_questions_stay_on_the_page_and_keep_their_sources(app: App) -> 
     page.close()
 
 
-def test_three_notes_are_walked_and_the_way_back_works(app: App) -> None:
+def test_links_between_notes_and_the_back_button_work(app: App) -> None:
     page = app.page(f"/?note={NOTE}")
     page.wait_for_selector("#note-text .note-body")
     titles = [page.inner_text("#note-title h1")]
@@ -139,7 +139,7 @@ def test_the_keyboard_is_enough(app: App) -> None:
     page.close()
 
 
-def test_empty_and_endless_questions_get_a_sentence(app: App) -> None:
+def test_empty_and_long_questions_show_a_message(app: App) -> None:
     page = app.page()
     page.wait_for_selector("#answer .welcome")
     page.click("#ask-button")
@@ -178,7 +178,7 @@ def test_dark_mode_follows_the_system(app: App) -> None:
     assert shades["light"] > 600 and shades["dark"] < 150
 
 
-def test_a_hostile_note_is_only_text(app: App) -> None:
+def test_a_hostile_note_is_escaped(app: App) -> None:
     page = app.page(f"/?note={quote('zebra note')}")
     page.wait_for_selector("#note-text .note-body")
     assert "<script>" in page.inner_text("#note-title h1")
@@ -201,7 +201,7 @@ def test_a_hostile_note_is_only_text(app: App) -> None:
     page.close()
 
 
-def test_nothing_left_the_machine_and_nothing_broke(app: App) -> None:
-    """Runs last: what all pages above did."""
+def test_no_foreign_requests_and_no_script_errors(app: App) -> None:
+    """Runs last, and covers all pages above."""
     assert app.foreign == []
     assert app.errors == []

@@ -78,12 +78,12 @@ def opened(app: App, **options: Any) -> Any:
 
 
 def answered(page: Any, question: str) -> None:
-    """Until the whole answer to this question stands there."""
+    """Waits for the complete answer to this question."""
     whole = "q => document.querySelector('#answer .foot') && document.querySelector('#answer .question').innerText === q"
     page.wait_for_function(whole, arg=question)
 
 
-def test_a_written_answer_comes_as_it_is_written_and_each_sentence_is_graded(app: App) -> None:
+def test_a_written_answer_is_streamed_and_each_sentence_graded(app: App) -> None:
     page = opened(app)
     ask(page, WHY)
     page.wait_for_selector("#answer .growing p")
@@ -105,7 +105,7 @@ def test_a_written_answer_comes_as_it_is_written_and_each_sentence_is_graded(app
     page.close()
 
 
-def test_stopping_keeps_what_was_written_and_frees_the_page(app: App) -> None:
+def test_stopping_keeps_the_draft_and_frees_the_page(app: App) -> None:
     page = opened(app)
     ask(page, SLOW)
     page.wait_for_function("document.querySelector('#answer .growing')?.innerText.includes('all year long')")
@@ -128,7 +128,7 @@ def test_a_new_question_ends_the_answer_that_is_being_written(app: App) -> None:
     page.close()
 
 
-def test_a_server_that_dies_leaves_what_it_wrote_and_can_be_asked_again(app: App) -> None:
+def test_a_failing_server_leaves_its_draft_and_can_be_asked_again(app: App) -> None:
     page = opened(app)
     ask(page, DYING)
     answered(page, DYING)
@@ -140,7 +140,7 @@ def test_a_server_that_dies_leaves_what_it_wrote_and_can_be_asked_again(app: App
     page.close()
 
 
-def test_markup_and_half_open_tags_of_a_model_are_only_text(app: App) -> None:
+def test_markup_of_a_model_is_escaped(app: App) -> None:
     page = opened(app)
     ask(page, HOSTILE)
     page.wait_for_selector("#answer .growing p")
@@ -152,7 +152,7 @@ def test_markup_and_half_open_tags_of_a_model_are_only_text(app: App) -> None:
     page.close()
 
 
-def test_any_answer_can_be_read_in_the_notes_own_words(app: App) -> None:
+def test_any_answer_can_be_replaced_by_quotes(app: App) -> None:
     page = opened(app)
     ask(page, WHY)
     answered(page, WHY)
@@ -167,7 +167,7 @@ def test_any_answer_can_be_read_in_the_notes_own_words(app: App) -> None:
     page.close()
 
 
-def test_a_follow_up_is_shown_as_it_was_understood(app: App) -> None:
+def test_a_follow_up_shows_its_interpretation(app: App) -> None:
     page = opened(app)
     ask(page, WHY)
     answered(page, WHY)
@@ -177,7 +177,7 @@ def test_a_follow_up_is_shown_as_it_was_understood(app: App) -> None:
     page.close()
 
 
-def test_what_was_asked_is_remembered_by_this_browser_alone(app: App) -> None:
+def test_earlier_questions_are_stored_in_this_browser_only(app: App) -> None:
     context = app.browser.new_context()
     page = app.watched(context.new_page())
     page.wait_for_selector("#answer .welcome")
@@ -205,7 +205,7 @@ def test_what_was_asked_is_remembered_by_this_browser_alone(app: App) -> None:
     context.close()
 
 
-def test_a_forged_memory_is_only_text(app: App) -> None:
+def test_forged_records_are_escaped(app: App) -> None:
     cited = {"number": 1, "note_id": "vault/flies", "title": EVIL, "start": 0, "end": 5, "quote": "nowhere in it"}
     answer = {
         "question": f"Zebra {EVIL}?", "answered": True, "mode": "generated", "model": EVIL, "reasoning": EVIL, "fault": EVIL,
@@ -246,13 +246,13 @@ def test_an_answer_is_copied_and_exported_with_its_citations(app: App, tmp_path:
     context.close()
 
 
-def test_an_answer_is_kept_as_an_inquiry_that_its_sources_know(app: App) -> None:
+def test_an_answer_is_saved_as_an_inquiry_linked_from_its_sources(app: App) -> None:
     page = opened(app)
     ask(page, WHY)
     answered(page, WHY)
     page.evaluate("document.querySelector('#answer [data-keep]').click()")
     page.wait_for_timeout(1_500)
-    assert page.locator("#answer .kept").count() == 0  # a script's click keeps nothing
+    assert page.locator("#answer .kept").count() == 0  # a script's click saves nothing
     page.click("#answer [data-keep]")
     page.wait_for_selector("#answer .kept")
     assert "Saved as an inquiry" in page.inner_text("#answer .kept")
@@ -266,7 +266,7 @@ def test_an_answer_is_kept_as_an_inquiry_that_its_sources_know(app: App) -> None
     page.close()
 
 
-def test_a_phone_shows_all_of_it(app: App) -> None:
+def test_a_written_answer_fits_a_phone(app: App) -> None:
     page = opened(app, viewport={"width": 390, "height": 844}, color_scheme="dark")
     ask(page, WHY)
     page.wait_for_selector("#ask-stop", state="visible")
@@ -275,7 +275,7 @@ def test_a_phone_shows_all_of_it(app: App) -> None:
     page.close()
 
 
-def test_nothing_left_the_machine_and_nothing_broke(app: App) -> None:
-    """Runs last: what all pages above did."""
+def test_no_foreign_requests_and_no_script_errors(app: App) -> None:
+    """Runs last, and covers all pages above."""
     assert app.foreign == []
     assert app.errors == []

@@ -117,9 +117,9 @@ class Model(Server):
 def models() -> Iterator[dict[str, Model]]:
     prompts = [problem.prompt for problem in load(ProblemsSpec(set="countdown", limit=PROBLEMS)).problems]
     half = {prompt: float(i % 2) for i, prompt in enumerate(prompts)}
-    found = [Model("base", dict.fromkeys(prompts, 0.25)), Model("tuned", half), Model("slow", dict.fromkeys(prompts, 0.5))]
-    yield {model.model: model for model in found}
-    for model in found:
+    servers = [Model("base", dict.fromkeys(prompts, 0.25)), Model("tuned", half), Model("slow", dict.fromkeys(prompts, 0.5))]
+    yield {model.model: model for model in servers}
+    for model in servers:
         model.close()
 
 
@@ -165,7 +165,7 @@ def open_form(page: Any, spec: str) -> None:
     page.fill("#experiment-spec textarea", spec)
 
 
-def test_nothing_starts_without_a_persons_click(app: App, home: Path) -> None:
+def test_nothing_starts_without_a_click_of_the_user(app: App, home: Path) -> None:
     page = app.page(f"/?q={quote(QUESTION)}")
     page.wait_for_selector("#answer [data-start]")
     assert page.inner_text("#answer [data-start]") == "Run this experiment"
@@ -180,7 +180,7 @@ def test_nothing_starts_without_a_persons_click(app: App, home: Path) -> None:
     page.goto(f"{app.address}/?q={quote('Do zebras carry stripes on the savanna?')}")
     page.wait_for_selector("#answer .foot")
     page.wait_for_timeout(500)
-    assert "Run this experiment</button>" in page.inner_text("#answer")  # what stands in the note is only text
+    assert "Run this experiment</button>" in page.inner_text("#answer")  # the note's HTML is shown as text
     assert page.locator("#answer [data-start*=coverage]").count() == 0
     assert page.evaluate("window.hacked") is None
     time.sleep(1)
@@ -205,7 +205,7 @@ def test_the_link_of_a_proposal_fills_the_form_and_starts_nothing(app: App, home
     page.close()
 
 
-def test_a_click_runs_a_claims_test_and_the_answer_cites_what_came_out(app: App, home: Path, models: dict[str, Model]) -> None:
+def test_a_click_runs_a_claims_test_and_the_answer_cites_its_evidence(app: App, home: Path, models: dict[str, Model]) -> None:
     models["base"].allow(256)
     page = app.page()
     page.wait_for_selector("#answer .welcome")
@@ -224,12 +224,12 @@ def test_a_click_runs_a_claims_test_and_the_answer_cites_what_came_out(app: App,
     models["base"].allow(math.inf)
     for tab in (page, other):
         tab.wait_for_selector("#answer .evidence .curve svg", timeout=120_000)
-        said = tab.inner_text("#answer .evidence")
-        assert "supported" in said and "20" in tab.inner_text("#answer .evidence time")
+        evidence = tab.inner_text("#answer .evidence")
+        assert "supported" in evidence and "20" in tab.inner_text("#answer .evidence time")
         assert tab.locator("#answer [data-start]").count() == 0  # the claim is decided
     page.locator("#answer .evidence .cite").click()
     page.wait_for_selector("#sources .slot mark")
-    assert page.inner_text("#sources .slot mark")[:30] in said
+    assert page.inner_text("#sources .slot mark")[:30] in evidence
     assert len(runs(home)) == 1
     page.click("#tab-claims-button")
     page.wait_for_selector("#claims-table .ledger [data-claim='vault/coverage#crossover'] .status.supported")
@@ -248,7 +248,7 @@ def test_a_click_runs_a_claims_test_and_the_answer_cites_what_came_out(app: App,
     page.close()
 
 
-def test_a_bad_spec_gets_its_sentence_and_can_not_be_started(app: App) -> None:
+def test_an_invalid_spec_shows_a_message_and_cannot_start(app: App) -> None:
     page = app.page()
     open_form(page, SLOW.replace("limit", "limitt"))
     page.wait_for_selector("#experiment-check .message")
@@ -263,7 +263,7 @@ def test_a_bad_spec_gets_its_sentence_and_can_not_be_started(app: App) -> None:
     page.close()
 
 
-def test_a_run_is_cancelled_within_two_seconds_and_goes_on_where_it_was(app: App, home: Path, models: dict[str, Model]) -> None:
+def test_a_run_is_cancelled_within_two_seconds_and_resumed(app: App, home: Path, models: dict[str, Model]) -> None:
     spec = SLOW.replace("http://127.0.0.1:9", models["slow"].url)
     models["slow"].allow(64)
     page = app.page()
@@ -351,12 +351,14 @@ def test_the_header_tells_what_the_watcher_has_read(app: App, vault: Path) -> No
     page.wait_for_function("!document.querySelector('#status .going')")
     before = page.inner_text("#status").split(" note")[0]
     (vault / "late.md").write_text("# Late\n\nA note that came while the page was open.", "utf-8")
-    wanted = f"{int(before) + 1} notes"
-    page.wait_for_function("words => document.querySelector('#status').innerText.includes(words)", arg=wanted, timeout=120_000)
+    expected = f"{int(before) + 1} notes"
+    page.wait_for_function(
+        "words => document.querySelector('#status').innerText.includes(words)", arg=expected, timeout=120_000
+    )
     page.close()
 
 
-def test_nothing_left_the_machine_and_nothing_broke(app: App) -> None:
-    """Runs last: what all pages above did."""
+def test_no_foreign_requests_and_no_script_errors(app: App) -> None:
+    """Runs last, and covers all pages above."""
     assert app.foreign == []
     assert app.errors == []

@@ -1,4 +1,4 @@
-"""Inquiries and suggested links as people meet them: a note's page in Chromium, real clicks, a vault that changes meanwhile."""
+"""Inquiries and suggested links in Chromium: real clicks, and a vault that changes."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def zebras(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     for name, text in FILES.items():
         (vault / name).write_text(text, "utf-8")
     passkb(home, "ingest", str(vault))
-    kept = passkb(home, "keep", QUESTION, "--json")
+    saved = passkb(home, "keep", QUESTION, "--json")
     with served(home) as address:
-        yield Zebras(App(address, chromium), vault, str(json.loads(kept)["id"]), home)
+        yield Zebras(App(address, chromium), vault, str(json.loads(saved)["id"]), home)
 
 
-def test_a_kept_inquiry_is_found_from_its_source_grows_stale_and_is_asked_again(zebras: Zebras) -> None:
+def test_an_inquiry_becomes_stale_and_is_asked_again(zebras: Zebras) -> None:
     page = zebras.app.page("/?note=vault/flies")
     page.locator("#note-text section", has_text="Inquiries that use this note").locator("[data-note]").first.click()
     page.wait_for_selector("#note-text .standing")
@@ -77,7 +77,7 @@ def test_a_kept_inquiry_is_found_from_its_source_grows_stale_and_is_asked_again(
     page.close()
 
 
-def test_a_suggested_link_is_accepted_taken_back_and_dismissed_by_a_persons_clicks(zebras: Zebras) -> None:
+def test_a_suggested_link_is_accepted_removed_and_dismissed_by_clicks(zebras: Zebras) -> None:
     page = zebras.app.page("/?note=vault/horses")
     suggested = page.locator("#note-links .suggested li:has(> [data-note='vault/flies'])")
     suggested.wait_for()

@@ -1,4 +1,4 @@
-"""Signing in and out, and a page that the server no longer accepts, in Chromium under the real content policy."""
+"""Sign-in and outdated pages in Chromium, under the real content security policy."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_page_outlives_a_restart_of_the_server(home: Path, chromium: Any) -> N
         page.close()
 
 
-def test_a_page_of_another_session_is_out_of_date_and_says_so(open_app: App) -> None:
+def test_a_page_of_another_session_shows_that_it_is_out_of_date(open_app: App) -> None:
     context = open_app.browser.new_context()
     page = open_app.watched(context.new_page(), NOTE)
     page.wait_for_selector("#note-title h1")

@@ -85,7 +85,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(app: App) -> None:
     page.close()
 
 
-def test_a_file_that_was_mended_is_read_when_tried_again(app: App, vault: Path) -> None:
+def test_a_repaired_file_is_indexed_after_sync_now(app: App, vault: Path) -> None:
     page = opened(app)
     (vault / "late.md").write_text("# Late\n\nA note in text at last.", "utf-8")
     (vault / "paper.pdf").write_bytes(made([[(72, 700, 12, "Wombats dig long burrows below the hills at night.")]]))
@@ -101,7 +101,7 @@ def test_a_file_that_was_mended_is_read_when_tried_again(app: App, vault: Path) 
     page.close()
 
 
-def test_nothing_left_the_machine_and_nothing_broke(app: App) -> None:
-    """Runs last: what all pages above did."""
+def test_no_foreign_requests_and_no_script_errors(app: App) -> None:
+    """Runs last, and covers all pages above."""
     assert app.foreign == []
     assert app.errors == []

@@ -1,4 +1,4 @@
-"""Accounts: what a file of them may hold, and who may read it."""
+"""Accounts: parsing of password files, and warnings about their permissions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_file_has_one_account_a_line(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o602])
-def test_a_file_that_others_can_use_is_warned_about(tmp_path: Path, mode: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_others_can_read_gives_a_warning(tmp_path: Path, mode: int, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "accounts"
     file.write_text("ada:one", "utf-8")
     file.chmod(mode)
@@ -49,7 +49,7 @@ def test_a_file_that_others_can_use_is_warned_about(tmp_path: Path, mode: int, c
         (b"ada:one\nada:two\n", "lists a user twice"), (b"ada:\xff", "it is not UTF-8"), (b"a:b\n" * 20_000, "too large"),
     ],
 )  # fmt: skip
-def test_a_file_that_can_not_be_used_says_why(tmp_path: Path, content: bytes, words: str) -> None:
+def test_an_unusable_file_is_rejected_with_a_reason(tmp_path: Path, content: bytes, words: str) -> None:
     file = tmp_path / "accounts"
     file.write_bytes(content)
     with pytest.raises(PasskbError, match=words):

@@ -1,4 +1,4 @@
-"""Guessing passwords: how long an address waits, and that it locks out nobody else."""
+"""Rate limits for wrong passwords, per address and per account."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_wait_doubles_up_to_five_minutes(limiter: SignInLimiter, clock: Cloc
     assert guess(limiter, "10.0.0.1", 20, 100)[-1] == MAX_WAIT
 
 
-def test_nobody_else_waits(limiter: SignInLimiter) -> None:
+def test_other_addresses_do_not_wait(limiter: SignInLimiter) -> None:
     guess(limiter, "10.0.0.1", 50)
     assert limiter.wait("10.0.0.2", b"ada:right") == 0.0
     assert 0 < limiter.delay("ada") <= 5.0 and limiter.delay("grace") == 0.0
@@ -52,12 +52,12 @@ def test_guesses_from_many_addresses_delay_the_account(limiter: SignInLimiter, c
     assert limiter.delay("ada") == 0.0
 
 
-def test_the_same_wrong_password_again_is_no_new_guess(limiter: SignInLimiter) -> None:
+def test_a_repeated_wrong_password_counts_once(limiter: SignInLimiter) -> None:
     assert [limiter.failed("10.0.0.1", b"ada:old", "ada", "MCP") for _ in range(200)] == [0.0] * 200
     assert limiter.wait("10.0.0.1", b"ada:right") == 0.0 and limiter.delay("ada") == 0.0
 
 
-def test_signing_in_forgets_and_so_does_an_hour(limiter: SignInLimiter, clock: Clock) -> None:
+def test_failures_are_cleared_by_sign_in_and_after_an_hour(limiter: SignInLimiter, clock: Clock) -> None:
     guess(limiter, "10.0.0.1", FREE_ATTEMPTS)
     limiter.succeeded("10.0.0.1")
     assert guess(limiter, "10.0.0.1", 1, 50) == [0.0]
@@ -80,7 +80,7 @@ def test_memory_is_bounded(limiter: SignInLimiter) -> None:
     assert len(limiter) == 100
 
 
-def test_a_wrong_password_is_logged_without_it(limiter: SignInLimiter, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_does_not_contain_the_password(limiter: SignInLimiter, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         limiter.failed("10.0.0.1", b"ada:hunter2", "ada", "REST")
         limiter.failed("10.0.0.1", b"hunter2:", None, "MCP")

@@ -1,4 +1,4 @@
-"""What a browser would make of HTML: whether it nests, what is highlighted in it, and whether anything in it could act."""
+"""Fixtures that parse HTML as a browser does: nesting, highlights, and anything that could run."""
 
 from __future__ import annotations
 

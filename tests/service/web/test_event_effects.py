@@ -1,4 +1,4 @@
-"""Every event of the page is marked, and what writes does nothing unless a page asked for it."""
+"""Every event is marked, and events that write need a page's token."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_an_unmarked_event_is_not_built() -> None:
         protect(blocks, lambda request: None)
 
 
-def test_what_writes_checks_by_itself(kb: KnowledgeBase) -> None:
-    """Whatever stands before the app: called without a request of a page, no handler does anything."""
+def test_handlers_that_write_check_the_request(kb: KnowledgeBase) -> None:
+    """Without a request from a page, no handler does anything, whatever the middleware."""
     blocks = build(kb)
     written = [number for number, effect in effects(blocks).items() if effect and effect.writes]
     assert len(written) >= len(WRITING)
@@ -44,7 +44,7 @@ def test_what_writes_checks_by_itself(kb: KnowledgeBase) -> None:
             handler(*arguments)
 
 
-def test_a_checked_handler_is_what_it_was() -> None:
+def test_a_checked_handler_keeps_its_type_and_documentation() -> None:
     def counted(count: int) -> Any:
         """Counts."""
         yield from range(count)
@@ -61,7 +61,7 @@ def test_a_checked_handler_is_what_it_was() -> None:
     assert reading() == "read"
 
 
-def test_a_session_speaks_for_its_own_requests_only(kb: KnowledgeBase) -> None:
+def test_a_token_is_valid_for_its_session_only(kb: KnowledgeBase) -> None:
     from service.web.security.session_token import HEADER, SessionTokens
     from service.web.security.sessions import Sessions, cookie_name
 

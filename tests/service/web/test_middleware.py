@@ -1,4 +1,4 @@
-"""A served app, asked by raw HTTP as a program without a browser asks: what starts or writes is refused."""
+"""A served app under raw HTTP requests without a browser: events that write are refused."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ class Caller:
         status, content, headers = self.ask("GET", "/", accept="text/html")
         assert status == 200
         self.cookie = headers["set-cookie"].partition(";")[0]
-        found = re.search(rb'name="passkb-token" content="([^"]+)"', content)
-        assert found is not None
-        self.token = found[1].decode()
+        match = re.search(rb'name="passkb-token" content="([^"]+)"', content)
+        assert match is not None
+        self.token = match[1].decode()
         return self
 
     def event(self, number: int, data: list[Any], path: str = "/gradio_api/queue/join", **headers: str) -> int:
@@ -280,7 +280,7 @@ def raw_answer(port: int, request: str) -> bytes:
         return raw.recv(200)
 
 
-def test_pages_with_text_are_kept_by_no_cache_and_framed_by_nobody(served: Served) -> None:
+def test_pages_are_not_cached_and_cannot_be_framed(served: Served) -> None:
     mine = Caller(served.port).load()
     status, content, headers = mine.ask("GET", "/", accept="text/html", cookie=mine.cookie)
     policy = headers["content-security-policy"]
@@ -304,7 +304,7 @@ def test_pages_with_text_are_kept_by_no_cache_and_framed_by_nobody(served: Serve
         assert (heads.get("cache-control") == "no-store") is (path != "/theme.css"), path
 
 
-def test_the_cookie_is_for_this_site_alone(served: Served) -> None:
+def test_the_cookie_is_for_this_site_only(served: Served) -> None:
     headers = Caller(served.port).ask("GET", "/", accept="text/html")[2]
     flags = {part.strip().lower() for part in headers["set-cookie"].split(";")[1:]}
     assert flags == {"httponly", "samesite=strict", "path=/"}

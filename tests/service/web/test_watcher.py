@@ -1,4 +1,4 @@
-"""A running app follows its notes: edits, a burst of new files, deletions, and a vault that is registered meanwhile."""
+"""The watcher: edits, bursts of new files, deletions, sources that appear and disappear."""
 
 from __future__ import annotations
 
@@ -62,9 +62,7 @@ def test_edits_bursts_and_deletions_are_followed(watched: KnowledgeBase, vault: 
     assert eventually(lambda: len(titles(watched)) == 201)
 
 
-def test_a_burst_of_a_thousand_changes_ends_where_a_fresh_home_begins(
-    watched: KnowledgeBase, vault: Vault, tmp_path: Path
-) -> None:
+def test_a_burst_of_changes_ends_in_the_state_of_a_fresh_home(watched: KnowledgeBase, vault: Vault, tmp_path: Path) -> None:
     root = vault({f"{i % 5}/{i}.md": f"# Note {i}\n\nOf otters. See [[{i + 1}]]." for i in range(400)})
     chance = random.Random(7)
     for i in range(600):
@@ -82,17 +80,17 @@ def test_a_burst_of_a_thousand_changes_ends_where_a_fresh_home_begins(
     assert eventually(lambda: whole_state(watched) == fresh)
 
 
-def test_a_fault_in_one_sync_does_not_end_the_watching(watched: KnowledgeBase, vault: Vault) -> None:
+def test_a_failed_sync_does_not_stop_the_watcher(watched: KnowledgeBase, vault: Vault) -> None:
     registry = watched.home / "sources.json"
-    kept = registry.read_bytes()
+    content = registry.read_bytes()
     registry.write_text("{")
     vault({"second.md": "The second note."})
     time.sleep(3 * CHECK_SECONDS)
-    registry.write_bytes(kept)
+    registry.write_bytes(content)
     assert eventually(lambda: titles(watched) == {"first", "second"})
 
 
-def test_rules_that_change_are_followed(watched: KnowledgeBase, vault: Vault) -> None:
+def test_changed_ignore_rules_are_applied(watched: KnowledgeBase, vault: Vault) -> None:
     root = vault({"drafts/a.md": "A.", "templates/b.md": "B."})
     assert eventually(lambda: titles(watched) == {"first", "a", "b"})
     vault({".passkbignore": "drafts/\n"})
@@ -104,7 +102,7 @@ def test_rules_that_change_are_followed(watched: KnowledgeBase, vault: Vault) ->
 
 
 @pytest.mark.parametrize(
-    ("path", "change", "tells"),
+    ("path", "change", "relevant"),
     [
         ("a.md", Change.modified, True), ("b/c/a.PDF", Change.added, True), ("a.md", Change.deleted, True),
         ("node_modules/a.md", Change.modified, True), ("gone", Change.deleted, True), ("a.png", Change.modified, False),
@@ -113,15 +111,15 @@ def test_rules_that_change_are_followed(watched: KnowledgeBase, vault: Vault) ->
         (".obsidian/app.json", Change.added, True), (".obsidian/workspace.json", Change.modified, False),
     ],
 )  # fmt: skip
-def test_what_a_change_tells(path: str, change: Change, tells: bool, tmp_path: Path) -> None:
-    """Wherever the source stands: also where a folder above it is hidden, or has a name that others leave out."""
+def test_change_filter(path: str, change: Change, relevant: bool, tmp_path: Path) -> None:
+    """For any location of the source: also below a hidden folder, or a folder with an ignored name."""
     for place in ("vault", ".venv/vault", ".git/node_modules/__pycache__"):
-        told = change_filter([tmp_path / place, tmp_path / "other.md"])
-        assert told(change, str(tmp_path / place / path)) is tells
-    assert told(change, str(tmp_path / "other.md"))
+        is_relevant = change_filter([tmp_path / place, tmp_path / "other.md"])
+        assert is_relevant(change, str(tmp_path / place / path)) is relevant
+    assert is_relevant(change, str(tmp_path / "other.md"))
 
 
-def test_a_vault_that_vanishes_and_returns_is_kept_and_followed(watched: KnowledgeBase, vault: Vault, tmp_path: Path) -> None:
+def test_a_vault_that_disappears_and_returns_keeps_its_notes(watched: KnowledgeBase, vault: Vault, tmp_path: Path) -> None:
     root = vault({f"{i}.md": f"Note {i}." for i in range(6)})
     assert eventually(lambda: len(titles(watched)) == 7)
     root.rename(tmp_path / "unplugged")
@@ -136,7 +134,7 @@ def test_a_vault_that_vanishes_and_returns_is_kept_and_followed(watched: Knowled
     assert eventually(lambda: "later" in titles(watched))
 
 
-def test_a_vault_registered_meanwhile_is_followed_too(watched: KnowledgeBase, vault: Vault) -> None:
+def test_a_newly_registered_vault_is_watched(watched: KnowledgeBase, vault: Vault) -> None:
     other = vault({"a.md": "A."}, "other")
     ingest(watched, [other])
     time.sleep(4 * CHECK_SECONDS)

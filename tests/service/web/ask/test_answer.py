@@ -1,4 +1,4 @@
-"""An answer as HTML: every statement with its citations, disagreement with both sides, and a plain refusal."""
+"""An answer as HTML: statements with citations, disagreements with both sides, refusals."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_disagreement_names_both_sides_and_the_reason() -> None:
     assert html.count("because") == 1
 
 
-def test_while_streaming_nothing_stands_after_the_statements() -> None:
+def test_streaming_shows_only_statements() -> None:
     html = answer_html(answer(), "a1", 1)
     assert "shows reach" in html and "It hides" not in html and "Where the notes disagree" not in html
 
@@ -90,7 +90,7 @@ def test_a_source_shows_its_paragraph_with_the_sentence_marked(audit: Any) -> No
     assert "paper" in html and "Open note" in html
 
 
-def test_a_refusal_is_plain_and_shows_what_is_near() -> None:
+def test_a_refusal_shows_its_reason_and_the_closest_notes() -> None:
     html = answer_html(refusal(), "a1")
     assert "The notes are about models." in html and "<strong>sourdough</strong>" in html and "Note A" in html
     assert "What the notes say" not in html and sources_html(refusal()) == sources_html()
@@ -107,7 +107,7 @@ def test_nothing_in_an_answer_runs(evil: str, harmless: Callable[[str], None]) -
     harmless(history_html([]))
 
 
-def test_questions_that_are_not_asked() -> None:
+def test_empty_and_long_questions_are_rejected() -> None:
     assert "Enter a question" in question_problem("")
     assert "2,000 characters" in question_problem("word " * 10_000) and question_problem("w" * MAX_QUESTION) == ""
 
@@ -120,30 +120,30 @@ def test_an_open_claim_offers_its_test_with_what_it_costs() -> None:
     assert 'data-start="v/a#c" data-again' in again and "Run again with a new seed</button>" in again
 
 
-def test_a_test_that_can_not_be_run_says_why_and_has_no_button() -> None:
+def test_a_test_that_cannot_run_shows_why_and_has_no_button() -> None:
     html = answer_html(answer(), "a1", None, {"v/a#c": Offer("", problem="there is no key 'limitt'")})
     assert "there is no key &#39;limitt&#39;" in html and "data-start" not in html
     assert "data-start" not in answer_html(answer(), "a1")
 
 
-def test_evidence_is_cited_with_a_number_of_its_own_that_opens(audit: Any) -> None:
-    found = {"v/e": Finding(citation(3, "v/e", "Run"), Markup("<svg></svg>"))}
-    html = answer_html(answer(), "a1", None, None, found)
+def test_evidence_has_its_own_citation_that_opens(audit: Any) -> None:
+    findings = {"v/e": Finding(citation(3, "v/e", "Run"), Markup("<svg></svg>"))}
+    html = answer_html(answer(), "a1", None, None, findings)
     assert 'data-cite="3"' in html and '<div class="curve"><svg></svg></div>' in html and "2026-01-02" in html
     notes = {"v/e": Note("v/e", "Run", NoteKind.EVIDENCE, TEXT), "v/a": Note("v/a", "Note A", text=TEXT)}
-    opened = source_articles_html(answer(), "a1", notes, lambda note_id: lambda target: None, found)
-    assert 'id="source-a1-3" data-number="3"' in opened and "<mark>Pass@k </mark>" in opened
+    articles = source_articles_html(answer(), "a1", notes, lambda note_id: lambda target: None, findings)
+    assert 'id="source-a1-3" data-number="3"' in articles and "<mark>Pass@k </mark>" in articles
     audit(html)
 
 
-def test_hostile_offers_are_only_text(evil: str, harmless: Callable[[str], None]) -> None:
+def test_hostile_offers_are_escaped(evil: str, harmless: Callable[[str], None]) -> None:
     item = answer(evil)
     offers = {"v/a#c": Offer(evil, evil)}
     harmless(answer_html(item, "a1", None, offers, {"v/e": Finding(citation(3, f"v/e{evil}", evil))}))
     harmless(answer_html(item, "a1", None, {"v/a#c": Offer(evil)}))
 
 
-def test_the_help_tells_how_often_the_check_errs(home: Path, audit: Any) -> None:
+def test_the_help_shows_error_rates(home: Path, audit: Any) -> None:
     figures = load_checker_rates()
     html = help_html(home)
     audit(html)
@@ -154,7 +154,7 @@ def test_the_help_tells_how_often_the_check_errs(home: Path, audit: Any) -> None
     assert "cannot be read" in help_html(home)
 
 
-def test_a_model_that_judges_and_was_not_measured_is_said_to_be_so(home: Path) -> None:
+def test_the_help_mentions_an_unmeasured_judge(home: Path) -> None:
     home.mkdir()
     (home / "config.toml").write_text("llm_judge = true\n")
     assert "has not been measured here" in help_html(home)

@@ -1,4 +1,4 @@
-"""The ledger: filters by status and words, a line a claim, tests only where a note has one."""
+"""The table of claims: filters, rows, tests, escaping."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_filters_are_by_status_and_by_all_words() -> None:
     assert filter_claims(LEDGER, NOTES, "supported", "zebras") == []
 
 
-def test_a_line_has_status_in_words_the_newest_evidence_and_a_test_where_there_is_one() -> None:
+def test_a_row_has_status_newest_evidence_and_test() -> None:
     html = claims_html(LEDGER, 3, NOTES, {"v/a#c": RunLine("r1", "x", "running")})
     assert html.count("<tr data-claim") == 3 and html.count("data-fill") == 1 and 'data-fill="v/a#c"' in html
     assert "2026-02-03</a>" in html and "and 1 earlier" in html and "2026-01-02, 10:00</a>" in html
@@ -39,14 +39,14 @@ def test_a_line_has_status_in_words_the_newest_evidence_and_a_test_where_there_i
     assert note_ids(LEDGER) == ["v/a", "e/1", "e/2", "v/b"]
 
 
-def test_an_empty_ledger_says_how_claims_are_written(harmless: Callable[[str], None]) -> None:
+def test_an_empty_ledger_explains_how_to_write_claims(harmless: Callable[[str], None]) -> None:
     html = claims_html([], 0, {}, {})
     assert "claims:" in html and "prediction: {kind: crossover}" in html
     assert "No claim matches" in claims_html([], 3, NOTES, {})
     harmless(html)
 
 
-def test_a_hostile_claim_is_only_text(evil: str, harmless: Callable[[str], None]) -> None:
+def test_a_hostile_claim_is_escaped(evil: str, harmless: Callable[[str], None]) -> None:
     ledger = [(evil, Claim(evil, evil, test=TEST, evidence=(evil,)))]
     harmless(
         claims_html(

@@ -1,4 +1,4 @@
-"""Figures in words: what is not known is said, never 0."""
+"""Values as text; unknown values are never shown as 0."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from service.web.components.formatting import UNKNOWN, day, duration, number, pe
 
 
 @pytest.mark.parametrize("value", [None, math.nan, True, "0.5"])
-def test_what_is_no_number_is_unknown(value: Any) -> None:
+def test_non_numbers_are_unknown(value: Any) -> None:
     assert percent(value) == number(value) == UNKNOWN
 
 
 @given(st.floats(0, 1e7))
 def test_durations_have_one_unit_and_grow(seconds: float) -> None:
-    said = duration(seconds)
-    value, unit = said.split("\u00a0")
+    text = duration(seconds)
+    value, unit = text.split("\u00a0")
     assert float(value) >= 0 and unit in ("s", "min", "h")
 
 

@@ -1,4 +1,4 @@
-"""The panel of sources: nothing from a file runs, deletions held back are said, and notes are read by one thread at a time."""
+"""The panel of sources: escaping, pending deletions, truncated lists, one sync at a time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_nothing_from_a_file_runs(evil: str, harmless: Callable[[str], None]) ->
     harmless(sources_html([], IngestReport(pending_deletions=[PendingDeletion(evil, evil, 3, evil)]), evil))
 
 
-def test_what_is_said_when_there_is_nothing_and_when_something_is_held_back() -> None:
+def test_empty_state_and_pending_deletions() -> None:
     assert "No sources yet" in sources_html([])
     assert "Not synced yet." in summary_html(None, None)
     report = IngestReport(
@@ -44,7 +44,7 @@ def test_what_is_said_when_there_is_nothing_and_when_something_is_held_back() ->
     assert "3 unchanged" in html and "1 added, 1 failed" in summary_html(IngestReport(added=1, failed=[("a", "b")]), NOW)
 
 
-def test_long_lists_are_cut_and_say_how_many_more() -> None:
+def test_long_lists_are_truncated_with_a_count() -> None:
     many = tuple((f"/v/{i:03}.md", "why") for i in range(400))
     files = tuple(FileState(path, State.INDEXED, path[3:-3], 1) for path, _ in many)
     skipped = tuple(Skipped(path, "ignored by .passkbignore, line 1: *.md") for path, _ in many)
@@ -52,7 +52,7 @@ def test_long_lists_are_cut_and_say_how_many_more() -> None:
     assert "and 370 more" in html and "and 396 more" in html and "and 100 more" in html and "<code>000.md</code>" in html
 
 
-def test_one_reading_at_a_time(kb: KnowledgeBase, vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_sync_at_a_time(kb: KnowledgeBase, vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
     go, going = threading.Event(), threading.Semaphore(0)
     runs: list[int] = []
 
@@ -74,7 +74,7 @@ def test_one_reading_at_a_time(kb: KnowledgeBase, vault: Vault, monkeypatch: pyt
     assert "1 file failed" in status_html(kb, reading)
 
 
-def test_what_stops_a_reading_is_a_sentence(kb: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_sync_shows_its_reason(kb: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(kb: KnowledgeBase, progress: Any) -> IngestReport:
         raise PasskbError("sources.json can not be read")
 

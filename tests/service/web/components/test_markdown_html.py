@@ -1,4 +1,4 @@
-"""Markdown to safe HTML: nothing runs, nothing is fetched, and marks stay where their sentences are."""
+"""Markdown to safe HTML: no scripts, no requests, highlights around the right sentences."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_hostile_markdown_is_only_shown(text: str, harmless: Callable[[str], Non
         harmless(html)
 
 
-def test_what_obsidian_writes_is_set() -> None:
+def test_obsidian_syntax_is_rendered() -> None:
     html = render(NOTE, note_href=href)
     assert '<a class="wiki" href="/?note=vault/alpha" data-note="vault/alpha">first *note*</a>' in html
     assert '<span class="missing" title="No such note">Nowhere &gt; Top</span>' in html
@@ -94,7 +94,7 @@ def test_what_obsidian_writes_is_set() -> None:
     assert "<h1>" not in html and "<h2>Reach</h2>" in html
 
 
-def test_links_that_leave_say_so_and_relative_ones_walk() -> None:
+def test_web_links_open_outside_and_relative_links_open_notes() -> None:
     html = render("[a](https://a.example/x?y=1&z=2) [b](my%20note.md#part) [c](gone.md)", note_href=href)
     assert 'href="https://a.example/x?y=1&amp;z=2" target="_blank" rel="noopener noreferrer nofollow"' in html
     assert 'data-note="vault/my-note"' in html
@@ -137,7 +137,7 @@ def test_a_mark_holds_exactly_its_sentence(audit: Any) -> None:
     assert "one thing" in html and "last thing" not in html
 
 
-def test_signs_of_the_highlighter_in_a_note_do_no_harm() -> None:
+def test_markers_in_a_note_are_removed() -> None:
     html = render(f"a {OPEN} b {CLOSE} c [x](https://a.example/{OPEN})", note_href=href)
     assert "<mark>" not in html and OPEN not in html and CLOSE not in html
 
@@ -149,7 +149,7 @@ def test_a_mark_that_ends_inside_an_address_ends_with_the_link(audit: Any) -> No
 
 
 @pytest.mark.parametrize("latex", ["\\frac{1}{", "x" * 5000, "{" * 500 + "}" * 500, "\\begin{nope}", "\\\\\\", "&<>", ""])
-def test_formulas_that_can_not_be_set_are_shown_as_written(latex: str, harmless: Callable[[str], None]) -> None:
+def test_invalid_formulas_are_shown_as_source(latex: str, harmless: Callable[[str], None]) -> None:
     html = mathml(latex, display=True)
     assert html.startswith(("<math", "<code"))
     harmless(html)
@@ -196,12 +196,12 @@ def test_a_property_can_be_highlighted() -> None:
     assert "<mark>It narrows</mark> what" in html
 
 
-def test_a_picture_that_we_drew_stands_where_it_is_embedded_and_no_other_does() -> None:
+def test_only_trusted_pictures_are_embedded() -> None:
     drawn = {"r1.svg": "<span>curve</span>"}
     assert "<span>curve</span>" in logseq("![[r1.svg]]", pictures=drawn)
     assert '<span class="picture">[r2.svg]</span>' in logseq("![[r2.svg]]", pictures=drawn)
 
 
-def test_a_footnote_bears_one_number_however_often_it_is_referred_to() -> None:
+def test_a_footnote_has_one_number_for_all_references() -> None:
     html = render("First [^a], then [^b], again [^a].\n\n[^a]: The one.\n[^b]: The other.\n", note_href=lambda _: None)
     assert re.findall(r"\[[\d:]+\]", html) == ["[1]", "[2]", "[1]"]

@@ -1,4 +1,4 @@
-"""A run's files, and who may have them; nothing that another site asks for is done."""
+"""A run's downloads, and the refusal of cross-site requests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run_id(home: Path, tmp_path: Path, counts: Callable[..., Path]) -> str:
     return import_files(home, [counts(tmp_path)]).id
 
 
-def test_every_file_that_a_page_offers_is_there(home: Path, run_id: str) -> None:
+def test_every_offered_file_is_served(home: Path, run_id: str) -> None:
     web = client(home)
     got = {name: web.get(f"/runs/{run_id}/{name}") for name in DOWNLOADS}
     assert {name: answer.status_code for name, answer in got.items()} == dict.fromkeys(DOWNLOADS, 200)
@@ -58,9 +58,9 @@ def test_nothing_else_of_a_run_is_served(home: Path, run_id: str, path: str) -> 
         ({"sec-fetch-site": "same-site", "origin": "http://testserver"}, 403),
     ],
 )  # fmt: skip
-def test_another_site_can_not_make_a_browser_act_here(home: Path, headers: dict[str, str], status: int) -> None:
+def test_cross_site_requests_are_refused(home: Path, headers: dict[str, str], status: int) -> None:
     web = client(home)
     assert web.post("/gradio_api/queue/join", headers=headers).status_code == status
-    assert web.get("/", headers=headers).status_code == status  # nor read what stands here
+    assert web.get("/", headers=headers).status_code == status  # nor read this page
     followed = {name: value for name, value in headers.items() if name != "origin"} | {"sec-fetch-mode": "navigate"}
-    assert web.get("/", headers=followed).status_code == 200  # but link to it
+    assert web.get("/", headers=followed).status_code == 200  # but can link to it

@@ -1,4 +1,4 @@
-"""A run's page, from real counts: the verdict first, figures with intervals, elements that stay, and nothing that runs."""
+"""A run's page from real counts: verdict, figures with intervals, stable elements, escaping."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_verdict_comes_first_then_figures_with_intervals(view: RunView) -> N
     assert all(f'/runs/{view.id}/{name}"' in page for name in DOWNLOADS)
 
 
-def test_names_from_files_and_specs_are_only_text(
+def test_names_from_files_and_specs_are_escaped(
     home: Path, tmp_path: Path, counts: Counts, evil: str, harmless: Callable[[str], None]
 ) -> None:
     quoted = evil.replace('"', '""')
@@ -62,7 +62,7 @@ def test_names_from_files_and_specs_are_only_text(
     harmless(list_html(run_lines(home), run.id) + not_started_html(evil, evil, "succeeded"))
 
 
-def test_while_a_run_goes_on_its_elements_stay(audit: Any) -> None:
+def test_every_status_has_the_same_elements(audit: Any) -> None:
     """Focus and a screen reader's place survive, because only words and attributes change."""
     skeletons = {
         status: [tag for tag, _ in audit(runs_html([live(status)])).tags]
@@ -83,7 +83,7 @@ def test_while_a_run_goes_on_its_elements_stay(audit: Any) -> None:
         (live(RunStatus.CANCELLED, seconds=61), "", "1,200 tokens, 61", "left"),
     ],
 )  # fmt: skip
-def test_every_state_says_where_it_stands(view: RunView, trouble: str, expected: str, missing: str) -> None:
+def test_every_status_shows_its_progress(view: RunView, trouble: str, expected: str, missing: str) -> None:
     html = status_html(view, trouble)
     assert expected in html and missing not in html
 
@@ -93,7 +93,7 @@ def test_a_run_is_live_until_its_evidence_is_written() -> None:
     assert not live(RunStatus.SUCCEEDED, evidence_note_id="evidence/r1").live and not live(RunStatus.FAILED).live
 
 
-def test_what_says_nothing_about_large_models_says_so(view: RunView, tmp_path: Path, home: Path) -> None:
+def test_toy_models_and_dry_runs_have_a_disclaimer(view: RunView, tmp_path: Path, home: Path) -> None:
     assert "says nothing about any model" in status_html(live(RunStatus.RUNNING))
     assert "nothing about" not in status_html(view)
     (tmp_path / "toy").mkdir()
@@ -104,7 +104,7 @@ def test_what_says_nothing_about_large_models_says_so(view: RunView, tmp_path: P
     assert shown.toys == ("base",) and "Toy models: base was trained from scratch" in status_html(shown)
 
 
-def test_lists_survive_a_damaged_run(home: Path, view: RunView) -> None:
+def test_a_damaged_run_is_listed_as_unreadable(home: Path, view: RunView) -> None:
     run = Runs(home).create(from_mapping(SPEC))
     (home / "runs" / "broken").mkdir()
     (home / "runs" / "broken" / "run.json").write_text("{")
@@ -115,7 +115,7 @@ def test_lists_survive_a_damaged_run(home: Path, view: RunView) -> None:
     assert "No runs yet" in list_html([])
 
 
-def test_a_stored_curve_is_drawn_from_figures_and_names_lead_nowhere(home: Path, view: RunView) -> None:
+def test_a_curve_is_drawn_from_the_stored_result(home: Path, view: RunView) -> None:
     folder = home / "runs" / view.id
     assert view.result
     write_json(folder / "result.json", view.result.to_json())
@@ -126,7 +126,7 @@ def test_a_stored_curve_is_drawn_from_figures_and_names_lead_nowhere(home: Path,
     assert load_curve(home, view.id) == ""
 
 
-def test_long_verdicts_are_led_by_their_first_sentences() -> None:
+def test_long_verdicts_are_split_after_the_first_sentences() -> None:
     assert split_summary("One. Two. Three.") == ("One. Two.", "Three.")
     assert split_summary("At k = 1.5 it holds.") == ("At k = 1.5 it holds.", "")
     assert split_summary(f"{'a' * 300}. Two.")[1] == "Two." and split_summary("") == ("", "")

@@ -1,4 +1,4 @@
-"""The worker is started when a run waits, ended with the app, and its end is told; real processes, the scripted engine."""
+"""The worker supervisor with real processes and the scripted engine: start, stop, failures."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def working(home: Path) -> Iterator[WorkerSupervisor]:
     made.stop()
 
 
-def test_a_worker_comes_with_the_first_run_and_leaves_it_to_the_next_one(home: Path, working: WorkerSupervisor) -> None:
+def test_a_worker_starts_with_the_first_run_and_the_next_one_resumes_it(home: Path, working: WorkerSupervisor) -> None:
     working.start()
     time.sleep(0.3)
     assert not (home / "worker.log").exists()  # nothing waits, so nothing was started
@@ -61,7 +61,7 @@ def test_a_worker_comes_with_the_first_run_and_leaves_it_to_the_next_one(home: P
         after.stop()
 
 
-def test_without_leave_it_starts_nothing_and_says_so(home: Path) -> None:
+def test_a_supervisor_without_permission_starts_no_worker(home: Path) -> None:
     working = WorkerSupervisor(home, allowed=False)
     control.submit(home, spec())
     working.start()
@@ -70,7 +70,7 @@ def test_without_leave_it_starts_nothing_and_says_so(home: Path) -> None:
     working.stop()
 
 
-def test_a_worker_that_can_not_start_is_told_in_its_own_words_and_tried_again(home: Path, working: WorkerSupervisor) -> None:
+def test_a_failing_worker_is_reported_and_restarted(home: Path, working: WorkerSupervisor) -> None:
     run = Runs(home).create(spec())
     (home / "config.toml").write_text("no_such_setting = 1\n")
     working.start()
@@ -82,13 +82,13 @@ def test_a_worker_that_can_not_start_is_told_in_its_own_words_and_tried_again(ho
     assert until(lambda: run.state["status"] == RunStatus.SUCCEEDED) and until(lambda: working.problem == "")
 
 
-def test_last_words_of_a_log_that_is_not_there_or_empty(tmp_path: Path) -> None:
+def test_last_line_of_a_missing_log(tmp_path: Path) -> None:
     assert last_log_line(tmp_path / "worker.log") == ""
     (tmp_path / "worker.log").write_bytes(b"one\n\xffpasskb: two\n\n")
     assert last_log_line(tmp_path / "worker.log").endswith("two")
 
 
-def test_a_worker_that_was_killed_is_said_to_be() -> None:
+def test_the_signal_of_a_killed_worker_is_reported() -> None:
     assert (
         "out of memory" in signal_text(-9)
         and signal_text(-11) == "ended by signal 11"

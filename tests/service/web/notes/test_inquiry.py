@@ -1,4 +1,4 @@
-"""What a note's page adds to be tended: standing, changes and suggestions as HTML in which nothing runs; what buttons do."""
+"""Staleness, changes and suggestions on a note's page: escaping, and the actions of their buttons."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RECORD = InquiryRecord("Why?", "2026-11-27T06:00:00+00:00", "quoted", "", (), ()
 NOTE = Note("notes/inquiries/why", "Why?", NoteKind.INQUIRY)
 
 
-def test_whatever_notes_say_nothing_on_the_page_runs(evil: str, harmless: Callable[[str], None]) -> None:
+def test_hostile_notes_are_escaped(evil: str, harmless: Callable[[str], None]) -> None:
     reasons = tuple(
         StaleReason(kind, "v/a", evil, evil, was, evil) for kind in ("changed", "deleted", evil) for was in ("", evil)
     )
@@ -55,7 +55,7 @@ def test_whatever_notes_say_nothing_on_the_page_runs(evil: str, harmless: Callab
         harmless(html)
 
 
-def test_a_stale_inquiry_says_what_was_and_what_is() -> None:
+def test_a_stale_inquiry_shows_the_old_and_the_new_sentence() -> None:
     html = staleness_html(
         InquiryStatus(NOTE, RECORD, (StaleReason("changed", "v/a", "A", "…", "It was so.", "It is so."),)), ["v/a"]
     )
@@ -65,15 +65,15 @@ def test_a_stale_inquiry_says_what_was_and_what_is() -> None:
     assert "Stale" not in calm and "have not changed" in calm
 
 
-def test_a_reason_beside_its_sentence_is_not_told_twice() -> None:
-    found = Changes((ChangedSentence("New.", "“A” has changed"),), (ChangedSentence("Old.", "“A” now says: “New.”"),), (),
+def test_the_reason_of_a_removed_sentence_is_shown_once() -> None:
+    changes = Changes((ChangedSentence("New.", "“A” has changed"),), (ChangedSentence("Old.", "“A” now says: “New.”"),), (),
                     ("“A” no longer says “Old.”; it says “New.”", "“B” is gone"))  # fmt: skip
-    html = changes_html(found, is_open=True)
+    html = changes_html(changes, is_open=True)
     assert html.count("Old.") == 1 and "“B” is gone" in html and '<details class="changes" open>' in html
-    assert " open" not in changes_html(found, is_open=False)
+    assert " open" not in changes_html(changes, is_open=False)
 
 
-def test_many_suggestions_are_folded_and_say_what_accepting_does() -> None:
+def test_many_suggestions_are_collapsed_and_name_the_link_type() -> None:
     entry = Suggestion("v/b", "v/a", "v/b", "B", 0.5, (Signal("similar", "alike", 0.5),), LinkType.EXTENDS, "goes on", "tiny")
     html = suggestions_html("v/a", [entry] * 4)
     assert "<details>" in html and 'data-from="v/b" data-to="v/a" data-type="extends" data-why="goes on"' in html
@@ -81,12 +81,12 @@ def test_many_suggestions_are_folded_and_say_what_accepting_does() -> None:
     assert "<details open>" in suggestions_html("v/a", [entry]) and suggestions_html("v/a", []) == ""
 
 
-def test_ids_named_in_code_are_links_for_known_notes_alone() -> None:
+def test_note_ids_in_code_become_links() -> None:
     html = link_note_ids(Markup("<code>v/a</code> <code>v/b</code>"), ["v/a"])
     assert 'data-note="v/a">v/a</a></code> <code>v/b</code>' in html
 
 
-def test_a_click_that_can_not_be_followed_is_a_sentence(zebra_notes: KnowledgeBase) -> None:
+def test_an_invalid_action_shows_a_message(zebra_notes: KnowledgeBase) -> None:
     before = zebra_notes.store.links()
     for event in (
         {}, {"act": "loves"}, {"act": "accept", "from": "vault/flies", "to": "nowhere"},
@@ -94,18 +94,18 @@ def test_a_click_that_can_not_be_followed_is_a_sentence(zebra_notes: KnowledgeBa
         {"act": "accept", "from": "vault/flies", "to": "vault/heat"}, {"act": "take_back", "from": "vault/flies", "to": "x"},
         {"act": "propose", "of": "vault/flies"}, {"act": ["accept"], "of": {"x": 1}},
     ):  # fmt: skip
-        done = apply_action(zebra_notes, event)
-        assert 'class="message" role="alert"' in done.message and done.action == ""
+        result = apply_action(zebra_notes, event)
+        assert 'class="message" role="alert"' in result.message and result.action == ""
     assert zebra_notes.store.links() == before
 
 
-def test_a_click_asks_the_model_and_accepts_nothing(zebra_notes: KnowledgeBase) -> None:
+def test_proposing_types_accepts_nothing(zebra_notes: KnowledgeBase) -> None:
     before = zebra_notes.store.links()
     with serving(said("1. supports: both count flies on coats")) as server:
         model = LanguageModel(server.url, "scripted", "", QUICK)
-        done = apply_action(zebra_notes, {"act": "propose", "of": "vault/evidence"}, model)
-    assert done.action == "propose" and done.suggestions and done.suggestions[0].type is LinkType.SUPPORTS
-    page = note_page(zebra_notes, "vault/evidence", done, can_propose=True)
+        result = apply_action(zebra_notes, {"act": "propose", "of": "vault/evidence"}, model)
+    assert result.action == "propose" and result.suggestions and result.suggestions[0].type is LinkType.SUPPORTS
+    page = note_page(zebra_notes, "vault/evidence", result, can_propose=True)
     assert "both count flies on coats" in page[4] and "(scripted)" in page[4] and "Propose types" in page[4]
     assert zebra_notes.store.links() == before
 
@@ -118,7 +118,7 @@ def test_a_note_of_accepted_links_lists_them(zebra_notes: KnowledgeBase) -> None
     assert 'data-tend="take_back"' in note_page(zebra_notes, "vault/heat")[4]
 
 
-def test_a_click_accepts_and_takes_back(zebra_notes: KnowledgeBase) -> None:
+def test_accepting_and_removing_a_link(zebra_notes: KnowledgeBase) -> None:
     made = save_inquiry(zebra_notes, ask(zebra_notes, QUESTION))
     ends = {"of": "vault/evidence", "from": "vault/evidence", "to": "vault/heat"}
     assert apply_action(zebra_notes, {**ends, "act": "accept", "type": "no such", "why": "<b>x</b>\n"}).action == "accept"

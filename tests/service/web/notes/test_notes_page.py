@@ -1,4 +1,4 @@
-"""A note's page and its map: links by type with reasons, stubs that say so, and nothing that runs."""
+"""A note's page and its map: links by type with reasons, stubs, escaping."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LINKS = [
 VIEW = NoteView(NOTES["v/a"], tuple(LINKS[:3]), (LINKS[3],), (("v/b", 0.7123),), ())
 
 
-def test_links_stand_by_type_with_their_reasons_dissent_first(harmless: Callable[[str], None]) -> None:
+def test_links_are_grouped_by_type_with_reasons_disagreement_first(harmless: Callable[[str], None]) -> None:
     html = links_html(VIEW, NOTES)
     assert html.index("contradicts") < html.index("supports") < html.index("linked from") < html.index("similar")
     assert "same curve" in html and "is evidence for this" in html and "0.71" in html
@@ -46,14 +46,14 @@ def test_a_page_shows_text_claims_and_evidence(audit: Any) -> None:
     audit(html)
 
 
-def test_a_stub_says_that_nobody_has_written_it_and_who_refers_to_it(harmless: Callable[[str], None]) -> None:
+def test_a_stub_shows_the_notes_that_refer_to_it(harmless: Callable[[str], None]) -> None:
     view = NoteView(NOTES["v/s"], (), (LINKS[2],), (), ())
     html = text_html(view, NOTES, lambda _: None)
     assert "This note does not exist yet." in html and "1 note refers to it" in html and "Does it hold?" in html
     harmless(html)
 
 
-def test_the_map_is_made_of_links_that_stay_inside_it(audit: Any, harmless: Callable[[str], None]) -> None:
+def test_the_map_contains_links_within_its_bounds(audit: Any, harmless: Callable[[str], None]) -> None:
     graph = NoteGraph(NOTES, LINKS)
     near = graph.neighbourhood("v/a", 2)
     html = map_html("v/a", near, graph.layout("v/a", near), NOTES)
@@ -66,7 +66,7 @@ def test_the_map_is_made_of_links_that_stay_inside_it(audit: Any, harmless: Call
     assert map_html("v/b", graph.neighbourhood("none", 1), {}, NOTES) == ""
 
 
-def test_search_results_are_harmless_and_say_when_there_are_none(harmless: Callable[[str], None]) -> None:
+def test_search_results_are_escaped_and_empty_results_have_a_message(harmless: Callable[[str], None]) -> None:
     hit = Hit("v/b", NOTES["v/b"].title, "v/b#0", 0, 9, f"## Head\nSome **words** {EVIL}", 1.0)
     html = results_html("words", [("v/b", NOTES["v/b"].title)], [hit])
     assert "Some words" in html and "Head" not in html

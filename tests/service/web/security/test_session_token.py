@@ -1,4 +1,4 @@
-"""Tokens: good for their session, their time and their process, and for nothing else."""
+"""Tokens are valid only for their session, lifetime and process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Clock:
         return self.now
 
 
-def test_a_token_is_good_for_its_session_and_time() -> None:
+def test_a_token_is_valid_for_its_session_and_lifetime() -> None:
     clock = Clock()
     tokens = SessionTokens(clock, 60)
     mine, other = tokens.new_session(), tokens.new_session()
@@ -31,20 +31,20 @@ def test_a_token_is_good_for_its_session_and_time() -> None:
 
 
 @pytest.mark.parametrize("cookie", [None, "", ".", "a", "a.b", "ü.ü", "x" * 10_000])
-def test_a_cookie_of_nobody_is_no_session(cookie: str | None) -> None:
+def test_an_invalid_cookie_is_no_session(cookie: str | None) -> None:
     tokens = SessionTokens()
     assert tokens.session(cookie) is None
     assert tokens.refusal(tokens.new_session(), cookie) in (Refusal.MISSING, Refusal.FORGED)
 
 
-def test_another_process_signs_otherwise() -> None:
+def test_another_process_has_another_key() -> None:
     before, now = SessionTokens(), SessionTokens()
     session = before.new_session()
     assert now.session(before.cookie(session)) is None
     assert now.refusal(session, before.token(session)) is Refusal.FORGED
 
 
-def test_a_cookie_is_no_token_and_a_token_no_cookie() -> None:
+def test_cookies_and_tokens_are_not_interchangeable() -> None:
     tokens = SessionTokens()
     session = tokens.new_session()
     assert tokens.refusal(session, tokens.cookie(session)) is Refusal.FORGED

@@ -1,4 +1,4 @@
-"""Where passkb has accounts: what answers without one, signing in and out, and what guessing costs."""
+"""Sign-in: routes without an account, signing in and out, rate limits."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def route_paths(routes: Any) -> Iterator[str]:
 
 
 def test_no_address_answers_without_an_account(app: Any, web: TestClient) -> None:
-    """Every route that Gradio, or anybody, has added to the app, and what stands before them."""
+    """Every route of the app, and the routes of its middleware."""
     paths = {re.sub(r"\{[^}]*\}", "x", path) for path in route_paths(app.routes)} | {
         "/",
         "/nowhere",
@@ -100,7 +100,7 @@ def test_signing_in_and_out(web: TestClient) -> None:
     assert page.status_code == 200 and "passkb-token" in page.text and "Sign out" in page.text
     assert web.get("/login").headers["location"] == "/"
     brought = dict(web.cookies)
-    assert web.get("/logout").status_code == 405  # a link signs nobody out
+    assert web.get("/logout").status_code == 405  # a link does not sign out
     left = web.post("/logout")
     assert left.headers["location"] == "/login" and "max-age=0" in left.headers["set-cookie"].lower()
     web.cookies.update(brought)  # the old cookie is worth nothing
@@ -109,8 +109,8 @@ def test_signing_in_and_out(web: TestClient) -> None:
     assert token and web.post("/gradio_api/queue/join", json={}, headers={HEADER: token[1]}).status_code == 401
 
 
-def test_a_session_that_was_brought_along_is_not_signed_in(web: TestClient) -> None:
-    """Whoever plants a cookie in a browser does not share the session that is signed in there."""
+def test_signing_in_starts_a_new_session(web: TestClient) -> None:
+    """An attacker who plants a cookie does not share the session (session fixation)."""
     web.post("/login", data=RIGHT)
     planted = dict(web.cookies)
     again = web.post("/login", data=RIGHT)
@@ -148,11 +148,11 @@ def test_the_cookie_is_secure_behind_https(app: Any) -> None:
         "",
     ],
 )
-def test_signing_in_leads_nowhere_else(web: TestClient, target: str) -> None:
+def test_signing_in_redirects_within_the_site_only(web: TestClient, target: str) -> None:
     assert web.post("/login", data={**RIGHT, "next": target}).headers["location"] == "/"
 
 
-def test_a_wrong_password_says_so_and_more_of_them_wait(web: TestClient) -> None:
+def test_repeated_wrong_passwords_must_wait(web: TestClient) -> None:
     for number in range(4):
         answer = web.post("/login", data={"username": "<b>ada", "password": f"wrong {number}"})
         assert answer.status_code == 401 and "The user name or the password is wrong." in answer.text
@@ -166,22 +166,22 @@ def test_a_wrong_password_says_so_and_more_of_them_wait(web: TestClient) -> None
 @pytest.mark.parametrize(
     "body", [b"", b"username=ada", b"password=se:cret", b"\xff\xfe", b"username=ada&username=x&password=se:cret&password="]
 )
-def test_a_form_that_is_no_form_signs_nobody_in(web: TestClient, body: bytes) -> None:
+def test_an_invalid_form_does_not_sign_in(web: TestClient, body: bytes) -> None:
     answer = web.post("/login", content=body, headers={"content-type": "application/x-www-form-urlencoded"})
     assert "set-cookie" not in answer.headers or (answer.status_code == 303 and body.startswith(b"username=ada&username"))
     assert web.post("/login", content=b"x" * 10_000).status_code == 413
 
 
-def test_too_many_fields_are_no_fault_of_the_server(web: TestClient) -> None:
+def test_too_many_form_fields_are_rejected(web: TestClient) -> None:
     assert web.post("/login", content=b"a=1&" * 100).status_code == 401
 
 
-def test_another_site_signs_nobody_in(web: TestClient) -> None:
+def test_another_site_cannot_sign_in(web: TestClient) -> None:
     assert web.post("/login", data=RIGHT, headers={"origin": "http://evil.example"}).status_code == 403
 
 
 def test_a_served_app_with_a_password_file(sample_home: Path, tmp_path: Path) -> None:
-    """The password is in no process list, in no child and in no log."""
+    """The password is not in the process list, in child processes or in the log."""
     file = tmp_path / "accounts"
     file.write_text("ada:se:cret\n", "utf-8")
     file.chmod(0o644)
@@ -201,7 +201,7 @@ def test_a_served_app_with_a_password_file(sample_home: Path, tmp_path: Path) ->
     assert "se:cret" not in log
 
 
-def test_a_variable_signs_in_as_the_flag_does(sample_home: Path, tmp_path: Path) -> None:
+def test_accounts_from_an_environment_variable(sample_home: Path, tmp_path: Path) -> None:
     shutil.copytree(sample_home, tmp_path / "home")
     with serving(tmp_path / "home", tmp_path / "log", PASSKB_AUTH="ada:se:cret") as app:
         caller = Caller(app.port)

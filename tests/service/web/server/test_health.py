@@ -1,4 +1,4 @@
-"""/healthz and the request log of a served app: what they say, to whom, and what they never say."""
+"""/healthz and the request log: their content, and the absence of private data."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ def app(kb: KnowledgeBase, ready: bool = True, account: tuple[str, str] | None =
     return built
 
 
-def test_health_is_told_without_an_account_and_without_paths_or_notes(kb: KnowledgeBase) -> None:
+def test_health_needs_no_account_and_reveals_no_paths_or_notes(kb: KnowledgeBase) -> None:
     with TestClient(app(kb, account=("me", "secret")), base_url=ADDRESS) as web:
         answer = web.get("/healthz")
         assert web.get("/api/v1/claims").status_code == 401
         assert web.post("/healthz").status_code == 405 and web.head("/healthz").status_code == 200
-    said = answer.json()
+    body = answer.json()
     assert answer.status_code == 200 and answer.headers["cache-control"] == "no-store"
-    assert said.keys() == {"status", "version", "ready", "index", "uptime_s"}
-    assert (said["status"], said["ready"], said["index"], said["version"]) == ("ok", True, "usable", version())
+    assert body.keys() == {"status", "version", "ready", "index", "uptime_s"}
+    assert (body["status"], body["ready"], body["index"], body["version"]) == ("ok", True, "usable", version())
     assert str(kb.home) not in answer.text and "entropy" not in answer.text
 
 
-def test_an_app_that_is_starting_or_has_lost_its_index_is_not_well(kb: KnowledgeBase, tmp_path: Path) -> None:
+def test_health_while_starting_and_without_an_index(kb: KnowledgeBase, tmp_path: Path) -> None:
     with TestClient(app(kb, ready=False), base_url=ADDRESS) as web:
         answer = web.get("/healthz")
     assert answer.status_code == 503 and answer.json()["status"] == "starting"

@@ -1,4 +1,4 @@
-"""Uploads: a private folder that goes with its process, and bounds on what it holds."""
+"""Uploads: a private folder per process, and limits on its size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_folder_is_private_and_goes_with_the_context(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_is_private_and_removed_at_the_end(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
     with upload_folder() as folder:
         assert folder.parent == temporary and folder.stat().st_mode & 0o777 == 0o700
@@ -36,7 +36,7 @@ def test_the_folder_is_private_and_goes_with_the_context(temporary: Path, monkey
     assert not list(temporary.iterdir()) and "GRADIO_TEMP_DIR" not in os.environ
 
 
-def test_what_dead_processes_left_is_removed(temporary: Path) -> None:
+def test_folders_of_dead_processes_are_removed(temporary: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     dead, alive, other = (
@@ -50,7 +50,7 @@ def test_what_dead_processes_left_is_removed(temporary: Path) -> None:
         assert not dead.exists() and (alive / "file").exists() and (other / "file").exists()
 
 
-def test_the_oldest_files_give_way(tmp_path: Path) -> None:
+def test_the_oldest_files_are_deleted_first(tmp_path: Path) -> None:
     for age, name in enumerate(("new", "middle", "old")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_bytes(b"x" * 100)
@@ -62,7 +62,7 @@ def test_the_oldest_files_give_way(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["being-written"]
 
 
-def test_an_upload_states_its_length_and_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uploads_need_a_length_and_have_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
 
     async def taken(request: Any) -> PlainTextResponse:
