@@ -18,7 +18,7 @@ class Site:
     def __init__(self, server: ThreadingHTTPServer) -> None:
         self.port, self.root = server.server_port, f"http://127.0.0.1:{server.server_port}"
         self.pages: dict[str, Answer] = {}
-        self.asked: list[tuple[str, str]] = []
+        self.requests: list[tuple[str, str]] = []
 
     def put(self, path: str, body: str | bytes, type: str = "text/html", status: int = 200, **headers: str) -> str:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -35,8 +35,8 @@ class Site:
 def site() -> Iterator[Site]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            here.asked.append((self.headers["Host"], self.path))
-            answer = here.pages.get(self.path, (404, {}, b"no"))
+            running.requests.append((self.headers["Host"], self.path))
+            answer = running.pages.get(self.path, (404, {}, b"no"))
             if callable(answer):
                 answer(self)
                 return
@@ -61,9 +61,9 @@ def site() -> Iterator[Site]:
             pass  # a client that hangs up is what some tests want
 
     with Quiet(("127.0.0.1", 0), Handler) as server:
-        here = Site(server)
+        running = Site(server)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield here
+        yield running
         server.shutdown()
         thread.join()

@@ -30,13 +30,13 @@ def start(work: Callable[..., None], *arguments: Any) -> tuple[ForkServerProcess
 def finished(work: Callable[..., None], *arguments: Any) -> Any:
     """What `work` sends last."""
     process, pipe = start(work, *arguments)
-    said = None
+    message = None
     while True:
         try:
-            said = pipe.recv()
+            message = pipe.recv()
         except EOFError:
             process.join()
-            return said
+            return message
 
 
 def read_in(pipe: Connection, home: Path, folder: Path) -> None:

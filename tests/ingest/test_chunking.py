@@ -60,11 +60,11 @@ def test_what_is_long_is_cut_where_it_hurts_least() -> None:
 @settings(max_examples=300, deadline=None)
 def test_chunks_tile_any_text(text: str) -> None:
     note = Note(id="n", title="N", text=text)
-    found = chunk(note)
-    assert found == chunk(note)
-    assert [c.id for c in found] == [f"n@{i}" for i in range(len(found))]
+    result = chunk(note)
+    assert result == chunk(note)
+    assert [c.id for c in result] == [f"n@{i}" for i in range(len(result))]
     end = 0
-    for c in found:
+    for c in result:
         assert not text[end : c.start].strip(), "nothing is left out"
         assert end <= c.start < c.end and c.end - c.start <= MAX_SIZE
         assert text[c.start : c.end] == text[c.start : c.end].strip()

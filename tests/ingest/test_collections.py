@@ -136,12 +136,12 @@ def test_a_page_saved_as_html_is_the_same_note(known: KnowledgeBase, vault: Vaul
     for part in ("title", "kind", "aliases", "gist"):
         assert getattr(one.note, part) == getattr(two.note, part)
 
-    def told(links: tuple[Link, ...]) -> list[tuple[str, str, str, str]]:
+    def endpoints(links: tuple[Link, ...]) -> list[tuple[str, str, str, str]]:
         return sorted((link.source.removeprefix("one/"), link.target.removeprefix("one/"), link.type, link.why)
                       for link in links if link.origin is Origin.AUTHORED)  # fmt: skip
 
-    assert told(one.links) == [tuple(end.replace("two/", "") for end in link) for link in told(two.links)]
-    assert told(one.backlinks) == [tuple(end.replace("two/", "") for end in link) for link in told(two.backlinks)]
+    assert endpoints(one.links) == [tuple(end.replace("two/", "") for end in link) for link in endpoints(two.links)]
+    assert endpoints(one.backlinks) == [tuple(end.replace("two/", "") for end in link) for link in endpoints(two.backlinks)]
     assert known.store.claims(one.note.id) == known.store.claims(two.note.id)
     assert two.note.properties.items() >= one.note.properties.items() and two.note.properties["original"].endswith(".html")
     assert all(two.note.text[link.start : link.end].startswith(("Do", "How", "Is", "Why", "Where")) for link in two.links

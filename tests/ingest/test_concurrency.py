@@ -29,7 +29,7 @@ def test_readers_see_the_old_or_the_new_and_nothing_between(kb: KnowledgeBase, v
     folder = vault({f"{i}.md": f"# {i}\n\nOtters keep word0 in a pouch. See [[0]].\n" for i in range(12)})
     ingest(kb, [folder])
     process, pipe = start(versions_written, kb.home, folder, 8)
-    seen: set[str] = set()
+    states: set[str] = set()
     looked = 0
     while process.is_alive():
         hits = kb.search("otters pouch", 12, widen=False)[1]
@@ -41,10 +41,10 @@ def test_readers_see_the_old_or_the_new_and_nothing_between(kb: KnowledgeBase, v
         assert len(set(quotes)) <= 1, "an answer quoted two states"
         with kb.store.reading():
             assert len(kb.store.links()) == 11
-        seen |= words
+        states |= words
         looked += 1
     pipe.close()
-    assert looked >= 5 and len(seen) >= 3 and "word7" in kb.search("otters pouch", 1)[1][0].text
+    assert looked >= 5 and len(states) >= 3 and "word7" in kb.search("otters pouch", 1)[1][0].text
 
 
 @pytest.mark.parametrize("damage", [False, True])

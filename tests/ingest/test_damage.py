@@ -86,17 +86,17 @@ def mounted(*arguments: str | Path) -> list[str]:
 def test_a_full_disk_is_named_and_nothing_is_lost(home: Path, vault: Vault) -> None:
     """From no room at all to room for all but the vector index."""
     sizes = [f"{size}k" for size in (4, 20, 60, 100, 150, 200, 250, 300, 350, 400, 450)]
-    said = mounted(home, vault(NOTES), "full", *sizes)
-    assert len(said) == len(sizes)
-    refused = [line for line in said if line != "done []"]
+    messages = mounted(home, vault(NOTES), "full", *sizes)
+    assert len(messages) == len(sizes)
+    refused = [line for line in messages if line != "done []"]
     assert len(refused) >= 5 and all(str(home) in line for line in refused)
     assert all("room" in line or "full" in line for line in refused), refused
 
 
 def test_a_home_that_can_not_be_written_is_named(home: Path, vault: Vault) -> None:
-    *said, last = mounted(home, vault(NOTES), "read-only")
-    assert len(said) == 3 and last == "done []"
-    for line in said:
+    *messages, last = mounted(home, vault(NOTES), "read-only")
+    assert len(messages) == 3 and last == "done []"
+    for line in messages:
         assert str(home) in line and "--home" in line, line
 
 

@@ -54,9 +54,9 @@ def refusal(address: str, **how: Any) -> str:
 )  # fmt: skip
 def test_addresses_of_this_machine_and_of_private_networks_are_refused(site: Site, host: str) -> None:
     network = Internet()
-    said = refusal(f"http://{host}:{site.port}/", network=network)
-    assert "of a private network" in said and "allow_private_addresses" in said
-    assert not network.reached and not site.asked
+    message = refusal(f"http://{host}:{site.port}/", network=network)
+    assert "of a private network" in message and "allow_private_addresses" in message
+    assert not network.reached and not site.requests
 
 
 def test_what_is_public_is_not_refused(site: Site) -> None:
@@ -74,13 +74,13 @@ def test_a_name_is_refused_for_any_inward_address_and_asked_for_once(site: Site)
     known = names(inward="127.0.0.1", mixed=f"{PUBLIC} 10.0.0.1")
     for host, ip in (("inward.test", "127.0.0.1"), ("mixed.test", "10.0.0.1")):
         assert f"{host} is {ip}, an address of" in refusal(f"http://{host}:{site.port}/", resolve=known, network=network)
-    assert not network.reached and not site.asked
+    assert not network.reached and not site.requests
 
     answers = [[PUBLIC], ["127.0.0.1"], ["127.0.0.1"]]
     site.put("/", HTML.format(""))
     page = fetch(f"http://turncoat.test:{site.port}/", resolve=lambda *_: answers.pop(0), network=network)
     assert page.data and network.reached == [PUBLIC] and len(answers) == 2
-    assert site.asked == [(f"turncoat.test:{site.port}", "/")]
+    assert site.requests == [(f"turncoat.test:{site.port}", "/")]
 
 
 def test_the_next_address_of_a_name_is_tried(site: Site) -> None:
@@ -97,20 +97,20 @@ def test_a_redirect_inwards_is_refused(site: Site, target: str) -> None:
     site.put("/secret", HTML.format(""))
     site.put("/", "", status=302, Location=target.format(port=site.port))
     network = Internet()
-    said = refusal(f"http://out.test:{site.port}/", resolve=names(out=PUBLIC, inward="127.0.0.1"), network=network)
-    assert said.startswith(f"http://out.test:{site.port}/: redirects to http://") and "of a private network" in said
-    assert network.reached == [PUBLIC] and [path for _, path in site.asked] == ["/"]
+    message = refusal(f"http://out.test:{site.port}/", resolve=names(out=PUBLIC, inward="127.0.0.1"), network=network)
+    assert message.startswith(f"http://out.test:{site.port}/: redirects to http://") and "of a private network" in message
+    assert network.reached == [PUBLIC] and [path for _, path in site.requests] == ["/"]
 
 
 @pytest.mark.parametrize(
-    ("target", "said"),
+    ("target", "expected"),
     [("/loop", "redirects in a loop"), ("file:///etc/passwd", "file addresses are not supported"),
      ("ftp://x/y", "ftp addresses are not supported"), ("http://u:secret@x/", "user name or password"),
      ("http://[", "not a web address"), ("http://h:x/", "Invalid URL in location header")],
 )  # fmt: skip
-def test_redirects_that_lead_nowhere(site: Site, target: str, said: str) -> None:
-    told = refusal(site.put("/loop", "", status=302, Location=target), allow_private=True)
-    assert said in told and "secret" not in told and len(site.asked) <= 6
+def test_redirects_that_lead_nowhere(site: Site, target: str, expected: str) -> None:
+    message = refusal(site.put("/loop", "", status=302, Location=target), allow_private=True)
+    assert expected in message and "secret" not in message and len(site.requests) <= 6
 
 
 def test_a_proxy_of_the_environment_is_no_way_around(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,8 +135,8 @@ def test_tls_is_asked_for_by_name(site: Site) -> None:
 
     assert fetch("https://out.test/", resolve=names(out=PUBLIC), network=Network()).data == b"Words"
     assert asked_for == ["out.test"]
-    said = refusal(f"https://127.0.0.1:{site.port}/", allow_private=True)
-    assert "no secure connection" in said and "whether it uses http" in said
+    message = refusal(f"https://127.0.0.1:{site.port}/", allow_private=True)
+    assert "no secure connection" in message and "whether it uses http" in message
 
 
 def endless(wait: float = 0.0, start: bytes = b"<html>", head: bool = True) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -170,8 +170,8 @@ def test_what_is_too_large_is_stopped_at_the_limit(site: Site) -> None:
 @pytest.mark.parametrize("head", [True, False])
 def test_a_server_that_trickles_is_left(site: Site, head: bool) -> None:
     started = time.monotonic()
-    said = refusal(site.answer("/slow", endless(0.02, head=head)), allow_private=True, limits=Limits(seconds=0.2))
-    assert "no complete answer within 0.2 seconds" in said and time.monotonic() - started < 20  # it would go on for 30
+    message = refusal(site.answer("/slow", endless(0.02, head=head)), allow_private=True, limits=Limits(seconds=0.2))
+    assert "no complete answer within 0.2 seconds" in message and time.monotonic() - started < 20  # it would go on for 30
 
 
 def test_a_name_that_takes_too_long_is_left() -> None:
@@ -187,7 +187,7 @@ def broken(handler: BaseHTTPRequestHandler) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "expected"),
     [((404, {}, b"no"), "does not exist"), ((403, {}, b"no"), "from your browser"),
      ((500, {}, b"no"), "try again later (HTTP 500)"), ((418, {}, b"no"), "check the address (HTTP 418)"),
      ((200, {"Content-Type": "image/png"}, b"\x89PNG"), "is image/png: passkb reads"),
@@ -199,10 +199,10 @@ def broken(handler: BaseHTTPRequestHandler) -> None:
      ((200, {"Content-Type": "text/html", "Content-Encoding": "gzip"}, gzip.compress(b"x" * 50)[:-9]), "is incomplete"),
      (broken, "ended the connection"), (lambda handler: handler.wfile.write(b"SSH-2.0-x\r\n\r\n"), "does not speak HTTP")],
 )  # fmt: skip
-def test_what_a_server_may_answer_instead(site: Site, answer: Answer, said: str) -> None:
+def test_what_a_server_may_answer_instead(site: Site, answer: Answer, expected: str) -> None:
     site.pages["/"] = answer
-    told = refusal(site.root + "/", allow_private=True)
-    assert told.startswith(site.root + "/: ") and said in told
+    message = refusal(site.root + "/", allow_private=True)
+    assert message.startswith(site.root + "/: ") and expected in message
 
 
 def test_a_compressed_page_is_unpacked(site: Site) -> None:
@@ -220,10 +220,10 @@ def test_a_compressed_page_is_unpacked(site: Site) -> None:
 
 
 def test_no_host_and_no_server_are_told(site: Site) -> None:
-    def nobody(host: str, port: int) -> list[str]:
+    def no_addresses(host: str, port: int) -> list[str]:
         raise OSError("Name or service not known")
 
-    assert "host 'nobody.test' not found" in refusal("http://nobody.test/", resolve=nobody)
+    assert "host 'nobody.test' not found" in refusal("http://nobody.test/", resolve=no_addresses)
     assert "not found" in refusal("http://nobody.test/", resolve=lambda *_: [])
     assert "no connection" in refusal("http://127.0.0.1:9/", allow_private=True)
     for odd in (

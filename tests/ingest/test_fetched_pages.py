@@ -72,7 +72,7 @@ def test_a_page_is_read_kept_and_found_and_sync_needs_no_network(kb: KnowledgeBa
     entry = json.loads((kb.home / "pages.json").read_text())[file.name]
     assert entry["asked"] == entry["address"] == asked and entry["type"] == "text/html" and entry["charset"] == "utf-8"
     site.pages.clear()
-    assert counts(sync(kb)) == {"unchanged": 1} and len(site.asked) == 1
+    assert counts(sync(kb)) == {"unchanged": 1} and len(site.requests) == 1
     assert next(source.name for source in Registry(kb.home).all()) == "pages"
 
 

@@ -80,13 +80,13 @@ def test_an_ingest_killed_anywhere_is_finished_by_a_sync(folder: Path, tmp_path:
 
 def test_a_rebuild_killed_anywhere_leaves_a_home_that_a_sync_completes(folder: Path, tmp_path: Path) -> None:
     """Every other home has a damaged database: the rebuild replaces it, and runs again if it did not come so far."""
-    home, kept = tmp_path / "home", tmp_path / "kept"
+    home, state = tmp_path / "home", tmp_path / "kept"
     whole = finished(read_in, home, folder)
-    shutil.copytree(home, kept)
+    shutil.copytree(home, state)
 
     def killed_at(i: int, moment: float) -> bool:
         shutil.rmtree(home)
-        shutil.copytree(kept, home)
+        shutil.copytree(state, home)
         if i % 2:
             (home / "kb.sqlite").write_bytes(b"noise " * 9000)
         at_work = kill_after(moment, made_again, home)

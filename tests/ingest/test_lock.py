@@ -37,10 +37,10 @@ def other(home: Path) -> subprocess.Popen[str]:
 
 
 def test_the_second_gives_up_with_the_name_of_the_first(home: Path, other: subprocess.Popen[str]) -> None:
-    told: list[str] = []
-    with pytest.raises(PasskbError, match=f"process {other.pid}"), lock_home(home, told.append, timeout=0.2):
+    messages: list[str] = []
+    with pytest.raises(PasskbError, match=f"process {other.pid}"), lock_home(home, messages.append, timeout=0.2):
         pass
-    assert len(told) == 1 and "waiting" in told[0]
+    assert len(messages) == 1 and "waiting" in messages[0]
     other.kill()
     other.wait()
 

@@ -134,8 +134,8 @@ def test_odd_front_matter_stops_nothing(kb: KnowledgeBase, vault: Vault) -> None
     report = ingest(kb, [vault({f"Odd {i}.md": f"---\n{odd}\n---\nBody {i}.\n" for i, odd in enumerate(ODD)})])
     assert not report.failed and report.added == len(ODD)
     for i in range(len(ODD)):
-        found = kb.store.note(f"vault/odd-{i}")
-        assert found is not None and found.text == f"Body {i}.\n" and found.title
+        stored = kb.store.note(f"vault/odd-{i}")
+        assert stored is not None and stored.text == f"Body {i}.\n" and stored.title
     assert any(claim.status == "refuted" for claim in kb.store.claims("vault/odd-0"))
     json.dumps(report.to_json(), allow_nan=False)
 

@@ -33,8 +33,8 @@ def test_a_vanished_database_is_made_again(home: Path, vault: Vault) -> None:
     lose_database(home)
     with WithHashedWords(home) as kb:
         assert "was missing or empty, although sources are registered (1)" in find_losses(kb).blocking[0]
-        (said,) = recover(kb)
-        assert "indexed 3 notes again from the sources" in said
+        (message,) = recover(kb)
+        assert "indexed 3 notes again from the sources" in message
         assert whole_state(kb) == before and not recover(kb)
 
 
@@ -73,8 +73,8 @@ def test_while_another_process_writes_the_home_it_is_left_to_it(home: Path, vaul
         ingest(kb, [vault({"a.md": "Herons."})])
     lose_database(home)
     with WithHashedWords(home) as kb, lock_home(home):
-        (said,) = recover(kb)
-        assert "Answers are incomplete" in said and str(os.getpid()) in said
+        (message,) = recover(kb)
+        assert "Answers are incomplete" in message and str(os.getpid()) in message
 
 
 def killed_while_forgetting(pipe: Connection, home: Path) -> None:

@@ -53,8 +53,8 @@ def test_only_readable_visible_regular_files_are_found(vault: Vault, tmp_path: P
     os.mkfifo(folder / "pipe.md")
     with socket.socket(socket.AF_UNIX) as plug:
         plug.bind(str(folder / "plug.md"))
-    found = scan(Source("vault", folder))
-    assert [file.relative for file in found.files] == [
+    listing = scan(Source("vault", folder))
+    assert [file.relative for file in listing.files] == [
         "a.txt",
         "b.MD",
         "p.pdf",
@@ -62,7 +62,7 @@ def test_only_readable_visible_regular_files_are_found(vault: Vault, tmp_path: P
         "folder.md/inside.md",
         "sub/c.markdown",
     ]
-    reasons = {Path(path).name: reason for path, reason in found.skipped}
+    reasons = {Path(path).name: reason for path, reason in listing.skipped}
     assert reasons.keys() == {"leads-outside.md", "loop.md", "dangling.md", "pipe.md", "plug.md"}
     assert all(reasons.values())
 
@@ -70,9 +70,9 @@ def test_only_readable_visible_regular_files_are_found(vault: Vault, tmp_path: P
 def test_a_name_that_is_not_unicode_is_left_out_with_its_reason(vault: Vault) -> None:
     folder = vault({"good.md": "x"})
     (Path(os.fsdecode(os.fsencode(folder) + b"/bad\xff.md"))).write_text("x")
-    found = scan(Source("vault", folder))
-    assert [file.relative for file in found.files] == ["good.md"]
-    ((path, reason),) = found.skipped
+    listing = scan(Source("vault", folder))
+    assert [file.relative for file in listing.files] == ["good.md"]
+    ((path, reason),) = listing.skipped
     assert path.encode() and "rename" in reason
 
 
@@ -107,6 +107,6 @@ def test_a_folder_that_can_not_be_opened_is_named(vault: Vault, monkeypatch: pyt
         return listed(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    found = scan(Source("v", root))
-    assert [file.relative for file in found.files] == ["open.md"]
-    assert found.inaccessible[0][0].endswith("shut") and "permissions" in found.inaccessible[0][1]
+    listing = scan(Source("v", root))
+    assert [file.relative for file in listing.files] == ["open.md"]
+    assert listing.inaccessible[0][0].endswith("shut") and "permissions" in listing.inaccessible[0][1]

@@ -268,14 +268,14 @@ def test_a_dry_run_lists_what_would_be_and_touches_nothing(home: Path, vault: Va
     (folder / "Claims.md").write_text("# Claims\n\nNone.\n")
     (folder / "New.md").write_text("# New\n")
     with WithHashedWords(home) as kb:
-        told = sync(kb, dry_run=True)
+        planned = sync(kb, dry_run=True)
     assert snapshot(home) == before
     would = sorted((entry["change"], Path(entry["path"]).name, Path(entry.get("from", "")).name)
-                   for entry in told.to_json()["would"])  # fmt: skip
+                   for entry in planned.to_json()["would"])  # fmt: skip
     assert would == [("added", "New.md", ""), ("deleted", "Stones.md", ""), ("moved", "Sea.md", "Otters.md"),
                      ("updated", "Claims.md", "")]  # fmt: skip
     with WithHashedWords(home) as kb:
-        assert counts(sync(kb)) == counts(told) and "would" not in sync(kb).to_json()
+        assert counts(sync(kb)) == counts(planned) and "would" not in sync(kb).to_json()
 
 
 # -- what vanished -------------------------------------------------------------------------------------------------------

@@ -29,17 +29,17 @@ def put(kb: KnowledgeBase, *notes: Note, links: Sequence[Link] = (), drop: str =
         change.set_links(links, [])
 
 
-def found(kb: KnowledgeBase, query: str) -> list[str]:
+def matches(kb: KnowledgeBase, query: str) -> list[str]:
     return [hit.note_id for hit in kb.search(query)[1]]
 
 
 def test_put_replace_and_delete_reach_words_vectors_and_chroma_alike(kb: KnowledgeBase) -> None:
     put(kb, note("a", "apples and pears"), note("b", "beans and lentils"))
-    assert kb.index.count() == 2 and found(kb, "apples")[0] == "a"
+    assert kb.index.count() == 2 and matches(kb, "apples")[0] == "a"
     put(kb, note("a", "# One\n\n" + "quinces " * 150 + "\n\n# Two\n\n" + "medlars " * 150))
     assert kb.index.count() == len(kb.catalogue.chunk_ids) == 3 and not kb.store.lexical("apples", 5)
     put(kb, drop="a")
-    assert kb.index.count() == 1 and found(kb, "quinces medlars") == ["b"]
+    assert kb.index.count() == 1 and matches(kb, "quinces medlars") == ["b"]
     near = kb.index.nearest(kb.embedder(["beans"])[0], 10)
     assert [chunk_id for chunk_id, _ in near] == ["b@0"]
 
@@ -52,7 +52,7 @@ def test_an_index_step_that_never_ran_is_made_up_for(home: Path, monkeypatch: py
         assert kb.index.count() == 2 and len(kb.store.outbox()) == 2
     monkeypatch.setattr("kb.search.EXACT_LIMIT", 0)
     with KnowledgeBase(home, HashedWords()) as kb:
-        assert set(found(kb, "quinces")) == {"new", "kept"}
+        assert set(matches(kb, "quinces")) == {"new", "kept"}
         near = kb.index.nearest(kb.embedder(["quinces and medlars"])[0], 10)
         assert {chunk_id for chunk_id, _ in near} == {"new@0", "kept@0"}
         assert kb.store.outbox() == []
@@ -61,9 +61,9 @@ def test_an_index_step_that_never_ran_is_made_up_for(home: Path, monkeypatch: py
 def test_what_changes_while_the_index_is_brought_in_step_is_not_forgotten(home: Path) -> None:
     with KnowledgeBase(home, HashedWords()) as kb:
         put(kb, note("a", "apples"), note("c", "cherries"), index=False)
-        seen = kb.store.outbox()
+        pending = kb.store.outbox()
         put(kb, note("a", "quinces"), note("b", "beans"), drop="c", index=False)
-        kb.store.clear_outbox(seen)
+        kb.store.clear_outbox(pending)
         assert {chunk_id for chunk_id, _ in kb.store.outbox()} == {"a@0", "b@0", "c@0"}
         kb.sync_index()
         near = dict(kb.index.nearest(kb.embedder(["a\nquinces"])[0], 10))
@@ -153,23 +153,23 @@ class Held(HashedWords):
 
 
 def test_searches_go_on_while_texts_are_embedded(home: Path) -> None:
-    held = Held()
-    with KnowledgeBase(home, held) as kb:
+    locked = Held()
+    with KnowledgeBase(home, locked) as kb:
         put(kb, note("a", "apples and pears"))
         made: list[Vectors] = []
         thread = threading.Thread(target=lambda: made.append(kb.sentence_vectors(["slow one", "quick one"])))
         thread.start()
-        assert held.begun.wait(60)
+        assert locked.begun.wait(60)
         beside: list[str] = []
-        search = threading.Thread(target=lambda: beside.extend(found(kb, "apples")))
+        search = threading.Thread(target=lambda: beside.extend(matches(kb, "apples")))
         search.start()
         search.join(30)
         ended = not search.is_alive()
-        held.go_on.set()
+        locked.go_on.set()
         thread.join()
         search.join()
         assert ended and beside == ["a"]
-        assert (made[0] == held(["slow one", "quick one"])).all() and made[0].shape == (2, held.size)
+        assert (made[0] == locked(["slow one", "quick one"])).all() and made[0].shape == (2, locked.size)
 
 
 def test_walks_that_infer_links_hold_up_no_search(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_walks_that_infer_links_hold_up_no_search(home: Path, monkeypatch: pytes
         walk.start()
         assert begun.wait(60)
         beside: list[str] = []
-        search = threading.Thread(target=lambda: beside.extend(found(kb, "apples")))
+        search = threading.Thread(target=lambda: beside.extend(matches(kb, "apples")))
         search.start()
         search.join(30)
         ended = not search.is_alive()

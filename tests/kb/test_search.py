@@ -109,9 +109,9 @@ def test_chroma_gives_what_the_exact_pass_gives(meaningful: KnowledgeBase, monke
     with KnowledgeBase(meaningful.home, meaningful.embedder) as large:
         assert large.catalogue.vectors is None
         for query, expected in zip(queries, exact, strict=True):
-            found = large.search(query, 5)[1]
-            assert ids(found) == ids(expected), query
-            assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=0.01)
+            hits = large.search(query, 5)[1]
+            assert ids(hits) == ids(expected), query
+            assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected], abs=0.01)
 
 
 class ByAngle:

@@ -11,13 +11,13 @@ from service import doctor
 
 
 def finding(name: str, home: Path) -> doctor.CheckResult:
-    return next(found for found in doctor.run_checks(home) if found.name == name)
+    return next(check for check in doctor.run_checks(home) if check.name == name)
 
 
 def test_a_python_without_vllm_is_not_taken_for_vllms(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PASSKB_VLLM_PYTHON", sys.executable)
-    found = finding("vllm", home)
-    assert not found.ok and "not installed in" in found.detail and "make vllm" in found.remedy
+    check = finding("vllm", home)
+    assert not check.ok and "not installed in" in check.detail and "make vllm" in check.remedy
     monkeypatch.setenv("PASSKB_VLLM_PYTHON", str(home / "nothing"))
     assert not finding("vllm", home).ok
 
@@ -26,5 +26,5 @@ def test_vllms_version_is_told_where_it_is_installed(home: Path) -> None:
     python = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
     if not python.exists():
         pytest.skip("vLLM is not installed: make vllm")
-    found = finding("vllm", home)
-    assert found.ok and found.detail.startswith("vllm 0.")
+    check = finding("vllm", home)
+    assert check.ok and check.detail.startswith("vllm 0.")

@@ -71,23 +71,27 @@ def at_a_terminal(home: Path, reply: str, *arguments: str) -> str:
     command = [sys.executable, "-m", "service.cli", "--home", str(home), *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
-        seen = ""
+        output = ""
         while True:
             try:
-                seen += os.read(ours, 4096).decode()
+                output += os.read(ours, 4096).decode()
             except OSError:
                 break
-            if reply and seen.endswith("[y/N] "):
+            if reply and output.endswith("[y/N] "):
                 os.write(ours, reply.encode())
                 reply = ""
         process.wait()
     os.close(ours)
-    return seen
+    return output
 
 
 def test_a_person_is_asked(home: Path, emptied: Path) -> None:
-    seen = at_a_terminal(home, "n\n", "sync")
-    assert "all 6 notes are missing at once" in seen and "Delete them now?" in seen and "deleted" not in seen.splitlines()[-2]
+    output = at_a_terminal(home, "n\n", "sync")
+    assert (
+        "all 6 notes are missing at once" in output
+        and "Delete them now?" in output
+        and "deleted" not in output.splitlines()[-2]
+    )
     assert "6 deleted" in at_a_terminal(home, "y\n", "sync")
     assert "Forget 'other' and its 1 notes?" in at_a_terminal(home, "\n", "forget", "other")
     assert "1 deleted" in at_a_terminal(home, "yes\n", "forget", "other")

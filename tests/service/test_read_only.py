@@ -123,10 +123,10 @@ def test_a_log_that_was_left_beside_the_database_is_read(home: Path, vault: Vaul
     """As after a server that was killed: what it wrote last stands in the log only."""
     with KnowledgeBase(home, HashedWords()) as kb:
         ingest(kb, [vault({"a.md": "Otters."})])
-        kept = home.parent / "kept"
-        shutil.copytree(home, kept)
-        assert (kept / "kb.sqlite-wal").stat().st_size
-    assert frozen_store(kept, lambda: [row[0] for row in Store(kept / "kb.sqlite").titles()]) == ["vault/a"]
+        stored = home.parent / "kept"
+        shutil.copytree(home, stored)
+        assert (stored / "kb.sqlite-wal").stat().st_size
+    assert frozen_store(stored, lambda: [row[0] for row in Store(stored / "kb.sqlite").titles()]) == ["vault/a"]
 
 
 def test_a_change_by_somebody_who_may_write_is_seen(home: Path, vault: Vault) -> None:

@@ -43,9 +43,9 @@ def test_a_page_becomes_a_note_in_the_apps_folder(kb: KnowledgeBase, vault: Vaul
     note = kb.store.note("vault/otters")
     assert note is not None and note.title == "On otters"
     assert note.properties["original"] == str(root / "otters.html")
-    kept = Path(note.path)
-    assert kept.is_relative_to(kb.home.resolve() / "notes" / "imported")
-    assert kept.read_text(encoding="utf-8").endswith(note.text)
+    stored = Path(note.path)
+    assert stored.is_relative_to(kb.home.resolve() / "notes" / "imported")
+    assert stored.read_text(encoding="utf-8").endswith(note.text)
     assert "Home About" not in note.text
     assert [link.target for link in kb.store.links("vault/plain")] == ["vault/otters"]
 
@@ -53,12 +53,12 @@ def test_a_page_becomes_a_note_in_the_apps_folder(kb: KnowledgeBase, vault: Vaul
 def test_what_was_imported_is_not_read_a_second_time_and_goes_with_its_original(kb: KnowledgeBase, vault: Vault) -> None:
     root = vault({"otters.html": HTML})
     ingest(kb, [root])
-    kept = Path(kb.store.note("vault/otters").path)  # type: ignore[union-attr]
+    stored = Path(kb.store.note("vault/otters").path)  # type: ignore[union-attr]
     again = sync(kb)
     assert (again.added, again.unchanged, again.notes) == (0, 1, 1)
     (root / "otters.html").unlink()
     assert sync(kb).deleted == 1
-    assert not kept.exists()
+    assert not stored.exists()
 
 
 @pytest.mark.parametrize("name", ["zip.pdf", "empty.pdf", "empty.html"])
@@ -131,12 +131,12 @@ def test_what_only_changes_its_ending_is_linked_by_its_new_name(kb: KnowledgeBas
 def test_the_markdown_of_a_page_goes_when_a_note_takes_its_id(kb: KnowledgeBase, vault: Vault) -> None:
     root = vault({"otters.html": HTML})
     ingest(kb, [root])
-    kept = Path(kb.store.note("vault/otters").path)  # type: ignore[union-attr]
+    stored = Path(kb.store.note("vault/otters").path)  # type: ignore[union-attr]
     (root / "otters.html").unlink()
     vault({"otters.md": "Otters, by hand."})
     report = sync(kb)
     assert (report.added, report.deleted) == (1, 1) and kb.store.note("vault/otters").text == "Otters, by hand."  # type: ignore[union-attr]
-    assert not kept.exists()
+    assert not stored.exists()
 
 
 def test_pages_with_the_longest_of_names_are_kept(kb: KnowledgeBase, vault: Vault, tmp_path: Path) -> None:

@@ -239,6 +239,6 @@ def test_what_is_wrong_with_a_pdf_is_told_from_apart() -> None:
         ("print('half of a')", "the PDF reader crashed"),
     ],
 )
-def test_a_reader_that_dies_or_never_ends_costs_one_file(program: str, told: str) -> None:
-    with pytest.raises(PasskbError, match=told):
+def test_a_reader_that_dies_or_never_ends_costs_one_file(program: str, reply: str) -> None:
+    with pytest.raises(PasskbError, match=reply):
         read_pdf_in_subprocess(b"%PDF-", path="a.pdf", seconds=1, program=(sys.executable, "-c", program))

@@ -72,7 +72,7 @@ HOSTILE = (
 MARKDOWN = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
 
 
-def said(text: str) -> list[str]:
+def texts(text: str) -> list[str]:
     return [text[s.start : s.end] for s in sentences(text)]
 
 
@@ -122,7 +122,7 @@ def said(text: str) -> list[str]:
     ],
 )
 def test_sentences(text: str, expected: list[str]) -> None:
-    assert said(text) == expected
+    assert texts(text) == expected
 
 
 def test_sentences_know_where_they_stand() -> None:

@@ -65,11 +65,11 @@ def test_a_note_comes_back_as_it_was_put(store: Store) -> None:
 
 def test_offsets_of_chunks_point_at_the_text_they_give(store: Store) -> None:
     put(store, NOTE)
-    found = store.chunks([number for number, _ in store.lexical("covers samples", 10)])
-    assert found
-    for part, title, text in found.values():
+    results = store.chunks([number for number, _ in store.lexical("covers samples", 10)])
+    assert results
+    for part, title, text in results.values():
         assert title == "One" and text == TEXT[part.start : part.end]
-    assert any("\U0001f642" in text for _, _, text in found.values())
+    assert any("\U0001f642" in text for _, _, text in results.values())
 
 
 def test_replacing_and_deleting_leave_nothing_behind(store: Store) -> None:
@@ -91,8 +91,8 @@ def test_words_are_found_by_their_stem_and_stop_words_are_left_out(store: Store)
     put(store, NOTE)
     put(store, Note("v/two", "Two", text="This is what it is about, and that is that."))
     for query in ("sampled", "SAMPLING", "what is the sampling about", "cafe"):
-        found = store.chunks([number for number, _ in store.lexical(query, 10)])
-        assert {part.note_id for part, _, _ in found.values()} == {"v/one"}, query
+        results = store.chunks([number for number, _ in store.lexical(query, 10)])
+        assert {part.note_id for part, _, _ in results.values()} == {"v/one"}, query
     assert store.document_frequency("sample") == store.document_frequency("samples") >= 1
 
 
@@ -144,7 +144,7 @@ def test_readers_in_threads_see_every_state_whole_while_one_writes(store: Store)
     """Each generation's ten notes all say the same word, so a reader that sees two words has seen half a change."""
     done = threading.Event()
     torn: list[set[str]] = []
-    seen: set[str] = set()
+    generations: set[str] = set()
 
     def write(word: str) -> None:
         with store.writing() as change:
@@ -155,7 +155,7 @@ def test_readers_in_threads_see_every_state_whole_while_one_writes(store: Store)
     def read() -> None:
         while not done.is_set():
             texts = {note.text for note in store.notes(f"v/{i}" for i in range(10)).values()}
-            seen.update(texts)
+            generations.update(texts)
             if len(texts) != 1 or store.lexical("missing", 3):
                 torn.append(texts)
 
@@ -169,7 +169,7 @@ def test_readers_in_threads_see_every_state_whole_while_one_writes(store: Store)
     done.set()
     for thread in threads:
         thread.join()
-    assert not torn and seen
+    assert not torn and generations
     assert store.generation == before + 40
 
 
