@@ -197,14 +197,14 @@ def scan(source: Source) -> Scan:
 
 
 def note_ids(
-    source: Source, files: Iterable[FoundFile], registered: Mapping[str, str], other_ids: Iterable[str] = ()
+    source: Source, files: Iterable[FoundFile], known_ids: Mapping[str, str], other_ids: Iterable[str] = ()
 ) -> dict[str, str]:
     """Path -> note id, `source/folder/name` in slugs, with a hash appended where two files would get the same id.
 
-    `known`: path -> existing id, which a file keeps. `others`: further ids in use.
+    `known_ids`: path -> existing id, which a file keeps. `other_ids`: further ids in use.
     """
     files = list(files)
-    ids = {file.path: registered[file.path] for file in files if registered.get(file.path)}
+    ids = {file.path: known_ids[file.path] for file in files if known_ids.get(file.path)}
     used = {*ids.values(), *other_ids}
     for file in files:
         if file.path in ids:
@@ -228,11 +228,11 @@ def _walk(path: Path, inaccessible: list[tuple[str, str]], skipped: list[tuple[s
         yield path
         return
 
-    def record_error(error: OSError) -> None:
+    def on_error(error: OSError) -> None:
         reason = f"cannot be opened {explanation(error, 'check its permissions')}"
         inaccessible.append((printable(error.filename), reason))
 
-    for folder, folders, names in os.walk(path, onerror=record_error):
+    for folder, folders, names in os.walk(path, onerror=on_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in folders:
             if os.path.islink(os.path.join(folder, name)):

@@ -222,7 +222,7 @@ class Store:
         return int(self._query("SELECT count(*) FROM chunks")[0][0])
 
     def clear_outbox(self, applied: Sequence[tuple[str, bytes]]) -> None:
-        """Removes the entries `heard`, except those whose chunk has changed since they were read."""
+        """Removes the entries `applied`, except those whose chunk has changed since they were read."""
         with self.database.writing() as connection:
             connection.executemany(
                 "DELETE FROM outbox WHERE chunk_id = ?1 AND coalesce((SELECT hash FROM chunks WHERE id = ?1), x'') = ?2",

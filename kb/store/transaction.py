@@ -79,7 +79,7 @@ class Transaction:
         self._execute("DELETE FROM notes WHERE id = ?", (note_id,))
 
     def set_links(self, links: Sequence[Link], unresolved: Sequence[Unresolved], writers: Iterable[str] | None = None) -> None:
-        """Replaces the links written by the notes `of`, or all links.
+        """Replaces the links written by the notes `writers`, or all links.
 
         A note's own statement of a link takes precedence over the statement of the page that it links to.
         """
