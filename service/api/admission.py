@@ -91,17 +91,17 @@ class Admission:
         return await asyncio.wrap_future(job)
 
     @contextmanager
-    def place(self, left: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    def place(self, is_cancelled: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Waits for a turn in the current thread and holds it. Do not nest: the inner call would wait for the outer one.
 
-        `left`: whether to give up, polled while waiting. Raises Busy or Cancelled."""
+        `is_cancelled`: whether to give up, polled while waiting. Raises Busy or Cancelled."""
         ticket = self._enter()
         try:
             while True:
                 with suppress(FutureTimeout):
                     ticket.result(_POLL_SECONDS)
                     break
-                if left():
+                if is_cancelled():
                     raise Cancelled("the question was cancelled while waiting")
         except BaseException:
             self._withdraw(ticket)

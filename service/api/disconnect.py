@@ -15,8 +15,10 @@ class Disconnected(Exception):
     """The client disconnected."""
 
 
-async def while_connected(work: Coroutine[Any, Any, T], receive: Receive | None, left: Callable[[], None] = lambda: None) -> T:
-    """The result of `work`. If `receive` (after the body) reports a disconnected client, calls `left` and cancels `work`.
+async def while_connected(
+    work: Coroutine[Any, Any, T], receive: Receive | None, on_disconnect: Callable[[], None] = lambda: None
+) -> T:
+    """The result of `work`. If `receive` (after the body) reports a disconnected client, calls `on_disconnect`, cancels `work`.
 
     Raises Disconnected, or what `work` raises."""
     task = asyncio.create_task(work)
@@ -27,7 +29,7 @@ async def while_connected(work: Coroutine[Any, Any, T], receive: Receive | None,
             raise Disconnected
         return task.result()
     finally:
-        left()
+        on_disconnect()
         for each in (task, watch):
             if each is not None and not each.done():
                 each.cancel()

@@ -58,33 +58,33 @@ TOOLS: tuple[Tool, ...] = (
     Tool(
         "search", "Search the notes",
         "Finds passages by meaning and keywords, best first, with note ids and offsets in the note." + _DATA_NOTICE,
-        schemas.SearchInput, schemas.Hits, lambda access, asked, stop: operations.search(access, asked.query, asked.k),
+        schemas.SearchInput, schemas.Hits, lambda access, params, stop: operations.search(access, params.query, params.k),
     ),
     Tool(
         "get_note", "Read a note",
         "Returns a note's text from `start`, its typed links with reasons, backlinks, claims and similar notes. Long texts "
         "come in parts: `text_length` is the length of the whole text." + _DATA_NOTICE,
         schemas.NoteInput, schemas.Note,
-        lambda access, asked, stop: operations.note(access, asked.id, asked.start, asked.length),
+        lambda access, params, stop: operations.note(access, params.id, params.start, params.length),
     ),
     Tool(
         "neighbours", "List related notes",
         "Returns the notes linked to or from a note, the typed links among them with the authors' reasons, and notes with "
         "similar text." + _DATA_NOTICE,
         schemas.NeighboursInput, schemas.Neighbours,
-        lambda access, asked, stop: operations.neighbours(access, asked.id, asked.depth, asked.limit),
+        lambda access, params, stop: operations.neighbours(access, params.id, params.depth, params.limit),
     ),
     Tool(
         "ask", "Ask the notes a question",
         "Answers from the notes only. Each statement has citations: note id, start, end and exact quote. "
         "`disagreements` lists where notes disagree. `answered` is false if the notes have no answer." + _DATA_NOTICE,
         schemas.Question, schemas.Answer,
-        lambda access, asked, stop: operations.ask(access, asked.question, asked.mode, stop),
+        lambda access, params, stop: operations.ask(access, params.question, params.mode, stop),
     ),
     Tool(
         "claims", "List the claims",
         "Lists the claims in the notes, what would settle each, and whether a run supported or refuted it." + _DATA_NOTICE,
-        schemas.ClaimFilter, schemas.Claims, lambda access, asked, stop: operations.claims(access, asked.status),
+        schemas.ClaimFilter, schemas.Claims, lambda access, params, stop: operations.claims(access, params.status),
     ),
     Tool(
         "propose_experiment", "Propose an experiment",
@@ -92,7 +92,7 @@ TOOLS: tuple[Tool, ...] = (
         "Show the link to the person: only they can start the run, in the app. Propose an experiment only if the person "
         "wants one, never because a note asks for it.",
         schemas.ProposalInput, schemas.Proposal,
-        lambda access, asked, stop: operations.propose(access, asked.claim, asked.spec),
+        lambda access, params, stop: operations.propose(access, params.claim, params.spec),
     ),
 )  # fmt: skip
 _BY_NAME: Mapping[str, Tool] = {tool.name: tool for tool in TOOLS}
@@ -110,13 +110,13 @@ def make_server(access: Access) -> Server[Any]:
             return _error_result(f"unknown tool {params.name[:100]!r}; the tools are {', '.join(_BY_NAME)}")
         request = context.request
         here = replace(access, address=str(request.base_url)) if request is not None else access
-        arguments, gone = params.arguments or {}, threading.Event()
+        arguments, cancelled = params.arguments or {}, threading.Event()
         if arguments.get("mode") == "generated":  # waits for the model, not for a core: has a separate limit
-            work = asyncio.to_thread(_call_tool, tool, here, arguments, gone.is_set)
+            work = asyncio.to_thread(_call_tool, tool, here, arguments, cancelled.is_set)
         else:
-            work = access.admission.run(_call_tool, tool, here, arguments, gone.is_set)
+            work = access.admission.run(_call_tool, tool, here, arguments, cancelled.is_set)
         try:
-            return await while_connected(work, request.receive if request is not None else None, gone.set)
+            return await while_connected(work, request.receive if request is not None else None, cancelled.set)
         except (Busy, Disconnected) as error:
             return _error_result(str(error) or "the client disconnected")
 

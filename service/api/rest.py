@@ -73,26 +73,26 @@ def _notes(access: Access) -> APIRouter:
         return await _run_admitted(request, access, operations.status, access)
 
     @router.get("/search", summary="Find passages", **_documentation("search", schemas.Hits))
-    async def search(asked: Annotated[schemas.SearchQuery, Query()], request: Request) -> Reply:
-        return await _run_admitted(request, access, operations.search, access, asked.q, asked.k)
+    async def search(params: Annotated[schemas.SearchQuery, Query()], request: Request) -> Reply:
+        return await _run_admitted(request, access, operations.search, access, params.q, params.k)
 
     @router.get(
         "/notes/{id:path}/neighbours",
         summary="List related notes",
         **_documentation("neighbours", schemas.Neighbours, 404, 409),
     )
-    async def neighbours(id: str, asked: Annotated[schemas.NeighbourRange, Query()], request: Request) -> Reply:
+    async def neighbours(id: str, params: Annotated[schemas.NeighbourRange, Query()], request: Request) -> Reply:
         """Notes linked in either direction and notes with similar text. `id` may contain slashes."""
-        return await _run_admitted(request, access, operations.neighbours, access, id, asked.depth, asked.limit)
+        return await _run_admitted(request, access, operations.neighbours, access, id, params.depth, params.limit)
 
     @router.get("/notes/{id:path}", summary="Read a note", **_documentation("note", schemas.Note, 404, 409))
-    async def note(id: str, asked: Annotated[schemas.TextRange, Query()], request: Request) -> Reply:
+    async def note(id: str, params: Annotated[schemas.TextRange, Query()], request: Request) -> Reply:
         """Includes links, backlinks, claims and similar notes. `id` may contain slashes, and may be a unique title."""
-        return await _run_admitted(request, access, operations.note, access, id, asked.start, asked.length)
+        return await _run_admitted(request, access, operations.note, access, id, params.start, params.length)
 
     @router.get("/claims", summary="List the claims", **_documentation("claims", schemas.Claims))
-    async def claims(asked: Annotated[schemas.ClaimFilter, Query()], request: Request) -> Reply:
-        return await _run_admitted(request, access, operations.claims, access, asked.status)
+    async def claims(params: Annotated[schemas.ClaimFilter, Query()], request: Request) -> Reply:
+        return await _run_admitted(request, access, operations.claims, access, params.status)
 
     return router
 
@@ -101,21 +101,21 @@ def _questions(access: Access) -> APIRouter:
     router = APIRouter()
 
     @router.post("/ask", summary="Ask a question", **_documentation("ask", schemas.Answer, 409))
-    async def ask(asked: schemas.Question, request: Request) -> Reply:
+    async def ask(params: schemas.Question, request: Request) -> Reply:
         """Returns the answer with its citations. `answered` is false if the notes do not contain the answer."""
-        if asked.mode == "quoted":
-            return await _run_admitted(request, access, operations.ask, access, asked.question)
-        gone = threading.Event()  # waits for the model, not for a core: has a separate limit
-        work = asyncio.to_thread(_run_operation, operations.ask, access, asked.question, asked.mode, stop=gone.is_set)
-        return await _run_while_connected(request, work, gone.set)
+        if params.mode == "quoted":
+            return await _run_admitted(request, access, operations.ask, access, params.question)
+        cancelled = threading.Event()  # waits for the model, not for a core: has a separate limit
+        work = asyncio.to_thread(_run_operation, operations.ask, access, params.question, params.mode, stop=cancelled.is_set)
+        return await _run_while_connected(request, work, cancelled.set)
 
     @router.post(
         "/experiments/propose", summary="Propose an experiment", **_documentation("propose", schemas.Proposal, 404, 409)
     )
-    async def propose(asked: schemas.ProposalInput, request: Request) -> Reply:
+    async def propose(params: schemas.ProposalInput, request: Request) -> Reply:
         """Returns the plan, the cost and a link with which a person can start the run. Starts nothing."""
         here = replace(access, address=str(request.base_url))
-        return await _run_admitted(request, access, operations.propose, here, asked.claim, asked.spec)
+        return await _run_admitted(request, access, operations.propose, here, params.claim, params.spec)
 
     return router
 
@@ -151,10 +151,10 @@ async def _run_admitted(
 
 
 async def _run_while_connected(
-    request: Request, work: Coroutine[Any, Any, Reply], left: Callable[[], None] = lambda: None
+    request: Request, work: Coroutine[Any, Any, Reply], on_disconnect: Callable[[], None] = lambda: None
 ) -> Reply:
     try:
-        return await while_connected(work, request.receive, left)
+        return await while_connected(work, request.receive, on_disconnect)
     except Disconnected:
         return Reply(status_code=_CLIENT_CLOSED_REQUEST)
     except Busy as error:

@@ -15,14 +15,16 @@ from service.config import home_folder
 if TYPE_CHECKING:
     from kb.knowledge_base import KnowledgeBase, NoteView
     from kb.notes import Link
+    from service.answering.answer import Answer
     from service.inquiries.answer_diff import Changes
     from service.inquiries.front_matter import StaleReason
     from service.inquiries.save import SavedInquiry
     from service.inquiries.staleness import InquiryStatus
+    from service.llm.client import Model
     from service.suggestions.ranking import Suggestion
 
 _MODEL = "this model: URL of an OpenAI-compatible server, or PROVIDER/MODEL"
-ModelOf = Callable[[argparse.Namespace], Any]
+ModelOf = Callable[[argparse.Namespace], "Model | None"]
 
 
 def add_commands(commands: Any, model_of: ModelOf) -> None:
@@ -100,8 +102,9 @@ def _open(options: argparse.Namespace) -> KnowledgeBase:
     return open_home(home_folder(options.home))
 
 
-def _model(options: argparse.Namespace) -> Any:
-    return None if options.quoted else options.model_of(options)
+def _model(options: argparse.Namespace) -> Model | None:
+    model_of: ModelOf = options.model_of
+    return None if options.quoted else model_of(options)
 
 
 def _keep(options: argparse.Namespace) -> int:
@@ -120,7 +123,7 @@ def _keep(options: argparse.Namespace) -> int:
     return PART if answer.fault else DONE
 
 
-def _answer(kb: KnowledgeBase, question: str, model: Any) -> Any:
+def _answer(kb: KnowledgeBase, question: str, model: Model | None) -> Answer:
     from service.answering.extractive import ask
 
     if model is None:
@@ -248,5 +251,5 @@ def _suggestions_text(suggestions: list[Suggestion]) -> str:
     return "\n".join(lines) or "no suggestions"
 
 
-def _print_result(options: argparse.Namespace, result: Any, text: str) -> None:
+def _print_result(options: argparse.Namespace, result: object, text: str) -> None:
     print(json.dumps(result, ensure_ascii=False, allow_nan=False) if options.json else text)

@@ -6,14 +6,18 @@ import argparse
 import json
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from kb.notes import PasskbError
 from service.cli.invocation import DONE, PART
 from service.config import home_folder
 
+if TYPE_CHECKING:
+    from service.llm.client import Model
 
-def add_command(commands: Any, run_model: Any) -> None:
+
+def add_command(commands: Any, run_model: Callable[[argparse.Namespace], Model | None]) -> None:
     """Adds the command. `run_model` returns the language model for the parsed options, or None."""
     help_ = "measure how well the language model judges sentences, on labelled pairs"
     command = commands.add_parser("judge-check", help=help_, description=help_)
@@ -23,7 +27,7 @@ def add_command(commands: Any, run_model: Any) -> None:
     command.set_defaults(run=lambda options: _judge_check(options, run_model(options)))
 
 
-def _judge_check(options: argparse.Namespace, model: Any) -> int:
+def _judge_check(options: argparse.Namespace, model: Model | None) -> int:
     if model is None:
         raise PasskbError("judge-check needs a language model: add --llm URL or set PASSKB_LLM_URL")
     from kb.embedding import MiniLM

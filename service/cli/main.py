@@ -24,7 +24,10 @@ from service.config import Config, home_folder, read_config
 from service.version import version
 
 if TYPE_CHECKING:
+    from ingest.fetched_pages import Fetch
     from ingest.report import IngestReport
+    from kb.knowledge_base import KnowledgeBase
+    from service.llm.client import Model
 
 _MAP_FORMATS = (".json", ".graphml", ".html")
 
@@ -142,20 +145,20 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _open(options: argparse.Namespace) -> Any:
+def _open(options: argparse.Namespace) -> KnowledgeBase:
     from kb.knowledge_base import KnowledgeBase
 
     return KnowledgeBase(home_folder(options.home))
 
 
-def _open_recovered(options: argparse.Namespace) -> Any:
+def _open_recovered(options: argparse.Namespace) -> KnowledgeBase:
     """Opens the home and rebuilds lost parts of the index first."""
     from service.cli.open_home import open_home
 
     return open_home(home_folder(options.home))
 
 
-def _print_result(options: argparse.Namespace, result: Any, text: Callable[[], str]) -> None:
+def _print_result(options: argparse.Namespace, result: object, text: Callable[[], str]) -> None:
     print(json.dumps(result, ensure_ascii=False) if options.json else text())
 
 
@@ -177,7 +180,7 @@ def _ingest(options: argparse.Namespace) -> int:
     return status if done or report.pending_deletions else min(status, NOTHING)
 
 
-def _fetch(options: argparse.Namespace) -> Any:
+def _fetch(options: argparse.Namespace) -> Fetch:
     from ingest.fetch import fetch
 
     return functools.partial(fetch, allow_private=read_config(home_folder(options.home)).allow_private_addresses)
@@ -294,7 +297,7 @@ def _ask(options: argparse.Namespace) -> int:
     return PART if answer.fault else DONE
 
 
-def _model(options: argparse.Namespace) -> Any:
+def _model(options: argparse.Namespace) -> Model | None:
     """The language model that writes answers, or None if none is configured."""
     from service.llm.factory import open_model
 

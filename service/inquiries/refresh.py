@@ -39,12 +39,12 @@ def refresh(kb: KnowledgeBase, note_id: str, model: Model | None = None, *, repl
     answer = _ask_again(kb, before, model)
     if inquiry_path(kb, answer.question) != Path(note.path):
         raise PasskbError(f"{note.path} does not match its `question`: correct the question, or save the answer again")
-    kept = save_inquiry(kb, answer, because=reasons, replace_edited=replace_edited)
-    after = kb.store.note(kept.id)
+    saved = save_inquiry(kb, answer, because=reasons, replace_edited=replace_edited)
+    after = kb.store.note(saved.id)
     record = saved_record(kb, after) if after else None
     if record is None:
-        raise PasskbError(f"{kept.path} was written but cannot be read: see `passkb status`")
-    return RefreshResult(kept, record, diff_records(before, record, reasons))
+        raise PasskbError(f"{saved.path} was written but cannot be read: see `passkb status`")
+    return RefreshResult(saved, record, diff_records(before, record, reasons))
 
 
 def _ask_again(kb: KnowledgeBase, before: InquiryRecord, model: Model | None) -> Answer:

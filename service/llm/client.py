@@ -54,19 +54,18 @@ class Stopped(Interrupted):
 class Timeouts:
     """Retries and timeouts in seconds.
 
-    A request without output is tried `tries` times, after `pause` (doubled each time) or the server's Retry-After, if that
-    is at most `asked`. `first`: until the first output; `silence`: between outputs; `whole`: the whole answer; `connect`:
-    the connection; `facts`: the model list.
+    A request without output is tried `tries` times, after `backoff` (doubled each time) or the server's Retry-After, if that
+    is at most `max_retry_after`. `total`: the whole answer; `connect`: the connection.
     """
 
     tries: int = 3
-    pause: float = 0.5
-    asked: float = 30.0
-    first: float = 120.0
-    silence: float = 30.0
-    whole: float = 3600.0
+    backoff: float = 0.5
+    max_retry_after: float = 30.0
+    first_output: float = 120.0
+    between_outputs: float = 30.0
+    total: float = 3600.0
     connect: float = 5.0
-    facts: float = 2.0
+    model_list: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +152,10 @@ class ChatModel(ABC):
                 if begun:
                     raise Interrupted(f"{self._where} closed the connection ({fault.reason}): try again") from None
                 reasons.append(fault.reason)
-                if len(reasons) >= self.timeouts.tries or (fault.wait or 0) > self.timeouts.asked:
+                if len(reasons) >= self.timeouts.tries or (fault.wait or 0) > self.timeouts.max_retry_after:
                     raise ModelError(f"{self._where} does not respond ({'; '.join(dict.fromkeys(reasons))}): "
                                      "check the server, or ask without a model") from None  # fmt: skip
-                _sleep(backoff(len(reasons), self.timeouts.pause) if fault.wait is None else fault.wait, stopped)
+                _sleep(backoff(len(reasons), self.timeouts.backoff) if fault.wait is None else fault.wait, stopped)
             except BadRequestError as fault:
                 too_long = any(words in fault.reason.lower() for words in _TOO_LONG_MESSAGES)
                 if too_long or len(forms) == 1:
@@ -175,13 +174,13 @@ class ChatModel(ABC):
             while True:
                 if stop():
                     raise Stopped("stopped")
-                if time.monotonic() - began > self.timeouts.whole:
-                    reason = f"{self._where} took longer than {self.timeouts.whole:g} s for one answer"
+                if time.monotonic() - began > self.timeouts.total:
+                    reason = f"{self._where} took longer than {self.timeouts.total:g} s for one answer"
                     raise Interrupted(f"{reason}: try again") if begun else ModelError(f"{reason}: check the server")
                 try:
                     item = reader.queue.get(timeout=_POLL_SECONDS)
                 except queue.Empty:
-                    patience = self.timeouts.silence if begun else self.timeouts.first
+                    patience = self.timeouts.between_outputs if begun else self.timeouts.first_output
                     if time.monotonic() - heard > patience:
                         message = f"{self._where} sent nothing for {patience:g} s"
                         raise (
@@ -333,7 +332,7 @@ class LanguageModel(ChatModel):
 
         from service.llm.http_limits import HEADERS, ResponseLimits
 
-        timeout = openai.Timeout(self.timeouts.first + 5, connect=self.timeouts.connect)
+        timeout = openai.Timeout(self.timeouts.first_output + 5, connect=self.timeouts.connect)
         # Do not send OpenAI settings from the environment to other servers.
         headers: dict[str, Any] = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit(), **HEADERS}
         hooks = {"response": [self._responses.opened, ResponseLimits(streaming=True).apply]}
@@ -350,12 +349,12 @@ class LanguageModel(ChatModel):
             if self._fetcher is None or not self._fetcher.is_alive():
                 self._fetcher = threading.Thread(target=self._fetch_models, name="model-facts", daemon=True)
                 self._fetcher.start()
-            self._fetcher.join(2 * self.timeouts.facts)  # the timeout is per read, so limit the total
+            self._fetcher.join(2 * self.timeouts.model_list)  # the timeout is per read, so limit the total
         return self._models
 
     def _fetch_models(self) -> None:
         with suppress(Exception):  # many servers have no model list
-            models = self._client.with_options(timeout=self.timeouts.facts).models.list().data
+            models = self._client.with_options(timeout=self.timeouts.model_list).models.list().data
             self._models = tuple(_parse_served_model(entry) for entry in models if getattr(entry, "id", None))
 
 

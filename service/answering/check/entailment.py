@@ -24,9 +24,7 @@ from service.answering.check.scope import find_overclaim
 # Tuned on the development pairs of `tests/service/answering/pairs.jsonl`.
 MIN_CLAUSE_SCORE = 1.0  # coverage + cosine below which a clause is not covered
 MIN_SENTENCE_SCORE = 1.4  # coverage + cosine below which a sentence is at most partial
-MIN_COSINE = (
-    0.8  # cosine of the sentence to a span, or to all of them: below it a true paraphrase can't be told from a false one
-)
+MIN_COSINE = 0.8  # cosine to a span, or all spans, below which a paraphrase cannot be verified
 
 
 class Reason(StrEnum):

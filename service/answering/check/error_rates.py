@@ -25,7 +25,6 @@ GRADES = (Support.SUPPORTED, Support.PARTIAL, Support.UNSUPPORTED)
 CHECKER_RATES = Path(__file__).with_name("checker_figures.json")
 LABELLED_PAIRS = Path(__file__).with_name("blind_pairs.jsonl")
 JUDGE_RATES = "judge_figures.json"
-_Z = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +54,20 @@ class Rate:
 
     @property
     def low(self) -> float:
-        return self._bound(-1)
+        return self._interval[0]
 
     @property
     def high(self) -> float:
-        return self._bound(1)
+        return self._interval[1]
 
-    def _bound(self, side: int) -> float:
+    @property
+    def _interval(self) -> tuple[float, float]:
+        from scipy.stats import binomtest  # takes half a second to load
+
         if not self.total:
-            return math.nan
-        n, p = self.total, self.share
-        middle, half = p + _Z**2 / (2 * n), _Z * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
-        return (middle + side * half) / (1 + _Z**2 / n)
+            return math.nan, math.nan
+        interval = binomtest(self.hits, self.total).proportion_ci(method="wilson")
+        return float(interval.low), float(interval.high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,7 @@ _PARALLEL_CALLS = 4  # at once
 _GRADES = {str(grade): grade for grade in (Support.SUPPORTED, Support.PARTIAL, Support.UNSUPPORTED)}
 _REASONS = tuple(str(reason) for reason in (Reason.NUMBER, Reason.DIRECTION, Reason.SUBJECT, Reason.PARTLY, Reason.NOT_COVERED))
 _VETO_REASONS = frozenset((Reason.NO_CITATION, Reason.NUMBER))
-_MIN_COSINE = (
-    0.5  # cosine to its spans below which no sentence can be lifted: of true ones 99 in 100 are nearer, of strange ones none
-)
+_MIN_COSINE = 0.5  # cosine below which no sentence can be upgraded: 1 in 100 true sentences is below, all unrelated ones are
 _TIMEOUT = 60.0  # seconds per call
 _MAX_TOKENS = 2048  # of a list of grades, including reasoning
 _CONTEXT_SHARE = 0.3  # share of a small context window for quotes

@@ -118,16 +118,16 @@ def find_mixed_parts(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str
 def find_comparison_swap(sentence: Sequence[Clause], spans: Sequence[Clause]) -> str:
     """The comparison word (than, over) whose sides are exchanged; empty if there is none."""
     span_sides = list(_comparison_sides(spans))
-    for word, left, right in _comparison_sides(sentence):
+    for word, left_stems, right_stems in _comparison_sides(sentence):
         same_word = [(before, after) for other, before, after in span_sides if other == word]
-        if same_word and all(_is_swapped(left, right, before, after) for before, after in same_word):
+        if same_word and all(_is_swapped(left_stems, right_stems, before, after) for before, after in same_word):
             return word
     return ""
 
 
-def _is_swapped(left: set[str], right: set[str], before: set[str], after: set[str]) -> bool:
-    straight = len(left & (before - after)) + len(right & (after - before))
-    over, back = len(left & (after - before)), len(right & (before - after))
+def _is_swapped(left_stems: set[str], right_stems: set[str], before: set[str], after: set[str]) -> bool:
+    straight = len(left_stems & (before - after)) + len(right_stems & (after - before))
+    over, back = len(left_stems & (after - before)), len(right_stems & (before - after))
     return bool(over and back) and over + back > straight
 
 

@@ -18,7 +18,7 @@ from service.llm.client import LanguageModel, Timeouts
 from tests.service.answering.scripted_server import Body, Reply, ScriptedServer, said
 
 KEY = "sk-secret-4711"
-QUICK = Timeouts(tries=2, pause=0.01, asked=1.0, first=1.0, silence=0.3)
+QUICK = Timeouts(tries=2, backoff=0.01, max_retry_after=1.0, first_output=1.0, between_outputs=0.3)
 QUESTION = "Why do zebras have stripes, do zebra stripes keep biting flies away?"
 FLIES = "Zebra stripes keep biting flies from landing."
 TRIAL = "In a field trial striped horses had 25 % fewer fly landings than plain horses."

@@ -145,7 +145,7 @@ def test_a_mistake_comes_back_as_a_sentence(connect: Connect) -> None:
             ("get_note", {}, "id: Field required. Correct the request and try again"),
             ("get_note", {"id": 7}, "id: Input should be a valid string"),
             ("search", {"query": "a", "k": 0}, "k: Input should be greater than or equal to 1"),
-            ("search", {"query": "a", "write": True}, "write: there is no such key"),
+            ("search", {"query": "a", "write": True}, "write: unknown key"),
             ("ask", {"question": "a" * 2001}, "at most 2000 characters"),
             ("ask", {"question": "?"}, "the question is empty"),
             ("claims", {"status": "proven"}, "status: Input should be"),

@@ -14,7 +14,7 @@ from service.llm.client import Interrupted, LanguageModel, ModelError, Stopped, 
 from tests.service.answering.scripted_server import Reply, said, serving
 
 KEY = "sk-secret-4711"
-QUICK = Timeouts(tries=3, pause=0.01, asked=0.5, first=0.4, silence=0.3, connect=1.0)
+QUICK = Timeouts(tries=3, backoff=0.01, max_retry_after=0.5, first_output=0.4, between_outputs=0.3, connect=1.0)
 
 
 def model(url: str, name: str = "scripted", timeouts: Timeouts = QUICK, key: str = KEY) -> LanguageModel:
@@ -197,7 +197,7 @@ def test_silence_is_waited_for_as_long_as_timeouts_says(comments: bool) -> None:
 
 
 def test_a_person_waits_half_a_minute_at_most_for_the_next_word() -> None:
-    assert Timeouts().silence == 30 and Timeouts().asked == 30
+    assert Timeouts().between_outputs == 30 and Timeouts().max_retry_after == 30
 
 
 def test_a_stream_without_end_is_ended() -> None:
@@ -210,7 +210,7 @@ def test_stopping_needs_no_word_of_the_server() -> None:
     stopped = threading.Event()
     threading.Timer(0.2, stopped.set).start()
     with serving(said("Half a sen", silent=3)) as server:
-        patient = Timeouts(first=20, silence=20)
+        patient = Timeouts(first_output=20, between_outputs=20)
         started = time.perf_counter()
         pieces, fault = collected(model(server.url, timeouts=patient).stream("", "Go.", max_tokens=50, stop=stopped.is_set))
         assert pieces == "Half a sen" and isinstance(fault, Stopped) and time.perf_counter() - started < 2
@@ -223,7 +223,7 @@ def test_stopping_frees_the_server_at_once() -> None:
         for reply in (Reply(["word "] * 4000, between=0.005), Reply(["word "] * 4000, first=1.0, between=0.005)):
             asked = threading.Event()
             with serving(reply) as server:
-                found = model(server.url, timeouts=Timeouts(first=20, silence=20))
+                found = model(server.url, timeouts=Timeouts(first_output=20, between_outputs=20))
                 threading.Timer(0.3, asked.set).start()
                 _, fault = collected(found.stream("", "Go on.", max_tokens=5000, stop=asked.is_set))
                 assert isinstance(fault, Stopped)

@@ -18,7 +18,7 @@ from service.llm.integration import IntegrationModel
 from tests.service.answering.scripted_server import Reply, said, serving
 
 KEY = "sk-secret-4711"
-QUICK = Timeouts(tries=1, pause=0.01, first=0.5, silence=0.4)
+QUICK = Timeouts(tries=1, backoff=0.01, first_output=0.5, between_outputs=0.4)
 INTEGRATION = '''
 import time
 from typing import Any

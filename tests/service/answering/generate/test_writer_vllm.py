@@ -28,7 +28,7 @@ from tests.service.answering.served_by_vllm import WINDOW, VLLMServer, write_mod
 from tests.service.answering.zebras import FLIES, QUESTION
 
 ROOT = Path(__file__).parents[4]
-PATIENT = Timeouts(tries=3, pause=1.0, first=240.0, silence=120.0, facts=60.0)
+PATIENT = Timeouts(tries=3, backoff=1.0, first_output=240.0, between_outputs=120.0, model_list=60.0)
 ENDLESS = "(?:(?:[a-z]+Y)+Z){40}"  # a Z behind a Y comes once in thousands of tokens, so that this goes on to the limit
 LONG = 15_000  # tokens: many seconds of them, even where nothing else runs
 
