@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 def open_model(config: Config, llm: str = "", name: str = "") -> Model | None:
     """The model, or None if none is configured. `llm`: URL or PROVIDER/NAME, default from `config`; `name`: of its models.
 
-    The configured key is sent to the configured server only. Raises PasskbError for an invalid URL or a missing package.
+    The configured key is sent to the configured server only, or to `llm` if none is configured.
+    Raises PasskbError for an invalid URL or a missing package.
     """
     llm = llm or config.llm or config.llm_url
     if not llm:
         if name:
             raise PasskbError("--model needs a server: add --llm URL or set PASSKB_LLM_URL")
         return None
-    is_configured = llm.rstrip("/") in (config.llm.rstrip("/"), config.llm_url.rstrip("/"))
+    configured = {server.rstrip("/") for server in (config.llm, config.llm_url) if server}
+    is_configured = not configured or llm.rstrip("/") in configured
     key = config.llm_api_key if is_configured else ""
     if "://" in llm or "/" not in llm:
         from service.llm.client import LanguageModel

@@ -164,7 +164,7 @@ def test_an_empty_question_is_named(question: str) -> None:
 
 
 def test_an_endless_question_is_named() -> None:
-    with pytest.raises(PasskbError, match="at most 2,000"):
+    with pytest.raises(PasskbError, match="limit is 2,000"):
         validate_question("why " * 10_000)
 
 
