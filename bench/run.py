@@ -16,6 +16,7 @@ PARTS = (
     "ingest",
     "scale",
     "search",
+    "retrieval",
     "memory",
     "many_clients",
     "resources",

@@ -1,4 +1,4 @@
-"""Converts the absolute paths of homes written by passkb 0.2 to relative ones, also when the home has moved."""
+"""Brings homes of earlier versions up to date: relative paths, and full text of scripts without spaces."""
 
 from __future__ import annotations
 
@@ -7,9 +7,33 @@ import sqlite3
 from pathlib import Path
 
 from kb.home_paths import HomePaths
+from kb.store.fulltext import index_text
+from kb.store.schema import Database
 
 _DONE = ("paths", "relative")
+_FULL_TEXT = ("fulltext", "2")
 OWN_FOLDERS = ("notes", "pages")
+
+
+def migrate(database: Database, home: Path) -> None:
+    """Every step once, each in its own transaction. What a step can't derive here, the next sync derives."""
+    with database.connection() as connection:
+        done = set(connection.execute("SELECT key, value FROM meta").fetchall())
+    if _DONE not in done:
+        with database.writing() as connection:
+            make_paths_relative(connection, home)
+    if _FULL_TEXT not in done:
+        with database.writing() as connection:
+            renew_full_text(connection)
+
+
+def renew_full_text(connection: sqlite3.Connection) -> None:
+    """Separates the characters of scripts without spaces."""
+    for number, *texts in connection.execute("SELECT rowid, title, heading, text FROM words").fetchall():
+        spaced = [index_text(text) for text in texts]
+        if spaced != texts:
+            connection.execute("UPDATE words SET title = ?, heading = ?, text = ? WHERE rowid = ?", (*spaced, number))
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", _FULL_TEXT)
 
 
 def make_paths_relative(connection: sqlite3.Connection, home: Path) -> None:

@@ -19,7 +19,7 @@ from kb.embedding import Vectors
 from kb.home_paths import HomePaths
 from kb.notes import Chunk, Claim, ClaimStatus, Link, LinkType, Note, NoteKind, Origin, WrittenLink
 from kb.store.fulltext import document_frequency, lexical_search, phrase_search
-from kb.store.migration import make_paths_relative
+from kb.store.migration import migrate
 from kb.store.records import FileRecord, Unresolved, passage, text_hash
 from kb.store.schema import Database
 from kb.store.transaction import Transaction
@@ -37,9 +37,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.database = Database(path)
         self._paths = HomePaths(path.parent)
-        if not self.database.read_only and self.meta("paths") != "relative":
-            with self.database.writing() as connection:
-                make_paths_relative(connection, path.parent)
+        if not self.database.read_only:
+            migrate(self.database, path.parent)
 
     def meta(self, key: str) -> str:
         """The value stored under `key`; empty when there is none."""

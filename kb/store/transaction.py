@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from kb.home_paths import HomePaths
 from kb.notes import Chunk, Link, Note, WrittenLink
+from kb.store.fulltext import index_text
 from kb.store.records import FileRecord, Unresolved, passage, text_hash
 from kb.store.schema import recreate_tables
 
@@ -64,7 +65,7 @@ class Transaction:
                 "INSERT INTO chunks VALUES (NULL, ?, ?, ?, ?, ?, ?)",
                 (chunk.id, note.id, chunk.start, chunk.end, chunk.heading, text_hash(passage(note, chunk))),
             )
-            row = (cursor.lastrowid, note.title, chunk.heading, text)
+            row = (cursor.lastrowid, *map(index_text, (note.title, chunk.heading, text)))
             self._execute("INSERT INTO words (rowid, title, heading, text) VALUES (?, ?, ?, ?)", row)
             self._execute("INSERT OR REPLACE INTO outbox VALUES (?, 1)", (chunk.id,))
 

@@ -10,7 +10,7 @@ from kb.markdown.opaque_spans import opaque_spans
 
 # Markup that imported pages do not contain but quotes and generated text may: fields, macros, tags, footnotes, blocks.
 _MARKUP = re.compile(
-    r"(?<=:):|(?<=\()\((?!\\)|(?<=\{)\{|\{(?=:)|(?<![^\s(])#(?=[\w+\[])|\$(?=\d)|\[(?=\^)|\^(?=\[)|(?<=\]):|\A\\(?=[A-Za-z])"
+    r"(?<=:):|(?<=\()\((?!\\)|(?<=\{)\{|\{(?=:)|(?<![^\s(])#(?=[^\s#])|\$(?=\d)|\[(?=\^)|\^(?=\[)|(?<=\]):|\A\\(?=[A-Za-z])"
 )
 _UNSAFE = re.compile(r"\[\[|\]\(|\(\(|\{\{|::|%%|<!--|`|\n")
 
