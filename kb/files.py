@@ -14,13 +14,18 @@ def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None
     """Replaces the content of `path`, creating its folder if needed. Text is written as UTF-8.
 
     With `durable` the file and its folder are on disk when this returns, so that they survive a power failure; pass False for
-    files that can be derived again. Raises OSError, and then leaves the old content and no scratch file.
+    files that can be derived again. A device or pipe, such as /dev/stdout, is written to and not replaced. Raises OSError, and
+    then leaves the old content and no scratch file.
     """
+    content = data if isinstance(data, bytes) else data.encode("utf-8", "replace")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        path.write_bytes(content)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.parent / f".{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
     try:
         with open(scratch, "xb") as file:
-            file.write(data if isinstance(data, bytes) else data.encode("utf-8", "replace"))
+            file.write(content)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

@@ -87,3 +87,14 @@ def test_nothing_else_in_the_tree_replaces_files() -> None:
             text = source.read_text(encoding="utf-8")
             if source.name != "files.py":
                 assert "os.replace(" not in text and "os.fsync(" not in text, source
+
+
+def test_a_pipe_or_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_atomic(pipe, "content")
+        assert os.read(reader, 100) == b"content" and pipe.is_fifo()
+    finally:
+        os.close(reader)
