@@ -232,7 +232,7 @@ def test_what_is_wrong_with_a_pdf_is_told_from_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "told"),
+    ("program", "reply"),
     [
         ("import os; os.abort()", r"the PDF reader crashed \(exit status -6\)"),
         ("import time; time.sleep(60)", "not read in 1 s"),
