@@ -6,6 +6,7 @@ or a download; it loads in 0.4 s. `HashedWords` needs no weights and serves test
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib.util
 import json
@@ -165,6 +166,8 @@ def _load(folder: Path) -> tuple[Any, Any, Any]:
     network = Core().compile_model(_bert(weights, json.loads((folder / "config.json").read_text())), "CPU", options)
     queue = AsyncInferQueue(network)
     queue.set_callback(lambda done, call: call[0](done, call[1]))
+    # A callback that is still returning when Python shuts down would abort the process.
+    atexit.register(queue.wait_all)
     return tokenizer, network.create_infer_request(), queue
 
 

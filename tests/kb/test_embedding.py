@@ -111,3 +111,21 @@ def test_few_texts_get_through_while_many_are_embedded(minilm: MiniLM) -> None:
     thread.join()
     assert all(np.allclose(vectors, beside[0], atol=1e-2) for vectors in beside)
     assert np.allclose(made[0][::300], minilm(many[::300]), atol=2e-2)
+
+
+def test_a_process_waits_at_its_end_for_callbacks_that_still_return() -> None:
+    """A thread that returns into a Python that shuts down aborts the process."""
+    program = """
+import os
+import time
+from kb import embedding
+count = embedding._Latch.count
+def slow(latch):
+    count(latch)
+    time.sleep(0.5)
+    os.write(1, b"returned")
+embedding._Latch.count = slow
+embedding.MiniLM()(["one", "two"])
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (0, "returned")
