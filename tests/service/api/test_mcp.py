@@ -152,7 +152,7 @@ def test_a_mistake_comes_back_as_a_sentence(connect: Connect) -> None:
             ("propose_experiment", {}, "either a `claim` (NOTE#ID) or a `spec`"),
             ("propose_experiment", {"claim": "beside/wombats#depth"}, "has no `test` in its note"),
             ("propose_experiment", {"spec": {"problems": 1}}, "'problems' must be a mapping"),
-            ("start_experiment", {"claim": "a#b"}, "there is no tool 'start_experiment': there are search, get_note"),
+            ("start_experiment", {"claim": "a#b"}, "unknown tool 'start_experiment'; the tools are search, get_note"),
         ):
             assert words in refusal(await client.call_tool(name, arguments)), (name, arguments)
         assert structured(await client.call_tool("claims", {"status": "refuted"}))["claims"] is not None
