@@ -14,6 +14,7 @@ from ingest.fetched_pages import Fetch, PageStore, is_address, store_pages
 from ingest.imported_notes import markdown_path, remove_leftovers, remove_orphans
 from ingest.links import Name, Names, Resolution, resolve
 from ingest.lock import TIMEOUT_S, lock_home
+from ingest.mentions import update_mentions
 from ingest.readers.formats import NATIVE, read_bytes, read_file
 from ingest.readers.llama_index import ReaderError, load_reader
 from ingest.readers.markdown import ParsedNote
@@ -171,7 +172,8 @@ def _update(
     started = time.perf_counter()
     plan = plan_changes(kb, sources, report, forget=forget, all_sources=all_sources, from_scratch=from_scratch)
     if not report.dry_run:
-        if from_scratch or plan.reread or plan.removed or plan.touched:
+        mentions_unknown = not kb.store.meta("mentions")  # a home of an earlier version
+        if from_scratch or plan.reread or plan.removed or plan.touched or mentions_unknown:
             _apply(kb, plan, report, progress, from_scratch)
         kb.embed_missing(progress)
         _sync_index(kb, report)
@@ -207,7 +209,7 @@ def _apply(kb: KnowledgeBase, plan: Plan, report: IngestReport, progress: Progre
             transaction.delete_file(record.path)
         for record in records:
             transaction.put_file(record)
-        if from_scratch or entries or removed_ids:
+        if from_scratch or entries or removed_ids or not kb.store.meta("mentions"):
             _write_notes(kb, transaction, entries, removed_ids, before)
             transaction.drop_unused_vectors()
     if obsolete:
@@ -290,6 +292,8 @@ def _write_notes(
         resolutions = [resolve(names, note_id, links) for note_id, links in kb.store.written_links().items()]
     links = [link for resolution in resolutions for link in resolution.links]
     transaction.set_links(links, _unresolved(resolutions), writers)
+    changed = [reading.note.id for reading, _ in entries]
+    update_mentions(kb, transaction, changed, before if kb.store.meta("mentions") else [], after)
     transaction.set_stubs({stub: title for resolution in resolutions for stub, title in resolution.stubs.items()})
 
 

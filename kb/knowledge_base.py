@@ -17,8 +17,9 @@ from kb.embedding import Embedder, MiniLM, Vectors
 from kb.graph import Neighbourhood, NoteGraph, Step
 from kb.index_sync import IndexSync
 from kb.inferred_links import infer_links
+from kb.mentions import NameIndex, without_qualifiers
 from kb.notes import Hit, Link, LinkType, Note, NoteKind, Origin, PasskbError
-from kb.search import Catalogue, Retriever
+from kb.search import Catalogue, Paths, Retriever
 from kb.single_flight import SingleFlight
 from kb.store.queries import Store, Transaction, passage, text_hash
 from kb.vector_index import IndexFailure, VectorIndex
@@ -58,6 +59,8 @@ class KnowledgeBase:
         self._catalogues: SingleFlight[int, Catalogue] = SingleFlight()
         self._exact_catalogues: SingleFlight[int, Catalogue] = SingleFlight()
         self._graphs: SingleFlight[tuple[int, frozenset[str]], NoteGraph] = SingleFlight(_CACHED_GRAPHS)
+        self._mention_graphs: SingleFlight[tuple[int, frozenset[str]], NoteGraph] = SingleFlight(_CACHED_GRAPHS)
+        self._names: SingleFlight[tuple[int, frozenset[str]], NameIndex] = SingleFlight(_CACHED_GRAPHS)
         self._walkable_graphs: SingleFlight[int, NoteGraph] = SingleFlight()
         self._means: SingleFlight[int, Vectors] = SingleFlight()
         self._lock = threading.Lock()  # of the two fields below; never held during slow work
@@ -88,18 +91,19 @@ class KnowledgeBase:
         Compares all vectors, after a warning with the reason, when the vector index cannot be used.
         """
         with self.reading():
-            graph = self.graph_without(exclude) if widen else None
+            paths = Paths(self.graph_without(exclude), self._mention_graph(exclude)) if widen else None
+            names = self._name_index(exclude)
             catalogue = self.catalogue
             if catalogue.vectors is None:
                 problem = self.index_sync.problem()
                 try:
                     if not problem:
-                        return self._get_retriever().search(catalogue, graph, query, limit, exclude)
+                        return self._get_retriever().search(catalogue, paths, names, query, limit, exclude)
                 except IndexFailure as error:
                     problem = str(error)
                 self._warn(f"the vector index is not used: {problem}")
                 catalogue = self._exact_catalogue_now()
-            return self._get_retriever().search(catalogue, graph, query, limit, exclude)
+            return self._get_retriever().search(catalogue, paths, names, query, limit, exclude)
 
     def _get_retriever(self) -> Retriever:
         with self._lock:
@@ -149,6 +153,31 @@ class KnowledgeBase:
         if catalogue.vectors is None:
             return []
         return infer_links(graph, catalogue.row_of, catalogue.note_ids, self._mean_vectors(catalogue))
+
+    def _name_index(self, excluded_kinds: Collection[str]) -> NameIndex:
+        """The titles and aliases of the notes of other kinds."""
+        excluded = frozenset(excluded_kinds)
+
+        def load() -> NameIndex:
+            ids = {note_id for note_id, _, kind, _ in self.store.titles() if kind not in excluded}
+            entries = [entry for entry in self.store.names() if entry[0] in ids]
+            return NameIndex(without_qualifiers([(name, entry[0]) for entry in entries for name in (entry[3], *entry[4])]))
+
+        with self.store.reading():
+            return self._names.get((self.store.generation, excluded), load)
+
+    def _mention_graph(self, excluded_kinds: Collection[str]) -> NoteGraph:
+        """The notes of other kinds that name each other without a link."""
+
+        def load() -> NoteGraph:
+            authored = self.graph_without(excluded_kinds)
+            linked = {frozenset((link.source, link.target)) for link in authored.links}
+            pairs = [pair for pair in self.store.mentions() if frozenset(pair) not in linked]
+            links = [Link(source, target, LinkType.MENTIONS, "", Origin.INFERRED) for source, target in pairs]
+            return NoteGraph(authored.note_ids, links)
+
+        with self.store.reading():
+            return self._mention_graphs.get((self.store.generation, frozenset(excluded_kinds)), load)
 
     def graph_without(self, kinds: Collection[str]) -> NoteGraph:
         """The notes of other kinds and the authors' links among them."""

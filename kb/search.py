@@ -1,8 +1,9 @@
 """Search: fuses lexical and dense results, then widens them along typed links. Uses no language model.
 
 Fusion averages the min-max normalized scores of both lists (on SciFact, nDCG@10 0.729 against 0.717 for reciprocal rank
-fusion). Widening raises the notes that a personalized PageRank from the best five reaches over typed links, never above those
-five.
+fusion). Notes whose title or alias the question contains are raised. Widening then raises the notes that a personalized
+PageRank from the best five reaches over typed links, and from the best two over unlinked mentions, never above those. The
+weights of names and mentions were chosen on the MuSiQue questions of `bench/retrieval.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from kb.embedding import Embedder, Vectors
 from kb.graph import NoteGraph
+from kb.mentions import NameIndex, is_one_word
 from kb.notes import Hit
 from kb.store.queries import Store
 from kb.vector_index import VectorIndex
@@ -31,6 +33,9 @@ _SEED_NOTES = 5
 _WIDENED_NOTES = 8
 _MAX_REACHED = 48
 _LINK_WEIGHT = 0.2
+_MENTION_SEEDS, _MENTION_WEIGHT = 2, 0.5
+_RARE_CHUNKS, _RARE_SHARE = 3, 0.02  # a single word that identifies a note occurs in at most so many chunks
+_NAME_WEIGHT = 0.4  # of a note whose title or alias the question contains; a fused score is at most 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,14 @@ class Catalogue:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """What widening follows: authors' links, and notes that name each other without a link."""
+
+    links: NoteGraph
+    mentions: NoteGraph
+
+
 class Retriever:
     def __init__(self, store: Store, index: VectorIndex, embedder: Embedder) -> None:
         self.store, self.index, self.embedder = store, index, embedder
@@ -83,9 +96,16 @@ class Retriever:
         self._executor.shutdown(wait=False)
 
     def search(
-        self, catalogue: Catalogue, graph: NoteGraph | None, query: str, limit: int, exclude: Collection[str] = ()
+        self,
+        catalogue: Catalogue,
+        paths: Paths | None,
+        names: NameIndex,
+        query: str,
+        limit: int,
+        exclude: Collection[str] = (),
     ) -> tuple[Vectors, list[Hit]]:
-        """The question's vector and at most `limit` hits, best first. `graph` None: no widening. `exclude`: kinds to omit."""
+        """The question's vector and at most `limit` hits, best first. `paths` None: no widening. `names`: of all notes.
+        `exclude`: kinds to omit."""
         embedded = self._executor.submit(self.embedder, [query])  # embedding and SQLite both release the interpreter lock
         lexical = self._positions(catalogue, self.store.lexical(query, CANDIDATES))
         vector = embedded.result()[0]
@@ -94,18 +114,43 @@ class Retriever:
             dense, lexical = _without_kinds(catalogue, dense, exclude), _without_kinds(catalogue, lexical, exclude)
         fused = _fuse(_normalize(dense), _normalize(lexical))
         scored = _apply_note_decay(catalogue, fused)
+        for row in self._named_rows(catalogue, names, query):
+            if catalogue.kinds[row] not in exclude:
+                self._raise_named(catalogue, scored, row, vector, cosines)
         via: set[int] = set()
-        if graph is not None and scored:
-            scored, linked = _widen(catalogue, graph, scored)
-            threshold = nlargest(limit, scored.values())[-1] if len(scored) >= limit else -1.0
-            for row, boost in linked.items():
-                if boost > threshold:
-                    position = self._best_chunk(catalogue, row, vector, cosines)
-                    scored[position] = boost
-                    via.add(position)
+        if paths is not None and scored:
+            for graph, seeds, weight in (
+                (paths.links, _SEED_NOTES, _LINK_WEIGHT),
+                (paths.mentions, _MENTION_SEEDS, _MENTION_WEIGHT),
+            ):
+                scored, linked = _widen(catalogue, graph, scored, seeds, weight)
+                threshold = nlargest(limit, scored.values())[-1] if len(scored) >= limit else -1.0
+                for row, boost in linked.items():
+                    if boost > threshold:
+                        position = self._best_chunk(catalogue, row, vector, cosines)
+                        scored[position] = boost
+                        via.add(position)
         best = sorted(scored, key=lambda position: (-scored[position], position))[:limit]
         ranked = [(position, scored[position], "links" if position in via else "text") for position in best]
         return vector, self._hits(catalogue, ranked)
+
+    def _named_rows(self, catalogue: Catalogue, names: NameIndex, query: str) -> list[int]:
+        """The notes that the question names, without single words that are frequent in the notes."""
+        most = max(_RARE_CHUNKS, _RARE_SHARE * len(catalogue.numbers))
+        named = {
+            note_id
+            for note_id, name in names.named_in(query)
+            if not is_one_word(name) or self.store.document_frequency(name) <= most
+        }
+        return sorted(catalogue.row_of[note_id] for note_id in named if note_id in catalogue.row_of)
+
+    def _raise_named(
+        self, catalogue: Catalogue, scored: dict[int, float], row: int, vector: Vectors, cosines: Vectors | None
+    ) -> None:
+        """Raises the best chunk of a note that the question names."""
+        own = [position for position in np.flatnonzero(catalogue.note_of == row).tolist() if position in scored]
+        best = max(own, key=lambda position: scored[position]) if own else self._best_chunk(catalogue, row, vector, cosines)
+        scored[best] = scored.get(best, 0.0) + _NAME_WEIGHT
 
     def _dense(self, catalogue: Catalogue, vector: Vectors) -> tuple[dict[int, float], Vectors | None]:
         if catalogue.vectors is None:
@@ -178,7 +223,9 @@ def _apply_note_decay(catalogue: Catalogue, fused: Mapping[int, float]) -> dict[
     return out
 
 
-def _widen(catalogue: Catalogue, graph: NoteGraph, scored: dict[int, float]) -> tuple[dict[int, float], dict[int, float]]:
+def _widen(
+    catalogue: Catalogue, graph: NoteGraph, scored: dict[int, float], seed_notes: int, weight: float
+) -> tuple[dict[int, float], dict[int, float]]:
     """The scores with link shares added to each note's best chunk, and (row, score) of notes that only links reach.
 
     PageRank starts from the best notes, weighted by the square of their scores. These keep their scores, and no other note
@@ -188,19 +235,20 @@ def _widen(catalogue: Catalogue, graph: NoteGraph, scored: dict[int, float]) -> 
     order = sorted(scored, key=lambda position: -scored[position])
     for position, note in zip(order, catalogue.note_of[order].tolist(), strict=True):
         best_of.setdefault(note, position)
-    best = list(best_of.items())[:_SEED_NOTES]
+    best = list(best_of.items())[:seed_notes]
     seeds = {catalogue.note_ids[row]: scored[position] ** 2 for row, position in best}
     ceiling = scored[best[-1][1]]
     shares = {
         note_id: share for note_id, share in graph.personalized_pagerank(seeds, _MAX_REACHED).items() if note_id not in seeds
     }
     largest = max(shares.values(), default=0.0)
-    boosts = {catalogue.row_of[n]: _LINK_WEIGHT * share / largest for n, share in shares.items() if n in catalogue.row_of}
+    boosts = {catalogue.row_of[n]: weight * share / largest for n, share in shares.items() if n in catalogue.row_of}
     linked: dict[int, float] = {}
     for row, boost in sorted(boosts.items(), key=lambda entry: -entry[1]):
         if row in best_of:
             position = best_of[row]
-            scored[position] = max(scored[position], min(scored[position] + boost, ceiling))
+            below = ceiling - 1e-6 * (1 - scored[position])  # among notes that reach the ceiling, the better match first
+            scored[position] = max(scored[position], min(scored[position] + boost, below))
         elif len(linked) < _WIDENED_NOTES:
-            linked[row] = min(boost, ceiling)
+            linked[row] = min(boost, ceiling - 1e-6)
     return scored, linked

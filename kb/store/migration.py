@@ -1,4 +1,4 @@
-"""Brings homes of earlier versions up to date: relative paths, and full text of scripts without spaces."""
+"""Brings homes of earlier versions up to date: relative paths, full text of scripts without spaces, unlinked mentions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kb.home_paths import HomePaths
 from kb.store.fulltext import index_text
-from kb.store.schema import Database
+from kb.store.schema import RANKING, Database
 
 _DONE = ("paths", "relative")
 _FULL_TEXT = ("fulltext", "2")
@@ -28,7 +28,11 @@ def migrate(database: Database, home: Path) -> None:
 
 
 def renew_full_text(connection: sqlite3.Connection) -> None:
-    """Separates the characters of scripts without spaces."""
+    """Weighs titles more, and separates the characters of scripts without spaces. Adds the table of mentions."""
+    connection.execute("CREATE TABLE IF NOT EXISTS mentions (source TEXT NOT NULL, target TEXT NOT NULL, name TEXT NOT NULL)")
+    connection.execute("CREATE INDEX IF NOT EXISTS mentions_source ON mentions (source)")
+    connection.execute("CREATE INDEX IF NOT EXISTS mentions_target ON mentions (target)")
+    connection.execute(f"INSERT INTO words (words, rank) VALUES ('rank', '{RANKING}')")
     for number, *texts in connection.execute("SELECT rowid, title, heading, text FROM words").fetchall():
         spaced = [index_text(text) for text in texts]
         if spaced != texts:

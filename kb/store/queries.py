@@ -6,7 +6,7 @@ The notes on disk can rebuild everything in it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -130,6 +130,22 @@ class Store:
         """(id, source, path, title, aliases) of every note but stubs: the possible targets of links."""
         rows = self._query("SELECT id, source, path, title, aliases FROM notes WHERE kind <> 'stub' ORDER BY id")
         return [(*row[:2], self._paths.absolute(row[2]), row[3], tuple(json.loads(row[4]))) for row in rows]
+
+    def mentions(self) -> list[tuple[str, str]]:
+        """(note, note that it names without a link), each pair once."""
+        if self.meta("mentions") != "known":
+            return []
+        return [(row[0], row[1]) for row in self._query("SELECT DISTINCT source, target FROM mentions ORDER BY 1, 2")]
+
+    def mentioned_in(self, note_id: str) -> list[tuple[str, str]]:
+        """(id, name) of the notes that a note names without a link."""
+        if self.meta("mentions") != "known":
+            return []
+        return self._query("SELECT target, name FROM mentions WHERE source = ? ORDER BY rowid", note_id)
+
+    def notes_that_mention(self, note_ids: Collection[str]) -> set[str]:
+        statement = "SELECT DISTINCT source FROM mentions WHERE target IN (SELECT value FROM json_each(?))"
+        return {row[0] for row in self._query(statement, json.dumps(list(note_ids)))}
 
     def written_links(self) -> dict[str, list[WrittenLink]]:
         """Every note's links as written, before resolution."""

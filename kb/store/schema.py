@@ -23,7 +23,10 @@ _MMAP_SIZE = 2**28  # bytes
 _REMEDY = "`passkb rebuild` creates it again from the notes"
 _FOLDER_REMEDY = "check that you may write its folder and that there is room, or choose another with --home"
 
-_TABLES = """
+RANKING = "bm25(3.0, 0.5, 1.0)"  # weights of title, heading and text
+
+_TABLES = (
+    """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE files (
   path TEXT PRIMARY KEY, source TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL,
@@ -45,6 +48,9 @@ CREATE TABLE links (
   anchor TEXT NOT NULL, start INTEGER NOT NULL, "end" INTEGER NOT NULL, writer TEXT NOT NULL);
 CREATE INDEX links_source ON links (source);
 CREATE INDEX links_target ON links (target);
+CREATE TABLE mentions (source TEXT NOT NULL, target TEXT NOT NULL, name TEXT NOT NULL);
+CREATE INDEX mentions_source ON mentions (source);
+CREATE INDEX mentions_target ON mentions (target);
 CREATE TABLE unresolved (source TEXT NOT NULL, target TEXT NOT NULL, candidates TEXT NOT NULL);
 CREATE INDEX unresolved_source ON unresolved (source);
 CREATE TABLE chunks (
@@ -52,11 +58,14 @@ CREATE TABLE chunks (
   "end" INTEGER NOT NULL, heading TEXT NOT NULL, hash BLOB NOT NULL);
 CREATE INDEX chunks_note ON chunks (note_id);
 CREATE VIRTUAL TABLE words USING fts5 (title, heading, text, tokenize = 'porter unicode61 remove_diacritics 2');
-INSERT INTO words (words, rank) VALUES ('rank', 'bm25(1.0, 0.5, 1.0)');
+INSERT INTO words (words, rank) VALUES ('rank', '"""
+    + RANKING
+    + """');
 CREATE TABLE vectors (
   model TEXT NOT NULL, hash BLOB NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (model, hash)) WITHOUT ROWID;
 CREATE TABLE outbox (chunk_id TEXT PRIMARY KEY, keep INTEGER NOT NULL) WITHOUT ROWID;
 """
+)
 # A generation is never used twice, not even by a database that replaces another, because caches compare it.
 _META = """
 INSERT INTO meta VALUES ('generation', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));

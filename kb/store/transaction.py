@@ -77,6 +77,7 @@ class Transaction:
             self._execute("INSERT OR REPLACE INTO outbox VALUES (?, 0)", (chunk_id,))
         for table in ("chunks", "claims", "written"):
             self._execute(f"DELETE FROM {table} WHERE note_id = ?", (note_id,))
+        self._execute("DELETE FROM mentions WHERE source = ?", (note_id,))
         self._execute("DELETE FROM notes WHERE id = ?", (note_id,))
 
     def set_links(self, links: Sequence[Link], unresolved: Sequence[Unresolved], writers: Iterable[str] | None = None) -> None:
@@ -103,6 +104,14 @@ class Transaction:
         )
         rows = [(entry.source, entry.target, json.dumps(entry.candidates)) for entry in unresolved]
         self._execute_many("INSERT INTO unresolved VALUES (?, ?, ?)", rows)
+
+    def set_mentions(self, mentions: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+        """Replaces the unlinked mentions in each note of `mentions`: note id -> (id of the named note, name)."""
+        self.visible = True
+        self._execute_many("DELETE FROM mentions WHERE source = ?", [(note_id,) for note_id in mentions])
+        rows = [(source, target, name) for source, found in mentions.items() for target, name in found]
+        self._execute_many("INSERT INTO mentions VALUES (?, ?, ?)", rows)
+        self._execute("INSERT OR REPLACE INTO meta VALUES ('mentions', 'known')")
 
     def set_stubs(self, titles: Mapping[str, str]) -> None:
         """Creates the stubs `titles` (id -> title) and removes stubs without links."""

@@ -14,10 +14,10 @@ from weakref import WeakKeyDictionary
 
 from kb.knowledge_base import KnowledgeBase
 from kb.markdown.blocks import plain
+from kb.mentions import Mention, NameIndex, is_distinctive, is_one_word
 from kb.notes import Link, LinkType, Note, NoteKind, PasskbError
 from kb.single_flight import SingleFlight
 from service.suggestions.dismissals import list_dismissed
-from service.suggestions.mentions import Mention, NameIndex, is_distinctive, is_one_word
 
 MAX_SUGGESTIONS = 8
 _MAX_SIMILAR = 24  # similar notes that are considered

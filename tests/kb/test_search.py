@@ -180,3 +180,26 @@ def test_links_raise_nothing_above_the_seeds(by_angle: KnowledgeBase) -> None:
     """`f` has 0.25 by itself, and 0.45 with its links: it stops at the fifth seed's 0.3."""
     fill(by_angle, {**FIVE, "v/f": "cos 0.5", "v/z": "cos 0.0"}, [Link("v/a", "v/f", LinkType.SUPPORTS)])
     assert scores(by_angle, "zeppelin")["f@0"] == pytest.approx(0.3, abs=1e-5)
+
+
+def test_mentions_without_links_add_a_half_from_two_seeds(by_angle: KnowledgeBase) -> None:
+    """Seeds are `a` (0.5) and `b` (0.45), by the square of their scores. `f` hangs on `a` and would get a half: it stops below
+    `b`. `g` hangs on `b` and gets 0.2025 / 0.25 of a half. `h` hangs on `c`, which is no seed."""
+    fill(by_angle, {**FIVE, "v/f": "cos 0.0", "v/g": "cos 0.0", "v/h": "cos 0.0"})
+    with by_angle.writing() as change:
+        change.set_mentions({"v/a": [("v/f", "F")], "v/b": [("v/g", "G")], "v/c": [("v/h", "H")]})
+    found = scores(by_angle, "zeppelin")
+    assert (found["a@0"], found["b@0"]) == pytest.approx((0.5, 0.45), abs=1e-5)
+    assert (found["f@0"], found["g@0"]) == pytest.approx((0.45, 0.405), abs=1e-5) and found["f@0"] < found["b@0"]
+    assert found.get("h@0", 0.0) == pytest.approx(0.0, abs=1e-5)
+    assert not by_angle.store.links() and not by_angle.graph_without(()).links
+
+
+def test_a_note_that_the_question_names_gets_four_tenths(by_angle: KnowledgeBase) -> None:
+    notes = [Note("v/named", "Zeppelin tours", text="cos 0.0"), *(Note(i, i[2:], text=text) for i, text in FIVE.items())]
+    by_angle.embed([passage(note, part) for note in notes for part in chunk(note)])
+    with by_angle.writing() as change:
+        for note in notes:
+            change.put_note(note, chunk(note))
+    named, unnamed = (scores(by_angle, question) for question in ("about zeppelin TOURS", "about tours of zeppelins"))
+    assert named["named@0"] == pytest.approx(unnamed["named@0"] + 0.4, abs=1e-5)

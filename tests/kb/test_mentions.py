@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.suggestions.mentions import NameIndex, is_distinctive, tokenize_name
+from kb.mentions import NameIndex, is_distinctive, tokenize_name
 
 NAMES = NameIndex([
     ("pass@k", "k"), ("Pass@K Policy Optimization", "pkpo"), ("Entropy collapse", "e"), ("Twice", "t1"), ("Twice", "t2"),
