@@ -87,7 +87,7 @@ class NameIndex:
     def first_mentions(self, text: str) -> list[tuple[str, str]]:
         """(note id, name) of each note that `text` names, in the order of place. A name of one word must be spelled alike.
 
-        Much faster than `mentions` where few names occur: only lines with a match are parsed."""
+        A text without any name is not parsed."""
         text = text[:_MAX_TEXT]
         if not any(self._matches(_tokens(text))):
             return []

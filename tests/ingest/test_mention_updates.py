@@ -47,8 +47,8 @@ def test_mentions_follow_edits_new_names_and_lost_names(tmp_path: Path) -> None:
     assert mentions({"Log.md": "We read about Mercury."}) == first - {("log", "reward-hacking")}
     named = {("log", "mercury-planet"), ("reward-hacking", "entropy-collapse")}
     assert mentions({"Mercury.md": "Quicksilver, unlike entropy collapse."}) == {
-        ("log", "mercury"), ("reward-hacking", "entropy-collapse"), ("mercury", "entropy-collapse"), ("mercury-planet", "x")
-    } - {("mercury-planet", "x")}  # fmt: skip
+        ("log", "mercury"), ("reward-hacking", "entropy-collapse"), ("mercury", "entropy-collapse")
+    }  # fmt: skip
     assert mentions({"Mercury.md": None}) == named
     assert mentions({"Entropy collapse.md": None, "Log.md": "Nothing."}) == set()
 
