@@ -7,6 +7,8 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from kb.processes import is_running
+
 _SUFFIX = ".part"
 
 
@@ -53,15 +55,5 @@ def remove_scratch_files(folder: Path) -> None:
     """Removes the scratch files of processes that no longer run, in `folder` itself."""
     for path in folder.glob(f".*{_SUFFIX}"):
         pid = path.name.lstrip(".").partition("-")[0]
-        if not (pid.isdigit() and _is_running(int(pid))):
+        if not (pid.isdigit() and is_running(int(pid))):
             path.unlink(missing_ok=True)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from kb.notes import PasskbError
+from kb.processes import is_running
 from service.experiments.engines.base import Engine, Settings
 from service.experiments.execution import queue
 from service.experiments.execution.run import execute
@@ -43,7 +44,7 @@ def work(
         with busy:
             execute_run(home, run_id, publish, stop.is_set, vllm)
 
-    queue.serve(home, job, stop, lambda: until_idle or bool(parent and not _alive(parent)))
+    queue.serve(home, job, stop, lambda: until_idle or bool(parent and not is_running(parent)))
     if busy.locked():  # the run did not stop in time, and its thread would keep the process alive
         logging.shutdown()
         os._exit(0)
@@ -94,13 +95,3 @@ def _opener(vllm: str) -> Callable[[ModelSpec, Settings, Run, ProblemSet], Engin
         )
 
     return opened
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -16,6 +16,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from kb.processes import is_running
 from service.web.server.gradio_routes import UPLOAD
 
 MAX_UPLOAD = 200 * 1024 * 1024  # bytes of one request
@@ -28,7 +29,7 @@ def upload_folder() -> Iterator[Path]:
     """Makes a folder that only this user can read the place of Gradio's uploads. Removes folders of dead processes."""
     for old in Path(tempfile.gettempdir()).glob("passkb-uploads-*"):
         match = _NAME.fullmatch(old.name)
-        if match and not _is_alive(int(match[1])) and not old.is_symlink():
+        if match and not is_running(int(match[1])) and not old.is_symlink():
             shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"passkb-uploads-{os.getpid()}-"))
     before = os.environ.get("GRADIO_TEMP_DIR")
@@ -93,13 +94,3 @@ class UploadLimit:
             await self.app(scope, receive, send)
         finally:
             self._in_progress -= size
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
