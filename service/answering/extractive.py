@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -29,6 +30,7 @@ from service.answering.surroundings import (
 from service.log import logger
 
 _log = logger("ask")
+_QUESTION = re.compile(r"[?？][\W_]*\Z")
 _STATEMENTS = 6
 _FEW_STATEMENTS = 4  # with fewer statements, a note may be quoted more than once
 _SOURCES = 14
@@ -108,9 +110,11 @@ def assemble_answer(
 def select_candidates(retrieval: Retrieval) -> list[Candidate]:
     """Selects the lede and the other statements by greedy maximal marginal relevance (Carbonell and Goldstein 1998).
 
-    One statement per note; with fewer than `_FEW_STATEMENTS`, notes may be quoted again.
+    One statement per note; with fewer than `_FEW_STATEMENTS`, notes may be quoted again. A question answers nothing: one is
+    selected only where there is nothing else.
     """
-    pool = [with_antecedent(candidate) for candidate in retrieval.candidates]
+    answers = [candidate for candidate in retrieval.candidates if not _QUESTION.search(candidate.text)]
+    pool = [with_antecedent(candidate) for candidate in answers or retrieval.candidates]
     floor = max(
         _third_best_score(pool) - _MAX_DROP_FROM_THIRD, max(candidate.score for candidate in pool) - _MAX_DROP_FROM_BEST
     )

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.pipeline import ingest
+from kb.embedding import MiniLM
 from kb.knowledge_base import KnowledgeBase
 from kb.notes import PasskbError
 from service.answering.answer import Answer, Support
@@ -176,3 +177,15 @@ def test_no_question_breaks_it(kb: KnowledgeBase, question: str) -> None:
     except PasskbError:
         return
     assert found.answered or (found.reason and not found.statements)
+
+
+def test_a_question_in_a_note_is_no_statement(tmp_path: Path, minilm: MiniLM) -> None:
+    (tmp_path / "vault").mkdir()
+    questions = "- Why do zebras have stripes?\n\nWhy do zebras have stripes? **Why?**\n"
+    (tmp_path / "vault" / "list.md").write_text(questions, "utf-8")
+    (tmp_path / "vault" / "flies.md").write_text("Zebras have stripes because stripes keep biting flies away.\n", "utf-8")
+    with KnowledgeBase(tmp_path / "home", minilm) as kb:
+        ingest(kb, [tmp_path / "vault"])
+        answer = ask(kb, "Why do zebras have stripes?")
+    assert answer.answered and [c.note_id for c in answer.statements[0].citations] == ["vault/flies"]
+    assert not any(statement.text.endswith("?") for statement in answer.statements)
